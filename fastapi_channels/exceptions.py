@@ -1,0 +1,200 @@
+"""The exception tree and the close codes.
+
+::
+
+    ChannelsError                      everything this package raises on purpose
+    ├── ConfigurationError             wiring that cannot work (also a TypeError)
+    ├── BrokerUnavailable              the broker did not take a message in time (also a ConnectionError)
+    └── WebSocketException             an answer to a client; closes when `close` is true
+        ├── PermissionDenied
+        ├── RateLimitExceeded
+        ├── ActionNotExist
+        ├── ActionIsDeprecated
+        ├── NotFound
+        ├── MethodNotAllowed
+        ├── ParseError
+        │   └── InvalidPayload
+        ├── ChannelFull
+        └── Unavailable
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import IntEnum
+from typing import Any, ClassVar
+
+from fastapi.exceptions import WebSocketException as FastAPIWebSocketException
+
+from .texts import text
+
+
+class CloseCode(IntEnum):
+    """The close codes that this package sends.
+
+    1000-1015 as RFC 6455 section 7.4.1 and the IANA registry define them. 4000-4499 tell a client to
+    come back, 4500-4999 to stay away: the last two digits follow the HTTP status that says the same.
+    """
+
+    NORMAL = 1000
+    UNSUPPORTED_DATA = 1003
+    INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
+    TOO_BIG = 1009
+    INTERNAL_ERROR = 1011
+    SERVICE_RESTART = 1012
+    TRY_AGAIN_LATER = 1013
+    SLOW_CONSUMER = 4000
+    BAD_REQUEST = 4500
+    NOT_FOUND = 4504
+    NOT_ALLOWED = 4505
+    GONE = 4510
+
+
+class ChannelsError(Exception):
+    """Base of every exception that this package raises on purpose."""
+
+
+class ConfigurationError(ChannelsError, TypeError):
+    """The application is wired in a way that cannot work; raised while it starts or is imported."""
+
+
+class BrokerUnavailable(ChannelsError, ConnectionError):
+    """The broker did not accept a message, or a subscription, before the deadline."""
+
+
+class WebSocketException(ChannelsError, FastAPIWebSocketException):
+    """An error frame for the client, and a close when `close` is true.
+
+    Args:
+        code: close code, used only when the connection closes.
+        reason: close reason; cut to 123 bytes on the wire (RFC 6455 section 5.5).
+        close: whether the connection closes after the frame was sent.
+        status: the frame's `status`, a text or a number; `"bad"` unless given.
+        error_msg: the frame's `errors`; `reason`, then the class's translated text, unless given.
+        data: the frame's `data`.
+        request_id: the frame's `request_id`; the id of the message being handled unless given.
+        context: values for the placeholders of the class's translated text.
+        extra: further keys of the frame.
+    """
+
+    error_code: ClassVar[str] = "error"
+    """What the frame's `code` says: stable, whatever the language of the text."""
+    http_status: ClassVar[int] = 403
+    """Status of the HTTP response when the connection is refused before it is accepted."""
+
+    code: int = CloseCode.NORMAL
+    status: str | int = "bad"
+    reason: str
+
+    def __init__(
+        self,
+        code: int | None = None,
+        reason: str | None = None,
+        *,
+        close: bool = True,
+        status: str | int | None = None,
+        error_msg: Any = None,
+        data: Any = None,
+        request_id: str | int | None = None,
+        context: Mapping[str, object] | None = None,
+        **extra: Any,
+    ) -> None:
+        cls = type(self)
+        self.context = dict(context or {})
+        own_text = reason if reason is not None else getattr(cls, "reason", None)
+        super().__init__(
+            code=int(cls.code if code is None else code),
+            reason=own_text if own_text is not None else text(self.error_code, "en", self.context),
+        )
+        self.close = close
+        self.status = cls.status if status is None else status
+        self.error_msg = own_text if error_msg is None else error_msg
+        self.data = data
+        self.request_id = request_id
+        self.extra = extra
+
+    def message(self, language: str = "en") -> Any:
+        """The frame's `errors`: what was given, else the text of `error_code` in `language`."""
+        if self.error_msg is not None:
+            return self.error_msg
+        return text(self.error_code, language, self.context)
+
+    def __str__(self) -> str:
+        return str(self.message())
+
+
+class PermissionDenied(WebSocketException):
+    error_code = "permission_denied"
+    code = CloseCode.POLICY_VIOLATION
+
+
+class RateLimitExceeded(WebSocketException):
+    """Too many requests; `retry_after` is in seconds."""
+
+    error_code = "rate_limited"
+    http_status = 429
+    code = CloseCode.TRY_AGAIN_LATER
+
+    def __init__(self, *args: Any, retry_after: float | None = None, **kwargs: Any) -> None:
+        if retry_after is not None:
+            retry_after = round(retry_after, 3)
+            kwargs["context"] = {"retry_after": f"{retry_after:g}", **(kwargs.get("context") or {})}
+            kwargs["retry_after"] = retry_after
+        super().__init__(*args, **kwargs)
+        self.retry_after = retry_after
+
+
+class ActionNotExist(WebSocketException):
+    error_code = "unknown_action"
+    http_status = 404
+    code = CloseCode.NOT_ALLOWED
+
+
+class ActionIsDeprecated(WebSocketException):
+    error_code = "deprecated"
+    http_status = 410
+    code = CloseCode.GONE
+
+
+class NotFound(WebSocketException):
+    error_code = "not_found"
+    http_status = 404
+    code = CloseCode.NOT_FOUND
+
+
+class MethodNotAllowed(WebSocketException):
+    error_code = "not_allowed"
+    http_status = 405
+    code = CloseCode.NOT_ALLOWED
+
+
+class ParseError(WebSocketException):
+    """A frame that cannot be read: not JSON, not an object, no action."""
+
+    error_code = "parse_error"
+    http_status = 400
+    code = CloseCode.BAD_REQUEST
+
+
+class InvalidPayload(ParseError):
+    """A payload that does not fit its action; `data` lists `loc`, `msg` and `type` of each fault."""
+
+    error_code = "invalid_payload"
+    http_status = 422
+
+
+class ChannelFull(WebSocketException):
+    """The room holds `max_connection` connections already."""
+
+    error_code = "channel_full"
+    http_status = 503
+    code = CloseCode.TRY_AGAIN_LATER
+
+
+class Unavailable(WebSocketException):
+    """Something that the request needs, such as the broker, does not answer now."""
+
+    error_code = "unavailable"
+    http_status = 503
+    code = CloseCode.TRY_AGAIN_LATER

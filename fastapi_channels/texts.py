@@ -1,0 +1,76 @@
+"""The texts of errors in each language, and the choice of a client's language."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+TEXTS: Final[dict[str, dict[str, str]]] = {
+    "en": {
+        "error": "The request was refused",
+        "permission_denied": "Permission Denied",
+        "origin_denied": "Connections from the origin {origin} are not allowed",
+        "rate_limited": "Too Many Requests. Retry after {retry_after} seconds.",
+        "unknown_action": "The action {action} does not exist",
+        "deprecated": "The action {action} is deprecated",
+        "not_found": "Not Found",
+        "not_allowed": "Method Not Allowed",
+        "parse_error": "The frame cannot be read: {problem}",
+        "invalid_payload": "The payload does not fit the action {action}",
+        "channel_full": "The room is full: it takes {limit} connections",
+        "unavailable": "Not available at the moment, try again later",
+        "internal_error": "Internal error {error_id}",
+        "http_error": "The request was refused",
+        "invalid_room": "A room name must have 1 to {limit} printable characters",
+        "too_many_errors": "Too many frames that cannot be read",
+    },
+    "zh": {
+        "error": "请求被拒绝",
+        "permission_denied": "权限不足",
+        "origin_denied": "不允许来自 {origin} 的连接",
+        "rate_limited": "请求过于频繁，请在 {retry_after} 秒后重试",
+        "unknown_action": "操作 {action} 不存在",
+        "deprecated": "操作 {action} 已废弃",
+        "not_found": "未找到",
+        "not_allowed": "不允许的方法",
+        "parse_error": "无法解析该消息：{problem}",
+        "invalid_payload": "参数不符合操作 {action} 的要求",
+        "channel_full": "房间已满：最多 {limit} 个连接",
+        "unavailable": "服务暂时不可用，请稍后再试",
+        "internal_error": "内部错误 {error_id}",
+        "http_error": "请求被拒绝",
+        "invalid_room": "房间名须为 1 到 {limit} 个可打印字符",
+        "too_many_errors": "无法解析的消息过多",
+    },
+}
+
+
+class _Context(dict[str, object]):
+    """A placeholder without a value reads as an ellipsis, so that an error never fails to be told."""
+
+    def __missing__(self, key: str) -> str:
+        return "…"
+
+
+def text(error_code: str, language: str, context: Mapping[str, object]) -> str:
+    """The text of `error_code` in `language`, in English where the language lacks it."""
+    english = TEXTS["en"]
+    template = TEXTS.get(language, english).get(error_code) or english.get(error_code) or english["error"]
+    return template.format_map(_Context(context))
+
+
+def choose_language(accept_language: str) -> str:
+    """The best language in `TEXTS` for an Accept-Language value (RFC 9110 section 12.5.4), or `"en"`."""
+    best, best_weight = "en", 0.0
+    for part in accept_language[:1000].split(","):
+        tag, _, parameter = part.strip().partition(";")
+        language = tag.strip().lower().partition("-")[0]
+        weight = 1.0
+        if parameter:
+            try:
+                weight = float(parameter.strip().removeprefix("q="))
+            except ValueError:
+                continue
+        if language in TEXTS and weight > best_weight:
+            best, best_weight = language, weight
+    return best
