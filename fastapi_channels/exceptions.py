@@ -96,7 +96,7 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
         status: str | int | None = None,
         error_msg: Any = None,
         data: Any = None,
-        request_id: str | int | None = None,
+        request_id: str | int | float | None = None,
         context: Mapping[str, object] | None = None,
         **extra: Any,
     ) -> None:

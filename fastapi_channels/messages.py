@@ -67,7 +67,8 @@ def pack(publication: Publication) -> str:
     A plain text body stays as it is, so that programs that listen with broadcaster read it. Any other
     body is preceded by the mark, a JSON header and a newline; bytes are base64.
     """
-    body, header = publication.body, {}
+    body = publication.body
+    header: dict[str, object] = {}
     if publication.exclude:
         header["exclude"] = sorted(publication.exclude)
     if publication.kind:
