@@ -1,0 +1,35 @@
+"""What holds for every test."""
+
+import os
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+from hypothesis import settings
+
+# How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+NO_SKIPS = os.environ.get("FASTAPI_CHANNELS_REQUIRE_SERVERS") == "1"
+"""Set where every server and browser is installed, so that what a test misses is a failure."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _unskipped((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _unskipped((yield))
+
+
+def _unskipped(report: Report) -> Report:
+    """`report`, failed if it was skipped where nothing may be."""
+    if NO_SKIPS and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but nothing may be skipped here: {report.longreprtext}"
+    return report
