@@ -1,0 +1,22 @@
+"""The pure modules: the tests of each cover all its branches, without help from the tests of others."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PURE = ["actions", "exceptions", "hub", "messages", "outbox", "permission", "texts"]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("module", PURE)
+def test_own_tests_reach_every_branch(module: str, tmp_path: Path):
+    def coverage(command: str, *arguments: str) -> None:
+        words = [sys.executable, "-m", "coverage", command, f"--data-file={tmp_path / 'data'}", *arguments]
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    coverage("run", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/test_{module}.py")
+    coverage("report", f"--include=fastapi_channels/{module}.py", "--fail-under=100")

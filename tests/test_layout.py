@@ -1,0 +1,185 @@
+"""The map of the package: who may import whom, how long a module gets, what the core does without."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PACKAGE = "fastapi_channels"
+ROOT = Path(__file__).parents[1]
+
+LAYERS: tuple[set[str], ...] = (
+    {"texts", "exceptions", "messages", "marks", "server"},
+    {"permission", "inbox", "outbox", "connection", "brokers", "throttling"},
+    {"hub", "actions", "cluster", "seats"},
+    {"node"},
+    {"channels", "used", "decorators"},
+    {"api"},
+    {"__init__"},
+)
+"""A module imports from its own row and from those above it, never in a circle."""
+
+DOWNWARD_FOR_TYPES = {("connection", "node")}
+"""What is imported from a row below, under TYPE_CHECKING: each a reference back that an object holds."""
+
+CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster"}
+"""What every module may import; pydantic_core is pydantic's own."""
+
+EXTRAS = {"brokers.redis": {"redis"}, "throttling.redis": {"redis"}}
+"""What a module may import besides, because nobody imports it who did not ask for that."""
+
+ABSENT = (
+    *("aio_pika", "aiokafka", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "nats"),
+    *("orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets"),
+)
+"""What may be missing where the core is imported."""
+
+MAX_LINES = 420
+
+
+class Import(NamedTuple):
+    target: str
+    """A dotted name; within this package, that of a module in it: `throttling.redis`."""
+    own: bool
+    for_types: bool
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Each module of the package, under its dotted name in it."""
+    folder = ROOT / PACKAGE
+    return {_name(path.relative_to(folder)): path for path in sorted(folder.rglob("*.py"))}
+
+
+def _name(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports(module: str) -> Iterator[Import]:
+    path = modules()[module]
+    return read(path.read_text(), path.relative_to(ROOT).parts)
+
+
+def read(source: str, path: tuple[str, ...]) -> Iterator[Import]:
+    """The imports in `source`, whose file is at `path`, wherever in it they are."""
+    tree = ast.parse(source)
+    typed = {id(node) for block in _type_checking(tree) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        for name in _targets(node, path):
+            own = name.split(".")[0] == PACKAGE
+            yield Import(_module(name) if own else name, own, id(node) in typed)
+
+
+def _type_checking(tree: ast.Module) -> Iterator[ast.stmt]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from node.body
+
+
+def _targets(node: ast.AST, path: tuple[str, ...]) -> Iterator[str]:
+    """The absolute dotted name of everything that an import statement names."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = [*path[: -node.level]] if node.level else []
+        base += [node.module] if node.module else []
+        yield from (".".join([*base, alias.name]) for alias in node.names)
+
+
+def _module(name: str) -> str:
+    """The module of this package that `name` is, or is in."""
+    own = name.split(".")[1:]
+    while own and ".".join(own) not in modules():
+        own.pop()
+    return ".".join(own) or "__init__"
+
+
+def layer(module: str) -> int:
+    noun = module.split(".")[0]
+    return next(index for index, row in enumerate(LAYERS) if noun in row)
+
+
+def downward(*, for_types: bool) -> Iterator[tuple[str, str]]:
+    """Each import, by whom and of what, that goes down the table."""
+    for module in modules():
+        for use in imports(module):
+            if use.own and use.for_types == for_types and layer(use.target) > layer(module):
+                yield module, use.target
+
+
+def test_every_module_has_one_row():
+    nouns = {module.split(".")[0] for module in modules()}
+    listed = [noun for row in LAYERS for noun in row]
+    assert nouns == set(listed)
+    assert len(listed) == len(set(listed))
+
+
+def test_imports_go_up_the_table():
+    assert set(downward(for_types=False)) == set()
+
+
+def test_only_listed_types_come_from_further_down():
+    assert set(downward(for_types=True)) == DOWNWARD_FOR_TYPES
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {
+        module: {use.target for use in imports(module) if use.own and not use.for_types}
+        for module in modules()
+    }
+    TopologicalSorter(graph).prepare()
+
+
+def test_only_declared_packages_are_imported():
+    foreign = {
+        module: {use.target.split(".")[0] for use in imports(module) if not use.own}
+        - sys.stdlib_module_names
+        - CORE
+        for module in modules()
+    }
+    assert {module: names for module, names in foreign.items() if names} == EXTRAS
+
+
+def test_modules_are_short():
+    lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
+    assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
+
+
+def test_the_core_imports_without_any_extra():
+    wanted = [f"{PACKAGE}.{module}".removesuffix(".__init__") for module in modules() if module not in EXTRAS]
+    script = f"""
+import importlib, sys
+for name in {ABSENT}:
+    sys.modules[name] = None
+for name in {wanted}:
+    importlib.import_module(name)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("statement", "for_types"),
+    [
+        ("import fastapi_channels.hub", False),
+        ("import fastapi_channels.hub as h", False),
+        ("from fastapi_channels import hub", False),
+        ("from fastapi_channels.hub import Hub", False),
+        ("from .. import hub", False),
+        ("from ..hub import Hub", False),
+        ("def later():\n    from ..hub import Hub", False),
+        ("if TYPE_CHECKING:\n    from ..hub import Hub", True),
+        ("if typing.TYPE_CHECKING:\n    pass\nelse:\n    from ..hub import Hub", False),
+    ],
+)
+def test_every_way_of_importing_is_seen(statement: str, for_types: bool):
+    found = list(read(statement, (PACKAGE, "brokers", "new.py")))
+    assert found == [Import("hub", own=True, for_types=for_types)]
