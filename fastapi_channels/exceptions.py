@@ -80,7 +80,7 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
 
     error_code: ClassVar[str] = "error"
     """What the frame's `code` says: stable, whatever the language of the text."""
-    http_status: ClassVar[int] = 403
+    http_status: int = 403
     """Status of the HTTP response when the connection is refused before it is accepted."""
 
     code: int = CloseCode.NORMAL

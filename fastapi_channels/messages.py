@@ -8,14 +8,15 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic_core import from_json, to_json
 
 from .exceptions import ParseError, WebSocketException
 
 Body: TypeAlias = str | bytes
-RequestId: TypeAlias = str | int | float | None
+RequestId: TypeAlias = Annotated[str | int | float | None, "the request's id"]
+"""A client's own name for its message; a parameter with this annotation receives it."""
 
 MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
@@ -24,10 +25,12 @@ MAX_REQUEST_ID: Final = 256
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
-    __slots__ = ("body", "event", "size")
+    __slots__ = ("body", "event", "room", "size")
 
-    def __init__(self, body: Body) -> None:
+    def __init__(self, body: Body, room: str = "") -> None:
         self.body = body
+        self.room = room
+        """The room it was broadcast to; empty for what concerns one connection."""
         self.size = len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
         """Bytes of payload."""
         key = "bytes" if isinstance(body, bytes) else "text"
@@ -216,6 +219,9 @@ class Envelope:
 
     def to_event(self, event: str, channel: str, data: Any) -> dict[str, Any]:
         return {self.type: "event", self.event: event, self.channel: channel, self.data: data}
+
+    def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
+        return {self.type: "lagged", self.channel: channel, "dropped": dropped}
 
 
 def _unreadable(problem: str, request_id: RequestId = None) -> ParseError:

@@ -1,0 +1,192 @@
+"""`add_channel`: wires one node into one application; and what upstream's users read of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from broadcaster import Broadcast, BroadcastBackend
+from fastapi import APIRouter, FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import upstream
+from .brokers import adopt, create_backend
+from .exceptions import ConfigurationError
+from .node import SCOPE_KEY, Node, Settings, current_node
+from .origin import parse_origins
+from .permission import Permission, combine
+from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
+
+Parent = TypeVar("Parent", FastAPI, APIRouter)
+
+
+def add_channel(
+    parent: Parent,
+    *,
+    url: str | None = None,
+    backend: BroadcastBackend | None = None,
+    broadcast: Broadcast | None = None,
+    limiter_url: str | None = None,
+    storage: Any = None,
+    prefix: str = "fastapi-channel",
+    identifier: Callable[..., Any] | None = None,
+    ws_callback: Callable[..., Any] | None = None,
+    permission_classes: Permission = None,
+    throttle_classes: Any = None,
+    allowed_origins: Iterable[str] | None = None,
+    trusted_proxies: Iterable[str] = (),
+    namespace: str = "",
+    publish_timeout: float = 2.0,
+    add_exception_handlers: bool = True,
+    **unused: Any,
+) -> Parent:
+    """Give `parent` what its channels need: a broker, rate limits, and rules that hold for all of them.
+
+    Args:
+        parent: the application, or a router (then before it is included).
+        url: the broker: `memory://` (the default), `redis://host:port/db`, or another scheme of broadcaster.
+        backend: a broadcaster backend, in place of `url`.
+        broadcast: a Broadcast, whose backend is used, in place of `url`.
+        limiter_url: where rate limits are counted: `memory://` or `redis://…`; `url` where that is Redis.
+        storage: a `redis.asyncio` client to count with, or a RateLimiter.
+        prefix: begins the keys of rate limits.
+        identifier: whom rate limits count, called with the websocket; the user, else the address.
+        ws_callback: answers calls over their rate, in place of the error.
+        permission_classes: who may connect, and call actions, anywhere in the application.
+        throttle_classes: rates over all messages of a client in a room.
+        allowed_origins: pages that may connect beside the server's own; `["*"]` for any.
+        trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
+        namespace: begins the broker's topics, so that two applications can share a server.
+        publish_timeout: seconds until `BrokerUnavailable`.
+        add_exception_handlers: whether exceptions are offered to the application's own handlers.
+
+    Raises:
+        ConfigurationError: an argument that cannot work, or a second call for the same parent.
+    """
+    upstream.drop("add_channel()", unused, upstream.ADD_CHANNEL)
+    if not isinstance(parent, FastAPI | APIRouter):
+        raise ConfigurationError(f"add_channel() takes a FastAPI application or an APIRouter, got {parent!r}")
+    if Node.attached(parent) is not None:
+        raise ConfigurationError(
+            "add_channel() was called on this object already: one call configures all of its channels"
+        )
+    settings = Settings(
+        permission=combine(permission_classes),
+        throttles=normalize(throttle_classes),
+        identifier=identifier,
+        ws_callback=ws_callback,
+        allowed_origins=parse_origins(allowed_origins),
+        trusted_proxies=parse_proxies(trusted_proxies),
+        namespace=namespace,
+        publish_timeout=publish_timeout,
+        call_exception_handlers=add_exception_handlers,
+        view={
+            "permission_classes": permission_classes,
+            "throttle_classes": throttle_classes,
+            "limiter_url": limiter_url,
+        },
+    )
+    node = Node(
+        _backend(url or limiter_url, backend, broadcast),
+        _limiter(limiter_url or url, storage, prefix),
+        settings,
+    )
+    node.attach(parent)
+    router = parent.router if isinstance(parent, FastAPI) else parent
+    router.lifespan_context = _with_node(router.lifespan_context, node)
+    if isinstance(parent, FastAPI):
+        parent.add_middleware(_NodeMiddleware, node=node)
+    return parent
+
+
+class _NodeMiddleware:
+    """Says which node serves a request: to routes, to routers that are included and to mounted apps."""
+
+    def __init__(self, app: ASGIApp, node: Node) -> None:
+        self.app = app
+        self.node = node
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope[SCOPE_KEY] = self.node
+        token = current_node.set(self.node)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            current_node.reset(token)
+
+
+def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], Any]:
+    """The lifespan `original`, inside that of the node: user code may broadcast from first to last."""
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[Any]:
+        token = current_node.set(node)
+        await node.start()
+        try:
+            async with original(app) as state:
+                yield state
+        finally:
+            await node.stop()
+            current_node.reset(token)
+
+    return lifespan
+
+
+def _backend(
+    url: str | None, backend: BroadcastBackend | None, broadcast: Broadcast | None
+) -> BroadcastBackend:
+    if backend is not None and broadcast is not None:
+        raise ConfigurationError("give one of url, backend and broadcast, got backend and broadcast")
+    if broadcast is not None:
+        return adopt(broadcast)
+    if backend is not None:
+        return backend
+    return create_backend(url or "memory://")
+
+
+def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:
+    if storage is None and (url or "").startswith(("redis", "unix")):
+        storage = url
+    if storage is None:
+        return MemoryLimiter()
+    if not isinstance(storage, str) and callable(getattr(storage, "hit", None)):
+        limiter: RateLimiter = storage
+        return limiter
+    from .throttling import RedisLimiter
+
+    return RedisLimiter(storage, prefix=prefix)
+
+
+class _View(type):
+    """Reads attributes from the node of the running request; nothing can be set."""
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        node = Node.of()
+        if name == "broadcast":
+            return _Publisher(node)
+        try:
+            return node.settings.view[name]
+        except KeyError:
+            raise AttributeError(f"FastAPIChannel has no attribute {name!r}") from None
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise AttributeError(f"FastAPIChannel is read-only: give {name!r} to add_channel()")
+
+
+class FastAPIChannel(metaclass=_View):
+    """A read-only view of what `add_channel` was given, inside a request or the lifespan.
+
+    It has `broadcast` (with `publish(channel, message)`), `permission_classes`, `throttle_classes` and
+    `limiter_url`.
+    """
+
+
+class _Publisher:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def publish(self, channel: str, message: str | bytes) -> None:
+        await self._node.publish(channel, message)

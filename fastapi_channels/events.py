@@ -1,0 +1,162 @@
+"""What happens around a connection: the join and leave handlers of a channel, and its lifespan."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from starlette.concurrency import run_in_threadpool
+
+from .exceptions import ConfigurationError
+
+logger = logging.getLogger("fastapi_channels")
+
+EventType: TypeAlias = Literal["join", "leave"]
+Lifespan: TypeAlias = Callable[..., AbstractAsyncContextManager[Any]]
+
+NAMES: Final = ("websocket", "channel", "connection", "code", "reason", "self")
+"""What a handler may take by name; `code` and `reason` of the close are None in a join handler."""
+
+
+class Events:
+    """The handlers of one channel."""
+
+    __slots__ = ("_handlers", "_lifespan")
+
+    def __init__(
+        self,
+        on_join: Sequence[Callable[..., Any]] | None,
+        on_leave: Sequence[Callable[..., Any]] | None,
+        lifespan: Lifespan | None,
+    ) -> None:
+        self._handlers: dict[EventType, list[_Handler]] = {"join": [], "leave": []}
+        for func in on_join or ():
+            self.add("join", func)
+        for func in on_leave or ():
+            self.add("leave", func)
+        self._lifespan = None if lifespan is None else _Handler(_as_context(lifespan))
+
+    def add(self, event_type: EventType, func: Callable[..., Any]) -> None:
+        if event_type not in get_args(EventType):
+            raise ConfigurationError(f'expected the event "join" or "leave", got {event_type!r}')
+        self._handlers[event_type].append(_Handler(func))
+
+    @property
+    def wants_leave(self) -> bool:
+        """Whether anything has to run when a client has left."""
+        return bool(self._handlers["leave"]) or self._lifespan is not None
+
+    async def join(self, values: Mapping[str, Any]) -> _Visit | None:
+        """Run the join handlers, then enter the lifespan; what is entered must be left by `leave`."""
+        for handler in self._handlers["join"]:
+            await handler(values)
+        if self._lifespan is None:
+            return None
+        visit = _Visit(self._lifespan.bound(values))
+        await visit.enter()
+        return visit
+
+    async def leave(self, values: Mapping[str, Any], visit: _Visit | None) -> None:
+        """Leave the lifespan, then run every leave handler, whatever the others raise."""
+        if visit is not None:
+            await _guarded(visit.leave())
+        for handler in self._handlers["leave"]:
+            await _guarded(handler(values))
+
+
+async def _guarded(work: Any) -> None:
+    try:
+        await work
+    except Exception:
+        logger.exception("a leave handler failed")
+
+
+class _Visit:
+    """One connection's time inside a lifespan.
+
+    The context is entered and left by the same task, as cancel scopes and task groups in it demand,
+    and that task is not the one that a server cancels.
+    """
+
+    def __init__(self, context: Callable[[], AbstractAsyncContextManager[Any]]) -> None:
+        self._context = context
+        self._leaving = asyncio.Event()
+        self._entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        self._task = asyncio.create_task(self._stay())
+        try:
+            await asyncio.shield(self._entered)
+        except BaseException:
+            await self.leave()
+            raise
+
+    async def leave(self) -> None:
+        self._leaving.set()
+        if self._task is not None:
+            await asyncio.wait((self._task,))
+            if self._entered.done() and not self._entered.exception():
+                self._task.result()
+
+    async def _stay(self) -> None:
+        try:
+            async with self._context():
+                self._entered.set_result(None)
+                await self._leaving.wait()
+        except BaseException as exc:
+            if self._entered.done():
+                raise
+            self._entered.set_exception(exc)
+
+
+class _Handler:
+    """A handler with what it takes: names that are known by keyword, else websocket and channel."""
+
+    __slots__ = ("_func", "_is_async", "_named", "_positional")
+
+    def __init__(self, func: Callable[..., Any]) -> None:
+        self._func = func
+        self._is_async = inspect.iscoroutinefunction(func)
+        parameters = list(inspect.signature(func).parameters.values())
+        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        self._named = tuple(n for n in NAMES if n in keywords or (takes_all and n != "self"))
+        others = [
+            p
+            for p in parameters
+            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in NAMES
+        ]
+        spare = [name for name in ("websocket", "channel") if name not in keywords]
+        required = [p for p in others if p.default is p.empty]
+        if len(required) > len(spare):
+            raise ConfigurationError(
+                f"the parameter {required[len(spare)].name!r} of the event handler {func!r} cannot be bound; "
+                f"a handler may take {', '.join(NAMES)}"
+            )
+        self._positional = tuple(spare[: len(others)])
+        if self._positional:
+            self._named = tuple(name for name in self._named if name not in self._positional)
+
+    def bound(self, values: Mapping[str, Any]) -> Callable[[], Any]:
+        positional = [values[name] for name in self._positional]
+        named = {name: values[name] for name in self._named}
+        return lambda: self._func(*positional, **named)
+
+    async def __call__(self, values: Mapping[str, Any]) -> None:
+        call = self.bound(values)
+        result = call() if self._is_async else await run_in_threadpool(call)
+        if inspect.isawaitable(result):
+            await result
+
+
+def _as_context(lifespan: Callable[..., Any]) -> Lifespan:
+    """`lifespan` as a context manager: a bare async generator function is one too."""
+    if inspect.isasyncgenfunction(lifespan):
+        return contextlib.asynccontextmanager(lifespan)
+    return lifespan

@@ -1,0 +1,125 @@
+"""Reading a WebSocket: inline while its actions are quick, ahead of them while one is slow.
+
+A client that leaves is noticed only by reading. A second task for each connection would notice, at
+the price of two switches for each message; here a message is awaited by the task that handles it, and
+only an action that is found running at two ticks of the watch is read ahead of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, TypeAlias
+
+from starlette.websockets import WebSocket
+
+Event: TypeAlias = MutableMapping[str, Any]
+
+TICK: Final = 0.02
+"""Seconds between two looks at the actions that run."""
+GONE: Final[Event] = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+
+
+class Inbox:
+    """The messages of one client, in order.
+
+    Args:
+        websocket: accepted.
+        on_disconnect: called when the client is found gone while an action runs.
+        limit: bytes read ahead; beyond them the client has to wait, and its leaving is not noticed.
+    """
+
+    __slots__ = ("_ahead", "_limit", "_on_disconnect", "_read", "_size", "_websocket", "busy")
+
+    def __init__(self, websocket: WebSocket, on_disconnect: Callable[[], None], limit: int) -> None:
+        self._websocket = websocket
+        self._on_disconnect = on_disconnect
+        self._limit = limit
+        self._ahead: deque[Event] = deque()
+        self._size = 0
+        self._read: asyncio.Task[Event] | None = None
+        self.busy = False
+        """Whether a message is being handled."""
+
+    async def get(self) -> Event:
+        """The next ASGI message: `websocket.receive`, or `websocket.disconnect` for ever after it."""
+        while not self._ahead:
+            if self._read is None:
+                return await self._receive()
+            await asyncio.wait((self._read,))
+        event = self._ahead.popleft()
+        self._size -= _size(event)
+        return event
+
+    def look_ahead(self) -> None:
+        """Read on although the message before is still being handled."""
+        if self._read is None and self._size < self._limit and not self._ends():
+            self._read = asyncio.get_running_loop().create_task(self._receive())
+            self._read.add_done_callback(self._arrived)
+
+    async def stop(self) -> None:
+        if self._read is not None:
+            self._read.cancel()
+            await asyncio.wait((self._read,))
+
+    async def _receive(self) -> Event:
+        try:
+            return await self._websocket.receive()
+        except RuntimeError:
+            # Starlette's way to say that the disconnect was received already, maybe by a handler.
+            return GONE
+
+    def _arrived(self, read: asyncio.Task[Event]) -> None:
+        self._read = None
+        if read.cancelled():
+            return
+        event = read.result()
+        self._ahead.append(event)
+        self._size += _size(event)
+        if self._ends():
+            self._on_disconnect()
+        elif self.busy:
+            self.look_ahead()
+
+    def _ends(self) -> bool:
+        return bool(self._ahead) and self._ahead[-1]["type"] == "websocket.disconnect"
+
+
+def _size(event: Event) -> int:
+    return len(event.get("text") or event.get("bytes") or b"")
+
+
+class Watch:
+    """Looks at the inboxes of all running actions, one timer for the whole process."""
+
+    __slots__ = ("_running", "_timer")
+
+    def __init__(self) -> None:
+        self._running: dict[Inbox, int] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def enter(self, inbox: Inbox) -> None:
+        """A message of `inbox` is going to be handled."""
+        inbox.busy = True
+        self._running[inbox] = 0
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+
+    def leave(self, inbox: Inbox) -> None:
+        inbox.busy = False
+        self._running.pop(inbox, None)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        for inbox, looks in self._running.items():
+            if looks:
+                inbox.look_ahead()
+            self._running[inbox] = looks + 1
+        if self._running:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)

@@ -1,0 +1,421 @@
+"""The node: what one process of the application is. It owns the broker, the hub and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import weakref
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broadcaster import BroadcastBackend
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from .brokers import Broker
+from .cluster import RESERVED, Cluster
+from .connection import Connection
+from .exceptions import ChannelFull, ConfigurationError, ParseError
+from .hub import Hub
+from .inbox import Watch
+from .messages import Body, Frame, Publication
+from .permission import ALLOW, BasePermission
+from .seats import Seats
+from .server import abort
+from .throttling import MemoryLimiter, RateLimiter, client_address
+
+logger = logging.getLogger("fastapi_channels")
+
+MAX_ROOM: Final = 255
+"""Characters of a room's name."""
+IDLE: Final = 1.0
+"""Seconds that a subscription outlives the last member of its room."""
+SCOPE_KEY: Final = "fastapi_channels"
+
+current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
+_targets: weakref.WeakKeyDictionary[Any, Node] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `add_channel` said, for every channel of the application."""
+
+    permission: BasePermission = ALLOW
+    throttles: Sequence[Any] = ()
+    identifier: Callable[..., Any] | None = None
+    ws_callback: Callable[..., Any] | None = None
+    allowed_origins: frozenset[str] | None = None
+    """None: only the origin that the page was served from."""
+    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+    namespace: str = ""
+    publish_timeout: float = 2.0
+    call_exception_handlers: bool = True
+    view: dict[str, Any] = field(default_factory=dict)
+
+
+class Node:
+    """One process of one application.
+
+    Args:
+        backend: carries publications to the other processes.
+        limiter: counts for the rate limits.
+        settings: what holds for every channel.
+    """
+
+    def __init__(
+        self, backend: BroadcastBackend, limiter: RateLimiter | None = None, settings: Settings | None = None
+    ) -> None:
+        self.id = secrets.token_hex(6)
+        self.settings = settings or Settings()
+        self.hub = Hub()
+        self.seats = Seats()
+        self.watch = Watch()
+        self.limiter: RateLimiter = limiter or MemoryLimiter()
+        self.broker = Broker(
+            backend,
+            self._deliver,
+            publish_timeout=self.settings.publish_timeout,
+            on_change=self._broker_changed,
+        )
+        namespace = self.settings.namespace
+        answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
+        self.cluster = Cluster(self.id, namespace, self.broker.publish, answers, self.broker.suspect)
+        self._namespace = namespace
+        self._connections: dict[str, Connection] = {}
+        self._users: dict[str, set[Connection]] = {}
+        self._idle: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starts = 0
+        self._numbers = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Lock | None = None
+
+    # Life
+
+    @staticmethod
+    def of(scope: Scope | None = None) -> Node:
+        """The node that serves `scope`, or the one of the request or lifespan that is being run.
+
+        Raises:
+            ConfigurationError: there is none; says how to make one.
+        """
+        node = (scope or {}).get(SCOPE_KEY) or _node_of_router(scope) or current_node.get()
+        if node is None:
+            raise ConfigurationError(
+                "no add_channel() covers this call: call add_channel(app) on the application, or on the "
+                "router that holds the endpoint, before the first connection; outside of a request or "
+                "lifespan, use the channel's bind(app)"
+            )
+        return node
+
+    def attach(self, target: Any) -> None:
+        """Make `target`, an application or a router, find this node."""
+        _targets[target] = self
+
+    @staticmethod
+    def attached(target: Any) -> Node | None:
+        return _targets.get(target)
+
+    async def start(self) -> None:
+        """Connect to the broker. Calls beyond the first are counted, and undone by as many `stop`s.
+
+        Raises:
+            ConfigurationError: the node runs in another event loop that is still alive.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            if self._loop.is_running():
+                raise ConfigurationError(
+                    "this application runs in another event loop; with Starlette's TestClient, open every "
+                    "connection inside one `with TestClient(app) as client:`"
+                )
+            self._forget_loop()
+        if self._starting is None:
+            self._starting = asyncio.Lock()
+        async with self._starting:
+            self._starts += 1
+            if self._loop is None:
+                self._loop = loop
+                await self._start()
+
+    async def ensure_started(self) -> None:
+        """Start for a connection that came before, or without, the application's lifespan."""
+        if self._loop is not asyncio.get_running_loop():
+            logger.warning(
+                "started by a connection, not by the lifespan: nothing will stop the broker cleanly "
+                "(was add_channel(router) called after include_router, or is the lifespan off?)"
+            )
+            await self.start()
+
+    async def stop(self) -> None:
+        self._starts -= 1
+        if self._starts > 0 or self._loop is None:
+            return
+        self.watch.stop()
+        for handle in self._idle.values():
+            handle.cancel()
+        self._idle.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.broker.local:
+            await self.cluster.stop()
+        await self.broker.stop()
+        await self.limiter.close()
+        self._forget_loop()
+
+    async def _start(self) -> None:
+        await self.broker.start()
+        if not self.broker.local:
+            self._spawn(self._join_cluster())
+
+    async def _join_cluster(self) -> None:
+        delay = 0.1
+        for topic in self.cluster.topics:
+            while True:
+                try:
+                    await self.broker.subscribe(topic)
+                    break
+                except ConnectionError as exc:
+                    logger.debug("the other processes are not reached yet: %s", exc)
+                    await asyncio.sleep(delay)
+        self.cluster.start()
+
+    def _forget_loop(self) -> None:
+        self._loop, self._starting, self._starts = None, None, 0
+        self._idle.clear()
+        self._tasks.clear()
+
+    # Membership
+
+    def next_id(self) -> str:
+        """An id for a connection, unique over all processes."""
+        self._numbers += 1
+        return f"{self.id}.{self._numbers}"
+
+    async def join(self, room: str, connection: Connection, *, limit: int | None = None) -> None:
+        """Make `connection` a member of `room`; returns when nothing published there can be missed.
+
+        Args:
+            limit: how many seats the room has, over all processes.
+
+        Raises:
+            ParseError: the name is not usable.
+            ChannelFull: every seat is taken.
+            BrokerUnavailable: the broker did not confirm in time.
+        """
+        check_room(room)
+        if room in connection.rooms:
+            return
+        if limit is not None:
+            await self._take_seat(room, connection.seat, limit)
+        self._connections[connection.id] = connection
+        if not connection.rooms:
+            self.remember_user(connection)
+        connection.rooms.add(room)
+        self.hub.add(room, connection)
+        idle = self._idle.pop(room, None)
+        if idle is not None:
+            idle.cancel()
+        try:
+            await self.broker.subscribe(self._namespace + room)
+        except BaseException:
+            self.leave(room, connection)
+            raise
+
+    def leave(self, room: str, connection: Connection) -> None:
+        """Undo `join`; never waits and never fails."""
+        if room not in connection.rooms:
+            return
+        connection.rooms.discard(room)
+        self.seats.release(room, connection.seat)
+        if self.hub.discard(room, connection) and self._loop is not None:
+            self._idle[room] = self._loop.call_later(IDLE, self._unsubscribe, room)
+        if not connection.rooms:
+            self._connections.pop(connection.id, None)
+            self.forget_user(connection)
+
+    async def count(self, room: str) -> int:
+        """How many connections are in `room`, over all processes."""
+        here = self.hub.count(room)
+        if self.broker.local:
+            return here
+        answers = await self.cluster.ask("count", room=room)
+        return here + sum(int(count) for count in answers.values())
+
+    async def members(self, room: str) -> list[dict[str, Any]]:
+        """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
+        here = self._answer_members({"room": room})
+        if self.broker.local:
+            return here
+        others = await self.cluster.ask("members", room=room)
+        return [*here, *(member for answer in others.values() for member in answer)]
+
+    def remember_user(self, connection: Connection) -> None:
+        key = user_key(connection.user)
+        if key is not None:
+            self._users.setdefault(key, set()).add(connection)
+
+    def forget_user(self, connection: Connection) -> None:
+        key = user_key(connection.user)
+        connections = self._users.get(key) if key is not None else None
+        if connections is not None and key is not None:
+            connections.discard(connection)
+            if not connections:
+                del self._users[key]
+
+    # Publishing
+
+    async def publish(self, room: str, body: Body, exclude: frozenset[str] = frozenset()) -> None:
+        """Send `body` to the members of `room` in every process.
+
+        Raises:
+            ParseError: the name is not usable.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        check_room(room)
+        if self._loop is None:
+            await self.ensure_started()
+        await self.broker.publish(Publication(self._namespace + room, body, exclude))
+
+    async def send_to_connection(self, connection_id: str, body: Body) -> None:
+        """Send `body` to one connection, whichever process holds it; nothing if none does."""
+        node, _, _ = connection_id.partition(".")
+        if node == self.id:
+            self._deliver_to([self._connections.get(connection_id)], body)
+        else:
+            topic = f"{self._namespace}{RESERVED}node:{check_room(node)}"
+            await self.broker.publish(Publication(topic, body, frozenset({connection_id}), kind="connection"))
+
+    async def send_to_user(self, user: Any, body: Body) -> None:
+        """Send `body` to every connection of a user, in every process."""
+        key = user_key(user)
+        if key is None:
+            return
+        if self.broker.local:
+            self._deliver_to(list(self._users.get(key, ())), body)
+        else:
+            topic = self.cluster.topics[0]
+            await self.broker.publish(Publication(topic, body, frozenset({key}), kind="user"))
+
+    def _deliver(self, publication: Publication) -> None:
+        """Take what the broker brings."""
+        topic = publication.topic.removeprefix(self._namespace)
+        if not topic.startswith(RESERVED):
+            self.hub.deliver(topic, Frame(publication.body, topic), publication.exclude)
+        elif publication.kind == "connection":
+            self._deliver_to([self._connections.get(key) for key in publication.exclude], publication.body)
+        elif publication.kind == "user":
+            found = [c for key in publication.exclude for c in self._users.get(key, ())]
+            self._deliver_to(found, publication.body)
+        elif publication.kind == "cluster":
+            self.cluster.receive(publication)
+
+    def _deliver_to(self, connections: Sequence[Connection | None], body: Body) -> None:
+        frame = Frame(body, "*")
+        for connection in connections:
+            if connection is not None:
+                connection.push(frame)
+
+    async def _take_seat(self, room: str, seat: str, limit: int) -> None:
+        """Claim a seat, and compare the claim with those of the other processes.
+
+        Raises:
+            ChannelFull: `limit` seats are taken, or were claimed before.
+        """
+        if not self.seats.claim(room, seat, limit, self.cluster.tick()):
+            raise ChannelFull(context={"limit": limit})
+        if self.broker.local:
+            return
+        try:
+            answers = await self.cluster.ask("seats", room=room)
+            if not self.seats.confirm(room, seat, limit, self.id, answers):
+                raise ChannelFull(context={"limit": limit})
+        except BaseException:
+            self.seats.release(room, seat)
+            raise
+
+    # What other processes ask
+
+    def _answer_count(self, question: dict[str, Any]) -> int:
+        return self.hub.count(str(question.get("room")))
+
+    def _answer_members(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        members = self.hub.members(str(question.get("room")))
+        return [
+            {"id": member.id, "user": user_key(member.user)}
+            for member in members
+            if isinstance(member, Connection)
+        ]
+
+    def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
+        return self.seats.claims(str(question.get("room")))
+
+    # Odds and ends
+
+    def address_of(self, websocket: WebSocket) -> str:
+        return client_address(websocket, self.settings.trusted_proxies)
+
+    def abort(self, send: Callable[..., Any]) -> None:
+        abort(send)
+
+    def _broker_changed(self, up: bool) -> None:
+        if up:
+            self.cluster.outage()
+
+    def _unsubscribe(self, room: str) -> None:
+        del self._idle[room]
+        if self.hub.count(room) == 0:
+            self._spawn(self.broker.unsubscribe(self._namespace + room))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def check_room(room: str) -> str:
+    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
+
+    Raises:
+        ParseError: it is not.
+    """
+    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
+    if not usable or room.startswith(RESERVED):
+        raise InvalidRoom(close=True, context={"limit": MAX_ROOM})
+    return room
+
+
+class InvalidRoom(ParseError):
+    """A room name that is empty, too long, not printable or reserved."""
+
+    error_code = "invalid_room"
+
+
+def user_key(user: Any) -> str | None:
+    """The text that names `user`: its `id`, its `identity`, a value of its mapping, or itself."""
+    if user is None or isinstance(user, str):
+        return user or None
+    for name in ("id", "identity", "username"):
+        try:
+            value = user[name] if isinstance(user, dict) else getattr(user, name, None)
+        except (KeyError, NotImplementedError):
+            continue
+        if value is not None:
+            return str(value)
+    return str(user) if isinstance(user, int) else None
+
+
+def _node_of_router(scope: Scope | None) -> Node | None:
+    """The node of the router that holds the endpoint of `scope`, for add_channel(router)."""
+    endpoint = (scope or {}).get("endpoint")
+    if endpoint is None:
+        return None
+    for target, node in _targets.items():
+        if any(getattr(route, "endpoint", None) is endpoint for route in target.routes):
+            return node
+    return None

@@ -1,0 +1,218 @@
+"""Who may connect, and who may call an action: permissions that compose with `&`, `|` and `~`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+from starlette.websockets import WebSocket
+
+from .exceptions import ConfigurationError
+
+Permission: TypeAlias = (
+    "BasePermission | type[BasePermission] | Callable[..., Any] | bool | Iterable[Permission] | None"
+)
+
+
+class _Composable(type):
+    """Lets permission *classes* compose, not only their instances."""
+
+    def __and__(cls, other: Any) -> BasePermission:
+        return _All(as_permission(cls), as_permission(other))
+
+    def __rand__(cls, other: Any) -> BasePermission:
+        return _All(as_permission(other), as_permission(cls))
+
+    def __or__(cls, other: Any) -> BasePermission:  # type: ignore[override]  # type's own | makes a Union
+        return _Any(as_permission(cls), as_permission(other))
+
+    def __ror__(cls, other: Any) -> BasePermission:  # type: ignore[override]  # type's own | makes a Union
+        return _Any(as_permission(other), as_permission(cls))
+
+    def __invert__(cls) -> BasePermission:
+        return _Not(as_permission(cls))
+
+
+class BasePermission(metaclass=_Composable):
+    """One question about a client. Subclass it and answer in `has_permission`.
+
+    Only the value `True` allows: None, 0, another object or an exception refuse.
+    """
+
+    def has_permission(
+        self, websocket: WebSocket, action: str | None, **kwargs: Any
+    ) -> bool | Awaitable[bool]:
+        """Whether the client may connect (`action` is None) or call `action`.
+
+        It may be declared `async`. Beside `websocket` and `action` it is given those of `channel` (the
+        room), `connection` and `data` (the client's message) that its signature names.
+        """
+        return False
+
+    def __and__(self, other: Any) -> BasePermission:
+        return _All(self, as_permission(other))
+
+    def __rand__(self, other: Any) -> BasePermission:
+        return _All(as_permission(other), self)
+
+    def __or__(self, other: Any) -> BasePermission:
+        return _Any(self, as_permission(other))
+
+    def __ror__(self, other: Any) -> BasePermission:
+        return _Any(as_permission(other), self)
+
+    def __invert__(self) -> BasePermission:
+        return _Not(self)
+
+
+class AllowAny(BasePermission):
+    """Everybody."""
+
+    def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
+        return True
+
+
+class IsAuthenticated(BasePermission):
+    """Clients with a user, unless that user says `is_authenticated` is false."""
+
+    def has_permission(
+        self, websocket: WebSocket, action: str | None, *, connection: Any = None, **kwargs: Any
+    ) -> bool:
+        user = connection.user if connection is not None else websocket.scope.get("user")
+        return user is not None and getattr(user, "is_authenticated", True) is True
+
+
+class _All(BasePermission):
+    # What is neither True nor False passes through unchanged: `~` must not turn it into a yes.
+
+    def __init__(self, *permissions: BasePermission) -> None:
+        self.permissions = permissions
+
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        for permission in self.permissions:
+            found = await answer(permission, websocket, action, kwargs)
+            if found is not True:
+                return found
+        return True
+
+
+class _Any(_All):
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        for permission in self.permissions:
+            found = await answer(permission, websocket, action, kwargs)
+            if found is not False:
+                return found
+        return False
+
+
+class _Not(BasePermission):
+    def __init__(self, permission: BasePermission) -> None:
+        self.permission = permission
+
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
+        return await answer(self.permission, websocket, action, kwargs) is False
+
+
+class _Fixed(BasePermission):
+    def __init__(self, allowed: bool) -> None:
+        self.allowed = allowed
+
+    def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
+        return self.allowed
+
+
+class _Function(BasePermission):
+    """A callable as a permission, given as many of websocket, action and itself as it takes."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        parameters = list(inspect.signature(function).parameters.values())
+        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+        positional = [p for p in positional if p.name not in _EXTRAS]
+        required_extra = [p for p in positional[3:] if p.default is p.empty]
+        if required_extra:
+            raise ConfigurationError(
+                f"the permission {function!r} takes too many arguments: {required_extra[0].name!r} has no "
+                "value; it is called with (websocket, action) and may name channel, connection or data"
+            )
+        takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+        self._count = 3 if takes_all else min(len(positional), 3)
+        self._names = _extras_of(function)
+
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        arguments = (websocket, action, self.function)[: self._count]
+        named = {name: kwargs[name] for name in self._names if name in kwargs}
+        result = self.function(*arguments, **named)
+        return await result if inspect.isawaitable(result) else result
+
+
+ALLOW: BasePermission = _Fixed(True)
+DENY: BasePermission = _Fixed(False)
+_EXTRAS = ("channel", "connection", "data")
+
+
+def as_permission(value: Permission) -> BasePermission:
+    """The permission that `value` stands for.
+
+    A class is instantiated, a callable is asked, a bool answers itself, a list or tuple requires all
+    of its members, None requires nothing.
+
+    Raises:
+        ConfigurationError: `value` is none of these.
+    """
+    if value is None or value is True:
+        return ALLOW
+    if value is False:
+        return DENY
+    if isinstance(value, BasePermission):
+        return value
+    if isinstance(value, type):
+        if issubclass(value, BasePermission):
+            return value()
+    elif isinstance(value, list | tuple | set | frozenset):
+        return _All(*map(as_permission, value)) if len(value) != 1 else as_permission(next(iter(value)))
+    elif callable(value):
+        return _Function(value)
+    raise ConfigurationError(
+        f"expected a permission (a BasePermission class or instance, a callable, a bool or a list of these), "
+        f"got {value!r}"
+    )
+
+
+def combine(*values: Permission) -> BasePermission:
+    """One permission that requires all of `values`, without those that allow everybody."""
+    permissions = [p for p in map(as_permission, values) if p is not ALLOW and type(p) is not AllowAny]
+    if not permissions:
+        return ALLOW
+    return permissions[0] if len(permissions) == 1 else _All(*permissions)
+
+
+async def answer(
+    permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]
+) -> Any:
+    """What `permission` says, awaited if need be, called with those of `extras` that it declares."""
+    names = _declared(type(permission))
+    given = {name: extras[name] for name in names if name in extras}
+    result = permission.has_permission(websocket, action, **given)
+    return await result if inspect.isawaitable(result) else result
+
+
+async def allows(
+    permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]
+) -> bool:
+    """Whether `permission` answers exactly True. What it raises is raised on: the caller refuses then."""
+    return await answer(permission, websocket, action, extras) is True
+
+
+@lru_cache(maxsize=1024)
+def _declared(permission: type[BasePermission]) -> tuple[str, ...]:
+    return _extras_of(permission.has_permission)
+
+
+def _extras_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return _EXTRAS
+    return tuple(p.name for p in parameters if p.name in _EXTRAS)

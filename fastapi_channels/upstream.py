@@ -1,0 +1,45 @@
+"""Keywords that the upstream package accepted and never used: taken with a warning, and dropped."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from .exceptions import ConfigurationError
+
+ACTION: Final = (
+    "status_code",
+    "response_description",
+    "responses",
+    "operation_id",
+    "response_model_include",
+    "response_model_exclude",
+    "response_model_by_alias",
+    "response_model_exclude_unset",
+    "response_model_exclude_defaults",
+    "response_model_exclude_none",
+    "response_class",
+    "callbacks",
+    "openapi_extra",
+    "generate_unique_id_function",
+)
+CHANNEL: Final = ("history_key", "max_history", "limiter_depends")
+ADD_CHANNEL: Final = ("http_callback", "pagination_class", "query_token_key", "cookie_token_key")
+
+
+def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
+    """Warn of the keywords in `given` that never did anything.
+
+    Raises:
+        ConfigurationError: a keyword that nobody knows.
+    """
+    for name, value in given.items():
+        if name not in unused:
+            raise ConfigurationError(f"{where} got an unexpected keyword argument {name!r}")
+        if value is not None:
+            warnings.warn(
+                f"{name!r} of {where} never had an effect and is ignored: remove it",
+                DeprecationWarning,
+                stacklevel=3,
+            )
