@@ -76,5 +76,7 @@ add_channel(app)
 
 
 @app.websocket("/rooms/{channel}")
-async def enter(websocket: WebSocket, channel: str, name: Annotated[str, Field(max_length=40)] = "guest") -> None:
+async def enter(
+    websocket: WebSocket, channel: str, name: Annotated[str, Field(max_length=40)] = "guest"
+) -> None:
     await room.connect(websocket, channel=channel, user=name)

@@ -333,8 +333,8 @@ def as_client_error(exc: BaseException) -> WebSocketException:
     if isinstance(exc, WebSocketException):
         return exc
     if isinstance(exc, HTTPException):
-        retry_after = (exc.headers or {}).get("Retry-After")
-        extra: dict[str, Any] = {"retry_after": float(retry_after)} if retry_after and retry_after.isdigit() else {}
+        retry_after = (exc.headers or {}).get("Retry-After", "")
+        extra: dict[str, Any] = {"retry_after": float(retry_after)} if retry_after.isdigit() else {}
         error = HTTPError(close=False, status=exc.status_code, error_msg=exc.detail, **extra)
         error.http_status = exc.status_code
         return error
