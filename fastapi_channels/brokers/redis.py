@@ -1,0 +1,315 @@
+"""Redis pub/sub, over two connections of our own: one that publishes, one that is subscribed.
+
+redis-py makes the connections, with everything that it knows about URLs, TLS, credentials and
+Sentinel. Its pool and its `PubSub` are not used: they reconnect without telling, so that nobody learns
+that messages were missed, and a publish of theirs occupies a connection until it is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from broadcaster import BroadcastBackend, Event
+from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import ResponseError
+
+from fastapi_channels.exceptions import ConfigurationError
+
+from .backend import NotSent, Receive
+from .backlog import LIMIT, Backlog
+
+PING_INTERVAL: Final = 1.5
+"""Seconds between two signs of life that are asked for. Three without any, and the connection is dead."""
+MAX_UNANSWERED: Final = 16 * 1024 * 1024
+"""Bytes of commands that wait for their answers; beyond them, a call waits until there is room."""
+FRESH: Final = 0.01
+"""Seconds after a sign of life in which a connection is used without looking at it."""
+SETTLING: Final = 3
+"""Turns of the event loop in which it is noticed that the server has closed a connection."""
+
+
+class RedisBackend(BroadcastBackend):
+    """Broadcasts over Redis pub/sub.
+
+    A subscription is confirmed by the server when `subscribe` returns, a message taken by it when
+    `publish` does. What is published in one turn of the event loop goes out in one write. A connection
+    that does not answer is noticed within five seconds. Nothing is repeated here: when a connection is
+    lost, `listen` and `next_published` raise, and it is the broker that reconnects.
+
+    Args:
+        url: as `redis.asyncio.Redis.from_url` takes it: `redis://`, `rediss://` or `unix://`.
+        client: instead of a URL, a client whose server and credentials are used; its own connections
+            are not, and it is not closed.
+        limit: bytes that wait in a plain `Broadcast`; beyond them the oldest messages are dropped.
+    """
+
+    def __init__(self, url: str | None = None, *, client: Redis | None = None, limit: int = LIMIT) -> None:
+        if isinstance(client, Redis) and url is None:
+            self._pool = client.connection_pool
+        elif url is not None and client is None:
+            self._pool = ConnectionPool.from_url(url)
+        else:
+            raise ConfigurationError("RedisBackend takes either a url or a redis.asyncio.Redis as client")
+        self._backlog = Backlog(limit)
+        self._publisher: _Link | None = None
+        self._subscriber: _Link | None = None
+
+    @property
+    def dropped(self) -> int:
+        return self._backlog.dropped
+
+    async def connect(self) -> None:
+        self._backlog.open()
+        self._publisher = _Link(self._connection(), self._backlog.put, self._lose)
+        self._subscriber = _Link(self._connection(), self._backlog.put, self._lose)
+        try:
+            await self._publisher.open()
+            await self._subscriber.open()
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def disconnect(self) -> None:
+        for link in (self._publisher, self._subscriber):
+            if link is not None:
+                await link.close()
+
+    async def subscribe(self, group: str) -> None:
+        await self._set_subscription(b"SUBSCRIBE", group)
+
+    async def unsubscribe(self, group: str) -> None:
+        await self._set_subscription(b"UNSUBSCRIBE", group)
+
+    async def publish(self, channel: str, message: str | bytes) -> None:
+        body = message.encode() if isinstance(message, str) else message
+        await _connected(self._publisher).ask(b"PUBLISH", channel.encode(), body)
+
+    async def next_published(self) -> Event:
+        """The next message: text where it is UTF-8, else bytes."""
+        event = await self._backlog.get()
+        return Event(event.channel, _text(event.message))
+
+    async def listen(self, receive: Receive) -> None:
+        await self._backlog.listen(receive)
+
+    async def _set_subscription(self, command: bytes, topic: str) -> None:
+        try:
+            await _connected(self._subscriber).ask(command, topic.encode())
+        except ConnectionError as exc:
+            raise NotSent(str(exc)) from exc  # a subscription ends with its connection
+
+    def _lose(self, reason: Exception) -> None:
+        """Give up both connections when one is lost, so that there is one state and not two."""
+        for link in (self._publisher, self._subscriber):
+            if link is not None:
+                link.lose(reason)
+        self._backlog.fail(reason)
+
+    def _connection(self) -> Any:
+        """A connection as the pool makes it, but one that never reconnects, decodes or times out itself."""
+        options = {
+            name: value
+            for name, value in self._pool.connection_kwargs.items()
+            if not name.startswith(("maint_notifications", "oss_cluster_maint"))  # they need RESP3
+        }
+        options |= {
+            "protocol": 2,
+            "decode_responses": False,
+            "socket_timeout": None,
+            "health_check_interval": 0,
+            "retry": None,
+            "retry_on_timeout": False,
+            "retry_on_error": [],
+        }
+        return self._pool.connection_class(**options)
+
+
+@dataclass(slots=True)
+class _Command:
+    packed: bytes
+    answer: asyncio.Future[Any] | None
+    """None if nobody waits for it."""
+
+    @property
+    def given_up(self) -> bool:
+        return self.answer is not None and self.answer.done()
+
+    def resolve(self, reply: Any) -> None:
+        if self.answer is None or self.answer.done():
+            return
+        if isinstance(reply, Exception):
+            self.answer.set_exception(reply)
+        else:
+            self.answer.set_result(reply)
+
+
+class _Link:
+    """One connection. Commands go out in order, all of one turn in one write; answers come in order.
+
+    Args:
+        connection: of redis-py, not connected yet.
+        receive: called with the topic and the content of each message that is published.
+        on_lost: called once with what broke the connection.
+    """
+
+    def __init__(self, connection: Any, receive: Receive, on_lost: Callable[[Exception], None]) -> None:
+        self._connection = connection
+        self._receive = receive
+        self._on_lost = on_lost
+        self._unsent: list[_Command] = []
+        self._unanswered: deque[_Command] = deque()
+        self._size = 0
+        self._filled = asyncio.Event()
+        self._drained = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._heard = 0.0
+        self._error: Exception | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        await self._connection.connect()
+        for work in (self._read, self._write, self._watch):
+            task = asyncio.create_task(work())
+            task.add_done_callback(self._ended)
+            self._tasks.append(task)
+        await self.ask(b"PING")
+
+    async def close(self) -> None:
+        self.lose(ConnectionError("the connection is closed"))
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await self._connection.disconnect(nowait=True)
+
+    async def ask(self, *words: bytes) -> Any:
+        """The server's answer.
+
+        Raises:
+            NotSent: the connection was lost before the command was sent.
+            ConnectionError: it was lost after that; whether the command was executed is not known.
+            ResponseError: the server refuses the command.
+        """
+        while self._size > MAX_UNANSWERED and self._error is None:
+            self._drained.clear()
+            await self._drained.wait()
+        if self._error is not None:
+            raise NotSent("the connection is lost") from self._error
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self._send(words, answer)
+        return await answer
+
+    def lose(self, reason: Exception) -> None:
+        if self._error is not None:
+            return
+        self._error = reason
+        for task in self._tasks:
+            task.cancel()
+        _abort(self._connection)
+        for command in self._unanswered:
+            command.resolve(ConnectionError(f"the connection broke before the answer: {reason}"))
+        for command in self._unsent:
+            command.resolve(NotSent(f"the connection is lost: {reason}"))
+        self._drained.set()
+        self._on_lost(reason)
+
+    def _send(self, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
+        command = _Command(_pack(words), answer)
+        self._unsent.append(command)
+        self._size += len(command.packed)
+        self._filled.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            if not self._unanswered and self._loop.time() - self._heard > FRESH:
+                await self._settle()
+            if not self._connection.is_connected:
+                raise ConnectionError("the server closed the connection")  # else redis-py would reconnect
+            batch = [command.packed for command in self._commit()]
+            await self._connection.send_packed_command(batch, check_health=False)
+
+    async def _settle(self) -> None:
+        """Let the event loop notice that the server is gone, so that nothing is sent to nowhere."""
+        for _ in range(SETTLING):
+            await asyncio.sleep(0)
+
+    def _commit(self) -> list[_Command]:
+        """What is to be sent now; less what its callers gave up."""
+        batch: list[_Command] = []
+        for command in self._unsent:
+            if command.given_up:
+                self._forget(command)
+            else:
+                batch.append(command)
+        self._unsent.clear()
+        self._unanswered.extend(batch)
+        return batch
+
+    async def _read(self) -> None:
+        while True:
+            try:
+                reply = await self._connection.read_response(disable_decoding=True)
+            except ResponseError as exc:
+                reply = exc
+            self._heard = self._loop.time()
+            if isinstance(reply, list) and reply[0] == b"message":
+                self._receive(reply[1].decode(), reply[2])
+            else:
+                self._take(reply)
+
+    def _take(self, reply: Any) -> None:
+        if not self._unanswered:
+            raise ConnectionError(f"an answer to nothing: {reply!r:.100}")
+        command = self._unanswered.popleft()
+        self._forget(command)
+        command.resolve(reply)
+
+    def _forget(self, command: _Command) -> None:
+        self._size -= len(command.packed)
+        if self._size <= MAX_UNANSWERED:
+            self._drained.set()
+
+    async def _watch(self) -> None:
+        """Ask for signs of life; ends when there are none.
+
+        One silent interval is not enough: the event loop may have been blocked for so long.
+        """
+        silent = 0
+        while silent < 2:
+            asked = self._loop.time()
+            self._send((b"PING",), None)
+            await asyncio.sleep(PING_INTERVAL)
+            silent = 0 if self._heard >= asked else silent + 1
+        raise ConnectionError(f"no sign of life for {silent * PING_INTERVAL:g} s")
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        self.lose(error if isinstance(error, Exception) else ConnectionError("the connection is lost"))
+
+
+def _connected(link: _Link | None) -> _Link:
+    if link is None:
+        raise NotSent("not connected")
+    return link
+
+
+def _pack(words: tuple[bytes, ...]) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+
+
+def _text(message: Any) -> Any:
+    try:
+        return message.decode()
+    except UnicodeDecodeError:
+        return message
+
+
+def _abort(connection: Any) -> None:
+    """Close at once: what a hung server has not read would otherwise keep the socket open."""
+    writer = getattr(connection, "_writer", None)
+    if writer is not None:
+        writer.transport.abort()

@@ -1,0 +1,124 @@
+"""The topics that one process wants, and the order in which that changes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from fastapi_channels.exceptions import BrokerUnavailable
+
+
+class Subscriptions:
+    """The wanted topics. The changes of one topic are made one after the other; of several, at once.
+
+    Callers that want the same change of a topic at the same time share it, and its failure.
+
+    Args:
+        join: subscribes a topic before a deadline, in the loop's time, or raises `BrokerUnavailable`.
+        leave: unsubscribes a topic in bounded time, and never raises.
+        timeout: seconds until the deadline.
+    """
+
+    def __init__(
+        self,
+        join: Callable[[str, float], Awaitable[None]],
+        leave: Callable[[str], Awaitable[None]],
+        timeout: float,
+    ) -> None:
+        self.topics: set[str] = set()
+        """What is wanted, also while it is not confirmed yet."""
+        self._join = join
+        self._leave = leave
+        self._timeout = timeout
+        self._changes: dict[str, _Change] = {}
+
+    async def add(self, topic: str) -> None:
+        """Want `topic`, and wait until it is confirmed. A caller that is cancelled does not want it.
+
+        Raises:
+            BrokerUnavailable: it was not confirmed; nobody wants it now.
+        """
+        change = self._changes.get(topic)
+        if change is None and topic in self.topics:
+            return
+        if change is None or not change.wanted:
+            change = self._begin(topic, wanted=True)
+        change.waiters += 1
+        try:
+            await asyncio.wait((change.task,))
+        finally:
+            change.waiters -= 1
+            if not change.waiters and not change.task.done():
+                self._take_back(topic, change)
+        if change.task.cancelled():
+            raise BrokerUnavailable("the broker is stopped")
+        failure = change.task.result()
+        if failure is not None:
+            raise failure
+
+    async def discard(self, topic: str) -> None:
+        """Stop wanting `topic`, and wait until it is unsubscribed, or cannot be."""
+        change = self._changes.get(topic)
+        if change is None and topic not in self.topics:
+            return
+        if change is None or change.wanted:
+            change = self._begin(topic, wanted=False)
+        await asyncio.wait((change.task,))
+
+    def settled(self) -> set[str]:
+        """The wanted topics, less those that are being joined."""
+        return self.topics - {topic for topic, change in self._changes.items() if change.wanted}
+
+    def clear(self) -> set[asyncio.Task[BrokerUnavailable | None]]:
+        """Want nothing any more; the tasks that have been cancelled, to be waited for."""
+        tasks = {change.task for change in self._changes.values()}
+        for task in tasks:
+            task.cancel()
+        self._changes.clear()
+        self.topics.clear()
+        return tasks
+
+    def _begin(self, topic: str, *, wanted: bool) -> _Change:
+        previous = self._changes.get(topic)
+        change = self._changes[topic] = _Change(wanted)
+        change.task = asyncio.create_task(self._make(topic, change, previous))
+        if not wanted:
+            self.topics.discard(topic)
+        return change
+
+    async def _make(self, topic: str, change: _Change, previous: _Change | None) -> BrokerUnavailable | None:
+        deadline = asyncio.get_running_loop().time() + self._timeout
+        if previous is not None:
+            await asyncio.wait((previous.task,), timeout=self._timeout)
+        failure: BrokerUnavailable | None = None
+        if change.wanted:
+            failure = await self._try_to_join(topic, deadline)
+        else:
+            self.topics.discard(topic)
+            await self._leave(topic)
+        if failure is not None:
+            self._take_back(topic, change)
+        elif self._changes.get(topic) is change:
+            del self._changes[topic]
+        return failure
+
+    async def _try_to_join(self, topic: str, deadline: float) -> BrokerUnavailable | None:
+        self.topics.add(topic)
+        try:
+            await self._join(topic, deadline)
+        except BrokerUnavailable as failure:
+            return failure
+        return None
+
+    def _take_back(self, topic: str, change: _Change) -> None:
+        """Undo a subscription that failed or that nobody waits for, unless a later change decides."""
+        if self._changes.get(topic) is change:
+            self._begin(topic, wanted=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Change:
+    wanted: bool
+    task: asyncio.Task[BrokerUnavailable | None] = field(init=False)
+    waiters: int = 0

@@ -1,0 +1,337 @@
+"""The broker: one backend, kept alive.
+
+A session lasts from a connect to the loss of the connection. One task, the supervisor, runs one session
+after the other: it connects, subscribes every topic that is wanted, and waits for the end. Calls that
+come between two sessions wait for the next one, until their deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Set as AbstractSet
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NoReturn
+
+from broadcaster import BroadcastBackend
+
+from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.messages import Publication, pack, unpack
+
+from .backend import Listening, NotSent, Receive
+from .memory import MemoryBackend
+from .subscriptions import Subscriptions
+
+
+class Broker:
+    """Drives one backend: subscriptions that survive it, publishing with a deadline, and its state.
+
+    What is promised of a message: it is delivered at most once to each process, and those of one task
+    in the order in which it published them. It is lost for a process that has no connection at that
+    moment. A `publish` that returns was taken by the backend; one that raises may still be delivered if
+    the connection broke between sending and the answer: only what was surely not sent is sent again.
+
+    Args:
+        backend: any of broadcaster's contract; driven better if it is `Listening`.
+        deliver: called on the event loop with each message of a topic that is wanted, in the order in
+            which they came. What it raises is logged.
+        publish_timeout: seconds that any one call may take, and that a caller waits for a connection.
+        backoff: the least and the most seconds to wait, with full jitter, between two attempts.
+        on_change: called on the event loop after each change of `up`, except by `start` failing and
+            by `stop`. When it is called with True, every topic is subscribed, and messages may have
+            been missed.
+    """
+
+    def __init__(
+        self,
+        backend: BroadcastBackend,
+        deliver: Callable[[Publication], None],
+        *,
+        publish_timeout: float = 2.0,
+        backoff: tuple[float, float] = (0.05, 1.0),
+        on_change: Callable[[bool], None] | None = None,
+        logger: logging.Logger | None = None,
+    ) -> None:
+        self.local = isinstance(backend, MemoryBackend)
+        """Whether messages never leave this process."""
+        self._backend = backend
+        self._deliver = deliver
+        self._timeout = publish_timeout
+        self._backoff = backoff
+        self._on_change = on_change
+        self._logger = logger or logging.getLogger("fastapi_channels")
+        self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(_pull, backend)
+        self._turn: AbstractAsyncContextManager[Any] = nullcontext()
+        self._subscriptions = Subscriptions(self._join, self._leave, publish_timeout)
+        self._session: _Session | None = None
+        self._outage: _Outage | None = None
+        self._supervisor: asyncio.Task[NoReturn] | None = None
+
+    @property
+    def up(self) -> bool:
+        return self._session is not None
+
+    @property
+    def topics(self) -> AbstractSet[str]:
+        """The topics that are wanted, also those whose subscription is not confirmed yet."""
+        return self._subscriptions.topics
+
+    # Life
+
+    async def start(self) -> None:
+        """Connect; if that fails, or takes too long, go on trying in the background."""
+        if self._supervisor is not None:
+            return
+        if isinstance(self._backend, Listening):
+            self._listen = self._backend.listen
+        else:
+            self._turn = asyncio.Lock()
+        self._came_up = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._outage = None
+        self._supervisor = asyncio.create_task(self._supervise())
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._tried.wait()
+        except TimeoutError:
+            pass
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Disconnect, whatever state the backend is in; calls that wait raise `BrokerUnavailable`."""
+        supervisor, self._supervisor = self._supervisor, None
+        if supervisor is None:
+            return
+        self._session = None
+        self._came_up.set()
+        supervisor.cancel()
+        await asyncio.wait({supervisor, *self._subscriptions.clear()}, timeout=3 * self._timeout)
+
+    def suspect(self, reason: str) -> None:
+        """Give the connection up and make a new one: it is dead, although the backend does not see it."""
+        if self._session is not None:
+            self._lose(self._session, ConnectionError(reason))
+
+    # Calls
+
+    async def publish(self, publication: Publication) -> None:
+        """Hand `publication` to every process that wants its topic, this one included.
+
+        Raises:
+            BrokerUnavailable: the backend did not take it before the deadline, or refused it.
+        """
+        if self.local and self._session is not None:
+            await self._backend.publish(publication.topic, publication)
+        else:
+            deadline = asyncio.get_running_loop().time() + self._timeout
+            await self._call(deadline, self._backend.publish, publication.topic, pack(publication))
+
+    async def subscribe(self, topic: str) -> None:
+        """Want `topic`; what is published to it after this returned is delivered.
+
+        Raises:
+            BrokerUnavailable: it was not confirmed before the deadline; the topic is not wanted.
+        """
+        await self._subscriptions.add(topic)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Stop wanting `topic`; never raises because the broker is down."""
+        await self._subscriptions.discard(topic)
+
+    async def _join(self, topic: str, deadline: float) -> None:
+        while await self._call(deadline, self._backend.subscribe, topic) is not self._session:
+            pass  # the session in which it was confirmed is lost already
+
+    async def _leave(self, topic: str) -> None:
+        if self._session is not None:
+            try:
+                await self._bounded(self._backend.unsubscribe, topic)
+            except Exception as exc:
+                self._logger.debug("%r could not be unsubscribed: %s", topic, _describe(exc))
+
+    async def _call(
+        self, deadline: float, operation: Callable[..., Awaitable[None]], *args: object
+    ) -> _Session:
+        """The session in which `operation` succeeded; repeated while it surely had no effect.
+
+        Raises:
+            BrokerUnavailable: it failed, or the deadline passed.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                while True:
+                    session = self._session or await self._next_session()
+                    try:
+                        async with self._turn:
+                            await operation(*args)
+                        return session
+                    except NotSent as exc:
+                        self._lose(session, exc)
+        except BrokerUnavailable:
+            raise
+        except TimeoutError as exc:
+            if self._outage is None:
+                raise BrokerUnavailable("the broker did not answer in time") from exc
+            reason = self._outage.reason
+            raise BrokerUnavailable(f"the broker is down: {_describe(reason)}") from reason
+        except Exception as exc:
+            raise BrokerUnavailable(f"the broker did not take it: {_describe(exc)}") from exc
+
+    async def _next_session(self) -> _Session:
+        while self._session is None:
+            if self._supervisor is None:
+                raise BrokerUnavailable("the broker is not started")
+            await self._came_up.wait()
+        return self._session
+
+    async def _bounded(self, operation: Callable[[str], Awaitable[None]], topic: str) -> None:
+        async with self._turn, asyncio.timeout(self._timeout):
+            await operation(topic)
+
+    def _receive(self, topic: str, message: Any) -> None:
+        if topic not in self._subscriptions.topics:
+            return
+        try:
+            self._deliver(message if isinstance(message, Publication) else unpack(topic, message))
+        except Exception:
+            self._logger.exception("a message for %r could not be delivered", topic)
+
+    # The supervisor
+
+    async def _supervise(self) -> NoReturn:
+        failures = 0
+        least, most = self._backoff
+        while True:
+            began = time.monotonic()
+            self._heed(await self._serve())
+            failures = 0 if time.monotonic() - began > most else min(failures + 1, 16)
+            await asyncio.sleep(random.uniform(0, min(most, least * 2**failures)))  # noqa: S311 - not a secret
+
+    async def _serve(self) -> Exception:
+        """Run one session; what ended it."""
+        if self._outage is not None:
+            self._outage.attempts += 1
+        session = _Session(asyncio.get_running_loop().create_future())
+        reader: asyncio.Task[None] | None = None
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._backend.connect()
+            reader = asyncio.create_task(self._listen(self._receive))
+            reader.add_done_callback(partial(self._reader_ended, session))
+            await self._resubscribe()
+            if not session.lost.done():
+                self._come_up(session)
+            return await session.lost
+        except Exception as exc:
+            return exc
+        finally:
+            session.lost.cancel()
+            await self._hang_up(reader)
+
+    async def _resubscribe(self) -> None:
+        """Subscribe what is wanted; on return, with nothing awaited since, no more and no less."""
+        held: set[str] = set()
+        while (wanted := self._subscriptions.settled()) != held:
+            await self._each(self._backend.subscribe, wanted - held)
+            await self._each(self._backend.unsubscribe, held - wanted)
+            held = wanted
+
+    async def _each(self, operation: Callable[[str], Awaitable[None]], topics: AbstractSet[str]) -> None:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for topic in topics:
+                    tasks.create_task(self._bounded(operation, topic))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _hang_up(self, reader: asyncio.Task[None] | None) -> None:
+        if reader is not None:
+            reader.cancel()
+            await asyncio.wait((reader,), timeout=self._timeout)
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._backend.disconnect()
+        except Exception as exc:
+            self._logger.debug("the broken connection could not be closed: %s", _describe(exc))
+
+    def _reader_ended(self, session: _Session, reader: asyncio.Task[None]) -> None:
+        error = None if reader.cancelled() else reader.exception()
+        self._lose(session, error if isinstance(error, Exception) else ConnectionError("reading ended"))
+
+    # What is known of the connection
+
+    def _come_up(self, session: _Session) -> None:
+        self._session = session
+        self._came_up.set()
+        self._tried.set()
+        outage, self._outage = self._outage, None
+        if outage is not None:
+            self._logger.warning(
+                "the broker is back after %.1f s and %d attempts; topics: %d",
+                time.monotonic() - outage.began,
+                outage.attempts,
+                len(self.topics),
+            )
+        self._notify(True)
+
+    def _lose(self, session: _Session, reason: Exception) -> None:
+        """End `session`, once; calls wait from now on."""
+        if session.lost.done():
+            return
+        session.lost.set_result(reason)
+        if session is self._session:
+            self._session = None
+            self._came_up.clear()
+            self._outage = _Outage(reason)
+            self._logger.warning("the broker is lost, reconnecting: %s", _describe(reason))
+            self._notify(False)
+
+    def _heed(self, reason: Exception) -> None:
+        """Remember why there is no session."""
+        if self._outage is None:
+            self._outage = _Outage(reason, attempts=1)
+            self._logger.warning("the broker cannot be reached, going on to try: %s", _describe(reason))
+        self._outage.reason = reason
+        self._tried.set()
+
+    def _notify(self, up: bool) -> None:
+        if self._on_change is not None:
+            try:
+                self._on_change(up)
+            except Exception:
+                self._logger.exception("on_change failed")
+
+
+@dataclass(slots=True, eq=False)
+class _Session:
+    """One connection of the backend."""
+
+    lost: asyncio.Future[Exception]
+    """Done, with the reason, when it is lost."""
+
+
+@dataclass(slots=True)
+class _Outage:
+    reason: Exception
+    began: float = field(default_factory=time.monotonic)
+    attempts: int = 0
+
+
+async def _pull(backend: BroadcastBackend, receive: Receive) -> None:
+    while True:
+        event = await backend.next_published()
+        receive(event.channel, event.message)
+
+
+def _describe(exc: BaseException) -> str:
+    """What to say about `exc`, without the credentials of a URL in it."""
+    text = re.sub(r"//\S*@", "//", str(exc))
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
