@@ -236,7 +236,7 @@ class Dispatcher:
         frame = self._channel.envelope.reply(message, result)
         if spec.sunset is not None:
             frame.update(deprecated=True, sunset=spec.sunset.isoformat())
-        await self._connection.write(Frame(self._channel.envelope.encode(frame)))
+        await self._session.writer.write(Frame(self._channel.envelope.encode(frame)))
 
     async def _answer(self, error: WebSocketException, message: Message | None) -> None:
         envelope = self._channel.envelope
@@ -246,7 +246,7 @@ class Dispatcher:
             request_id=message.request_id if message else None,
             language=self._connection.language,
         )
-        await self._connection.write(Frame(envelope.encode(frame)))
+        await self._session.writer.write(Frame(envelope.encode(frame)))
 
     async def _limited(self, action: str, throttles: Sequence[Any], limits: Sequence[Any]) -> bool:
         """Whether a callback has answered in place of the error for a call over its rate.

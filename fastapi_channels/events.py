@@ -51,17 +51,17 @@ class Events:
         """Whether anything has to run when a client has left."""
         return bool(self._handlers["leave"]) or self._lifespan is not None
 
-    async def join(self, values: Mapping[str, Any]) -> _Visit | None:
+    async def join(self, values: Mapping[str, Any]) -> Visit | None:
         """Run the join handlers, then enter the lifespan; what is entered must be left by `leave`."""
         for handler in self._handlers["join"]:
             await handler(values)
         if self._lifespan is None:
             return None
-        visit = _Visit(self._lifespan.bound(values))
+        visit = Visit(self._lifespan.bound(values))
         await visit.enter()
         return visit
 
-    async def leave(self, values: Mapping[str, Any], visit: _Visit | None) -> None:
+    async def leave(self, values: Mapping[str, Any], visit: Visit | None) -> None:
         """Leave the lifespan, then run every leave handler, whatever the others raise."""
         if visit is not None:
             await _guarded(visit.leave())
@@ -76,7 +76,7 @@ async def _guarded(work: Any) -> None:
         logger.exception("a leave handler failed")
 
 
-class _Visit:
+class Visit:
     """One connection's time inside a lifespan.
 
     The context is entered and left by the same task, as cancel scopes and task groups in it demand,

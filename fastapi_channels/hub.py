@@ -1,11 +1,21 @@
-"""Who listens to which room in this process, and the fan-out to them."""
+"""Who listens to which room in this process, and the fan-out to them.
+
+What is delivered within one turn of the event loop is collected and leaves together: a member gets one
+write for many frames. Whatever writes to a single connection calls `flush` first, so that every
+connection sees one order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from typing import Protocol
+from collections.abc import Callable, Collection
+from typing import Final, Generic, Protocol, TypeVar
 
 from .messages import Frame
+
+MAX_JOINED: Final = 64 * 1024
+"""Bytes of frames that are joined for one write."""
+MAX_COLLECTED: Final = 256 * 1024
+"""Bytes of frames that are collected before they are sent without waiting for the turn's end."""
 
 
 class Member(Protocol):
@@ -14,32 +24,46 @@ class Member(Protocol):
     @property
     def id(self) -> str: ...
 
+    def offer(self, wire: bytes) -> bool:
+        """Write finished frames at once; False if they have to be queued."""
+
     def push(self, frame: Frame) -> None:
-        """Take `frame` without waiting and without raising."""
+        """Queue `frame`, without waiting and without raising."""
 
 
-class Hub:
-    """Room → its local members, by id."""
+M = TypeVar("M", bound=Member)
 
-    __slots__ = ("_rooms",)
 
-    def __init__(self) -> None:
-        self._rooms: dict[str, dict[str, Member]] = {}
+class Hub(Generic[M]):
+    """Room → its local members, by id.
+
+    Args:
+        at_turns_end: calls a function when the current turn of the event loop has ended.
+    """
+
+    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size")
+
+    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
+        self._rooms: dict[str, dict[str, M]] = {}
+        self._at_turns_end = at_turns_end
+        self._collected: list[tuple[str, Frame, Collection[str]]] = []
+        self._size = 0
 
     @property
     def rooms(self) -> Collection[str]:
         """The rooms that have a member here."""
         return self._rooms.keys()
 
-    def add(self, room: str, member: Member) -> None:
+    def add(self, room: str, member: M) -> None:
+        """Let `member` receive what is delivered to `room` from now on."""
+        self.flush()
         self._rooms.setdefault(room, {})[member.id] = member
 
-    def discard(self, room: str, member: Member) -> bool:
+    def discard(self, room: str, member: M) -> bool:
         """Take `member` out of `room`; whether it was the last one in it."""
+        self.flush()
         members = self._rooms.get(room)
-        if members is None or members.pop(member.id, None) is None:
-            return False
-        if members:
+        if members is None or members.pop(member.id, None) is None or members:
             return False
         del self._rooms[room]
         return True
@@ -47,27 +71,43 @@ class Hub:
     def count(self, room: str) -> int:
         return len(self._rooms.get(room, ()))
 
-    def members(self, room: str) -> list[Member]:
+    def members(self, room: str) -> list[M]:
         return list(self._rooms.get(room, {}).values())
-
-    def everybody(self) -> Iterator[Member]:
-        """Each member once, whatever the number of its rooms."""
-        seen: set[str] = set()
-        for members in list(self._rooms.values()):
-            for member in list(members.values()):
-                if member.id not in seen:
-                    seen.add(member.id)
-                    yield member
 
     def deliver(self, room: str, frame: Frame, exclude: Collection[str] = ()) -> None:
         """Hand `frame` to the members of `room`, except those with an id in `exclude`."""
-        members = self._rooms.get(room)
-        if members is None:
+        if room not in self._rooms:
             return
-        if exclude:
-            for member in list(members.values()):
-                if member.id not in exclude:
+        if not self._collected:
+            self._at_turns_end(self.flush)
+        self._collected.append((room, frame, exclude))
+        self._size += frame.size
+        if self._size >= MAX_COLLECTED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was collected."""
+        if not self._collected:
+            return
+        collected, self._collected, self._size = self._collected, [], 0
+        run: list[Frame] = []
+        size, of = 0, collected[0]
+        for entry in collected:
+            room, frame, exclude = entry
+            if run and (room != of[0] or exclude != of[2] or size + frame.size > MAX_JOINED):
+                self._send(of[0], run, of[2])
+                run, size = [], 0
+            of = entry
+            run.append(frame)
+            size += frame.size
+        self._send(of[0], run, of[2])
+
+    def _send(self, room: str, run: list[Frame], exclude: Collection[str]) -> None:
+        """Send consecutive frames of one room to its members."""
+        wire = run[0].wire if len(run) == 1 else b"".join([frame.wire for frame in run])
+        for member in list(self._rooms.get(room, {}).values()):
+            if exclude and member.id in exclude:
+                continue
+            if not member.offer(wire):
+                for frame in run:
                     member.push(frame)
-        else:
-            for member in list(members.values()):
-                member.push(frame)

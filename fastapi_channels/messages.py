@@ -25,7 +25,7 @@ MAX_REQUEST_ID: Final = 256
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
-    __slots__ = ("body", "event", "room", "size")
+    __slots__ = ("_wire", "body", "event", "room", "size")
 
     def __init__(self, body: Body, room: str = "") -> None:
         self.body = body
@@ -36,6 +36,29 @@ class Frame:
         key = "bytes" if isinstance(body, bytes) else "text"
         self.event: dict[str, Any] = {"type": "websocket.send", key: body}
         """The ASGI message, shared by every connection."""
+        self._wire: bytes | None = None
+
+    @property
+    def wire(self) -> bytes:
+        """The unmasked frame of RFC 6455 section 5.2, whole and uncompressed."""
+        if self._wire is None:
+            text = isinstance(self.body, str)
+            payload = self.body.encode() if isinstance(self.body, str) else self.body
+            self._wire = _frame_header(_TEXT if text else _BINARY, self.size) + payload
+        return self._wire
+
+
+_FIN: Final = 0x80
+_TEXT: Final = 0x1
+_BINARY: Final = 0x2
+
+
+def _frame_header(opcode: int, size: int) -> bytes:
+    if size < 126:
+        return bytes((_FIN | opcode, size))
+    if size < 1 << 16:
+        return bytes((_FIN | opcode, 126)) + size.to_bytes(2, "big")
+    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big")
 
 
 @dataclass(slots=True)

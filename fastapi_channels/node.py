@@ -25,7 +25,6 @@ from .inbox import Watch
 from .messages import Body, Frame, Publication
 from .permission import ALLOW, BasePermission
 from .seats import Seats
-from .server import abort
 from .throttling import MemoryLimiter, RateLimiter, client_address
 
 logger = logging.getLogger("fastapi_channels")
@@ -35,6 +34,9 @@ MAX_ROOM: Final = 255
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
 SCOPE_KEY: Final = "fastapi_channels"
+"""Where the scope of a request has the node."""
+SEND_KEY: Final = "fastapi_channels.send"
+"""Where it has the `send` that the server, or the middleware around, called us with."""
 
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
 _targets: weakref.WeakKeyDictionary[Any, Node] = weakref.WeakKeyDictionary()
@@ -71,7 +73,7 @@ class Node:
     ) -> None:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
-        self.hub = Hub()
+        self.hub: Hub[Connection] = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
         self.watch = Watch()
         self.limiter: RateLimiter = limiter or MemoryLimiter()
@@ -317,8 +319,9 @@ class Node:
 
     def _deliver_to(self, connections: Sequence[Connection | None], body: Body) -> None:
         frame = Frame(body, "*")
+        self.hub.flush()
         for connection in connections:
-            if connection is not None:
+            if connection is not None and not connection.offer(frame.wire):
                 connection.push(frame)
 
     async def _take_seat(self, room: str, seat: str, limit: int) -> None:
@@ -346,11 +349,7 @@ class Node:
 
     def _answer_members(self, question: dict[str, Any]) -> list[dict[str, Any]]:
         members = self.hub.members(str(question.get("room")))
-        return [
-            {"id": member.id, "user": user_key(member.user)}
-            for member in members
-            if isinstance(member, Connection)
-        ]
+        return [{"id": member.id, "user": user_key(member.user)} for member in members]
 
     def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
         return self.seats.claims(str(question.get("room")))
@@ -359,9 +358,6 @@ class Node:
 
     def address_of(self, websocket: WebSocket) -> str:
         return client_address(websocket, self.settings.trusted_proxies)
-
-    def abort(self, send: Callable[..., Any]) -> None:
-        abort(send)
 
     def _broker_changed(self, up: bool) -> None:
         if up:

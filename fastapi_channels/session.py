@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
@@ -15,16 +15,21 @@ from .connection import Connection
 from .dispatch import Dispatcher, as_client_error
 from .exceptions import ChannelsError, PermissionDenied, WebSocketException
 from .inbox import Inbox
-from .node import Node
+from .messages import Frame
+from .node import SEND_KEY, Node
 from .origin import origin_allowed
 from .outbox import Outbox
 from .texts import choose_language
+from .writer import Writer
 
 if TYPE_CHECKING:
     from .channels import BaseChannel
-    from .events import _Visit
+    from .events import Visit
 
 logger = logging.getLogger("fastapi_channels")
+
+IN_ONE_TURN: Final = 64
+"""How many messages of a client are handled before the others get their turn."""
 
 
 class OriginDenied(PermissionDenied):
@@ -50,23 +55,30 @@ class Session:
         self.channel = channel
         self.websocket = websocket
         self.node = node
-        self.connection = Connection(
+        self.writer = Writer(
             websocket,
+            Outbox(channel.outbox_limit, channel.slow_policy),
+            channel.envelope,
+            timeout=channel.send_timeout,
+            server_send=websocket.scope.get(SEND_KEY),
+            before=node.hub.flush,
+        )
+        self.connection = Connection(
+            channel,
             room,
-            node=node,
-            envelope=channel.envelope,
-            outbox=Outbox(channel.outbox_limit, channel.slow_policy),
-            send_timeout=channel.send_timeout,
+            self.writer,
+            node,
             language=_language(websocket),
             user=_user(websocket) if user is None else user,
         )
+        self.writer.name = self.connection.id
         self.log = logging.LoggerAdapter(logger, {"connection": self.connection.id, "room": room})
-        self.inbox = Inbox(websocket, self._client_left, 4 * channel.max_message_size)
+        self.inbox = Inbox(websocket, self.writer.lost, 4 * channel.max_message_size)
         self.dispatcher = Dispatcher(self)
         self.code: int | None = None
         self.reason: str | None = None
         self._began = False
-        self._visit: _Visit | None = None
+        self._visit: Visit | None = None
         self._scope: asyncio.Timeout | None = None
 
     async def run(
@@ -95,8 +107,8 @@ class Session:
             self.log.debug("gone before it was accepted: %r", exc)
             return False
         self.websocket.scope["fastapi_channels.connection"] = connection
-        connection.on_closed(self._wind_up)
-        connection.release()
+        self.writer.on_closed(self._wind_up)
+        self.writer.release()
         return True
 
     async def _admit(self) -> None:
@@ -114,12 +126,13 @@ class Session:
         """Say no: with an HTTP status where the server can, else by closing the handshake."""
         self.log.info("refused: %s", exc.error_code)
         connection, websocket = self.connection, self.websocket
-        frame = connection._envelope.error(exc, action=None, request_id=None, language=connection.language)
+        envelope = self.channel.envelope
+        frame = envelope.error(exc, action=None, request_id=None, language=connection.language)
         try:
             if websocket.application_state is not WebSocketState.CONNECTING:
-                connection.release()
-                await connection.send(frame)
-                await connection.close(exc.code, exc.reason)
+                self.writer.release()
+                await self.writer.write(Frame(envelope.encode(frame)))
+                await self.writer.close(exc.code, exc.reason)
             elif "websocket.http.response" in websocket.scope.get("extensions", {}):
                 await websocket.send_denial_response(JSONResponse(frame, status_code=exc.http_status))
             else:
@@ -148,32 +161,31 @@ class Session:
             await self.dispatcher.report(exc, fatal=True)
         finally:
             self.node.watch.leave(self.inbox)
-        return not self.connection.closed
+        return not self.writer.closed
 
     async def _serve(self) -> None:
-        connection, get, handle = self.connection, self.inbox.get, self.dispatcher.handle
-        while not connection.closed:
+        writer, get, handle = self.writer, self.inbox.get, self.dispatcher.handle
+        handled = 0
+        while not writer.closed:
             event = await get()
             if event["type"] == "websocket.disconnect":
                 self.code, self.reason = event.get("code"), event.get("reason")
                 return
             text = event.get("text")
             await handle(event.get("bytes", b"") if text is None else text)
-
-    def _client_left(self) -> None:
-        """Noticed while a message was being handled."""
-        self.connection.lost()
+            handled += 1
+            if handled % IN_ONE_TURN == 0:
+                await asyncio.sleep(0)
 
     def _wind_up(self) -> None:
-        """The connection can send no more: what runs gets a moment to finish."""
+        """Nothing can be sent any more: what runs gets a moment to finish."""
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(asyncio.get_running_loop().time() + self.channel.finish_timeout)
 
     async def _end(self) -> None:
-        connection = self.connection
-        connection.on_closed(None)
-        for room in list(connection.rooms):
-            self.node.leave(room, connection)
+        self.writer.on_closed(None)
+        for room in list(self.connection.rooms):
+            self.node.leave(room, self.connection)
         await finish(self._clean_up())
         self.log.debug("left")
 
@@ -181,14 +193,14 @@ class Session:
         """What has to be waited for. Runs shielded from the cancellation of the endpoint."""
         await self.dispatcher.stop(self.channel.finish_timeout)
         await self.inbox.stop()
-        self.connection.lost()
+        self.writer.lost()
         if self._began and (self.channel._events.wants_leave or self._visit is not None):
             try:
                 async with asyncio.timeout(self.channel.leave_timeout):
                     await self.channel._events.leave(self._values(), self._visit)
             except TimeoutError:
                 self.log.error("the leave handlers took more than %g s", self.channel.leave_timeout)
-        await self.connection.drained()
+        await self.writer.drained()
 
     def _values(self) -> dict[str, Any]:
         return {
