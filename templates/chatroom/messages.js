@@ -1,0 +1,121 @@
+/* The list of messages: grouped, bounded, and scrolled only for readers who are at its end. */
+
+const MOST_MESSAGES = 500;
+const GROUP_WITHIN = 5 * 60_000; // ms
+
+const HUES = 8;
+
+/* A circle with initials whose colour depends on nothing but the name. */
+function paintAvatar(element, name) {
+  const letters = [...name.trim()];
+  const second = name.trim().split(/\s+/)[1];
+  element.textContent = (letters[0] ?? "?").toUpperCase() + (second ? [...second][0].toUpperCase() : "");
+  const hash = letters.reduce((sum, letter) => Math.imul(sum ^ letter.codePointAt(0), 16777619), 2166136261);
+  element.dataset.hue = (hash >>> 8) % HUES;
+}
+
+class MessageList {
+  #root;
+  #jump;
+  #template = byId("message-template");
+  #last = { by: null, at: 0 }; // of the latest message, if no notice followed
+  #unread = 0;
+  #following = true; // the reader is at the end
+  #scrolling = false;
+
+  constructor(root, jump) {
+    this.#root = root;
+    this.#jump = jump;
+    root.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#following && this.#toEnd()).observe(root);
+    jump.addEventListener("click", () => {
+      this.#toEnd();
+      root.focus();
+    });
+  }
+
+  clear() {
+    this.#root.replaceChildren();
+    this.#last = { by: null, at: 0 };
+    this.#following = true;
+    this.#read();
+  }
+
+  /* Appends a message and returns its element. */
+  add(by, text, { own = false } = {}) {
+    const element = this.#template.content.firstElementChild.cloneNode(true);
+    const at = new Date();
+    const continued = this.#last.by === by && at - this.#last.at < GROUP_WITHIN;
+    this.#last = { by, at };
+    element.classList.toggle("own", own);
+    element.classList.toggle("continued", continued);
+    paintAvatar(element.querySelector(".avatar"), by);
+    if (by) element.querySelector(".author").textContent = by;
+    else show(element.querySelector(".author"), "anonymous");
+    element.querySelector(".text").textContent = text;
+    element.querySelector("time").dateTime = at.toISOString();
+    retranslate(element);
+    if (own) this.#following = true;
+    this.#append(element);
+    if (!this.#following) this.#countUnread();
+    return element;
+  }
+
+  /* Appends a line that nobody said. */
+  note(key, values) {
+    const element = document.createElement("p");
+    element.className = "note";
+    if (key) show(element, key, values);
+    else element.textContent = values;
+    this.#last = { by: null, at: 0 };
+    this.#append(element);
+  }
+
+  /* Says what became of an own message: "sending", "failed", "unconfirmed", or "sent". */
+  mark(element, fate, sendAgain) {
+    const delivery = element.querySelector(".delivery");
+    element.dataset.fate = fate;
+    delivery.hidden = fate === "sent";
+    if (fate !== "sent") show(delivery.querySelector(".delivery-text"), fate);
+    const button = delivery.querySelector("button");
+    button.hidden = !sendAgain;
+    button.onclick = sendAgain;
+    if (this.#following) this.#toEnd();
+  }
+
+  #append(element) {
+    this.#root.append(element);
+    if (this.#root.childElementCount > MOST_MESSAGES) {
+      this.#root.firstElementChild.remove();
+      this.#root.firstElementChild.classList.remove("continued");
+    }
+    if (this.#following) this.#toEnd();
+  }
+
+  /* Once per frame, however many messages came. */
+  #toEnd() {
+    if (this.#scrolling) return;
+    this.#scrolling = true;
+    requestAnimationFrame(() => {
+      this.#scrolling = false;
+      this.#root.scrollTop = this.#root.scrollHeight;
+    });
+  }
+
+  #scrolled() {
+    const { scrollTop, scrollHeight, clientHeight } = this.#root;
+    if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
+    if (this.#following) this.#read();
+  }
+
+  #countUnread() {
+    this.#unread += 1;
+    this.#jump.hidden = false;
+    show(this.#jump, "newMessages", { count: this.#unread });
+  }
+
+  #read() {
+    this.#unread = 0;
+    this.#jump.hidden = true;
+  }
+}

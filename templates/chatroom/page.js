@@ -1,0 +1,257 @@
+/* The page: the lobby, the room, and the two switches. */
+
+/* Channels whose room one chooses come first. */
+const CHANNELS = JSON.parse(byId("channels").textContent).sort((a, b) => (b.kind === "room") - (a.kind === "room"));
+
+/* Titles of the channels that the example has; another channel is titled by its class. */
+const KINDS = { chatroom_ws_group: "Group", chatroom_ws_person: "Person", chatroom_ws_base: "Base" };
+const STATES = { connecting: "stateConnecting", open: "stateOpen", waiting: "stateWaiting", closed: "stateClosed" };
+const CLOSINGS = { 1000: "closedNormal", 1008: "closedPolicy", 1009: "closedTooBig" };
+const ROOM_NAME = /^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,63}$/u;
+
+class People {
+  #list = byId("people");
+  #own = "";
+  #names = new Set();
+
+  /* Lists `own` and `names`; `complete` says whether the room told them. */
+  meet(own, names, complete) {
+    this.#own = own;
+    this.#names = new Set([own, ...names]);
+    byId("people-hint").hidden = complete;
+    this.#render();
+  }
+
+  /* Adds who has said something. */
+  heard(name) {
+    if (!name || this.#names.has(name)) return;
+    this.#names.add(name);
+    this.#render();
+  }
+
+  #render() {
+    byId("people-count").textContent = this.#names.size;
+    this.#list.replaceChildren(...[...this.#names].map((name) => this.#item(name)));
+  }
+
+  #item(name) {
+    const item = document.createElement("li");
+    const [avatar, label] = [document.createElement("span"), document.createElement("span")];
+    avatar.className = "avatar";
+    avatar.setAttribute("aria-hidden", "true");
+    paintAvatar(avatar, name);
+    if (name === this.#own) show(label, "you", { name });
+    else label.textContent = name;
+    item.append(avatar, label);
+    return item;
+  }
+}
+
+const limits = new Limits();
+const toasts = new Toasts(byId("toasts"));
+const messages = new MessageList(byId("log"), byId("jump"));
+const panel = new ActionPanel((action, fields) => session?.call(action, fields));
+const people = new People();
+let session = null;
+
+/* ---- the lobby */
+
+function describe(channel) {
+  if (channel.kind === "room") return "Room";
+  return KINDS[channel.name] ?? null;
+}
+
+/* The path of `channel` without scheme and host. */
+const pathOf = (channel) => channel.path.replace(/^\w+:\/\/[^/]+/, "");
+
+function titleOf(element, channel) {
+  const kind = describe(channel);
+  if (kind) show(element, `kind${kind}`);
+  else element.textContent = channel.title;
+}
+
+function choiceFor(channel, index) {
+  const choice = byId("choice-template").content.firstElementChild.cloneNode(true);
+  const input = choice.querySelector("input");
+  input.value = index;
+  input.checked = store.get("choice") === channel.name || index === 0;
+  titleOf(choice.querySelector("b"), channel);
+  show(choice.querySelector(".muted"), `about${describe(channel) ?? "Channel"}`);
+  choice.querySelector("code").textContent = pathOf(channel);
+  return choice;
+}
+
+const chosen = () => CHANNELS[Number(new FormData(byId("lobby")).get("choice"))];
+
+function showRoomField() {
+  byId("room-field").hidden = chosen()?.kind !== "room";
+}
+
+function openLobby() {
+  byId("lobby").hidden = false;
+  byId("room").hidden = true;
+  byId("state").hidden = true;
+  byId("name").focus();
+}
+
+/* The chosen channel, name and room; null after telling what is wrong with them. */
+function readLobby() {
+  const [name, room] = [byId("name").value.trim(), byId("room-name").value.trim()];
+  const channel = chosen();
+  const wrongRoom = channel.kind === "room" && !ROOM_NAME.test(room);
+  complain(byId("room-name"), wrongRoom ? "roomNameWrong" : "");
+  complain(byId("name"), name ? "" : "nameMissing");
+  return name && !wrongRoom ? { channel, name, room } : null;
+}
+
+function join({ channel, name, room }) {
+  store.set("name", name);
+  store.set("choice", channel.name);
+  if (channel.kind === "room") store.set("room", room);
+  byId("lobby").hidden = true;
+  byId("room").hidden = false;
+  byId("state").hidden = false;
+  nameRoom(channel, room);
+  session = new Session(channel, name, room, { messages, people, panel, toasts, limits });
+  session.connection.addEventListener("state", showConnection);
+  session.start();
+  byId("draft").focus();
+}
+
+function nameRoom(channel, room) {
+  const title = byId("room-title");
+  delete title.dataset.text;
+  if (channel.kind === "room") title.textContent = room;
+  else titleOf(title, channel);
+  byId("room-path").textContent = pathOf(channel).replace("{channel}", room);
+}
+
+function leave() {
+  session.end();
+  session = null;
+  toggleSide(false);
+  openLobby();
+}
+
+/* ---- the connection */
+
+/* Attempts to come back count as being away, or the state would flicker with each. */
+function stateToShow({ state, code }) {
+  return state === "connecting" && code ? "waiting" : state;
+}
+
+function showConnection() {
+  const { connection } = session;
+  const state = stateToShow(connection);
+  byId("state").dataset.state = state;
+  show(byId("state-text"), STATES[state]);
+  byId("banner").hidden = state === "open" || state === "connecting";
+  byId("banner").dataset.state = state;
+  if (state === "waiting") show(byId("banner-text"), connection.reached ? "lost" : "unreachable");
+  if (state === "closed") show(byId("banner-text"), "closedBecause", closing(connection));
+  showWaits();
+}
+
+function closing({ code, reason }) {
+  return { text: translate(CLOSINGS[code] ?? "closedOther"), detail: `${code} ${reason}`.trim() };
+}
+
+/* Everything that counts down. */
+function showWaits() {
+  if (!session) return;
+  const { connection } = session;
+  const left = (connection.until - performance.now()) / 1000;
+  byId("banner-wait").textContent =
+    connection.state === "waiting" && left > 0 ? translate("inWait", { wait: formatWait(left) }) : "";
+  showButton(byId("send"), "send", session.chatAction);
+  showButton(byId("call-button"), "call", panel.action);
+}
+
+function showButton(button, key, action) {
+  const wait = limits.wait(action);
+  enable(button, session.mayCall(action));
+  if (wait > 0) show(button, "waiting", { label: translate(key), wait: formatWait(wait) });
+  else show(button, key);
+}
+
+/* ---- the composer and the side */
+
+function sendDraft() {
+  const draft = byId("draft");
+  if (draft.value.trim() && session.say(draft.value.trim())) draft.value = "";
+  draft.focus();
+}
+
+/* Enter that ends the composition of a Chinese word must not send. */
+const sends = (event) => event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+
+function toggleSide(open) {
+  byId("side").classList.toggle("open", open);
+  byId("side-toggle").setAttribute("aria-expanded", String(open));
+}
+
+/* ---- language and theme */
+
+function setLanguage(language) {
+  locale.language = language;
+  document.documentElement.lang = locale.tag;
+  document.title = translate("title");
+  show(byId("language"), "otherLanguage");
+  byId("language").lang = language === "zh" ? "en" : "zh-CN";
+  retranslate();
+  if (session) showConnection();
+}
+
+function switchTheme() {
+  const root = document.documentElement;
+  const current = root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+  root.dataset.theme = current === "dark" ? "light" : "dark";
+  store.set("theme", root.dataset.theme);
+}
+
+/* ---- wiring */
+
+byId("choices").append(...CHANNELS.map(choiceFor));
+byId("name").value = store.get("name") ?? "";
+byId("room-name").value = store.get("room") ?? "lobby";
+byId("choices").addEventListener("change", showRoomField);
+byId("lobby").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const answers = readLobby();
+  if (answers) join(answers);
+});
+
+byId("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sendDraft();
+});
+byId("draft").addEventListener("keydown", (event) => {
+  if (!sends(event)) return;
+  event.preventDefault();
+  sendDraft();
+});
+byId("leave").addEventListener("click", leave);
+byId("retry").addEventListener("click", () => session.connection.retry());
+byId("action").addEventListener("change", showWaits);
+byId("other").addEventListener("input", showWaits);
+byId("side-toggle").addEventListener("click", () => {
+  toggleSide(true);
+  byId("side-close").focus();
+});
+byId("side-close").addEventListener("click", () => {
+  toggleSide(false);
+  byId("side-toggle").focus();
+});
+byId("side").addEventListener("keydown", (event) => event.key === "Escape" && byId("side-close").click());
+limits.addEventListener("change", showWaits);
+setInterval(showWaits, 500);
+
+byId("language").addEventListener("click", () => {
+  setLanguage(locale.language === "zh" ? "en" : "zh");
+  store.set("language", locale.language);
+});
+byId("theme").addEventListener("click", switchTheme);
+
+setLanguage(locale.language);
+showRoomField();
+openLobby();

@@ -1,0 +1,89 @@
+/* Short messages over the page, and the rate limits that count down in them. */
+
+const TOAST_LASTS = 8_000; // ms
+const MOST_TOASTS = 4;
+
+class Toasts {
+  #root;
+  #template = byId("toast-template");
+
+  constructor(root) {
+    this.#root = root;
+  }
+
+  /* Shows a toast titled by the text of `key` until `lasts` ms have passed without a pointer or focus on it. */
+  show(key, detail, { lasts = TOAST_LASTS } = {}) {
+    const toast = this.#template.content.firstElementChild.cloneNode(true);
+    toast.dataset.kind = key;
+    toast.setAttribute("role", "alert");
+    show(toast.querySelector("b"), key);
+    toast.querySelector(".detail").textContent = detail;
+    retranslate(toast);
+    toast.querySelector("button").addEventListener("click", () => toast.remove());
+    this.#root.querySelector(`[data-kind="${key}"]`)?.remove();
+    this.#root.append(toast);
+    while (this.#root.childElementCount > MOST_TOASTS) this.#root.firstElementChild.remove();
+    if (lasts) vanish(toast, lasts);
+    return toast;
+  }
+
+  clear() {
+    this.#root.replaceChildren();
+  }
+}
+
+/* Removes `toast` after `lasts` ms in which nobody looked at it closely. */
+function vanish(toast, lasts) {
+  let timer;
+  const start = () => { timer = setTimeout(() => toast.remove(), lasts); };
+  const stop = () => clearTimeout(timer);
+  for (const name of ["pointerenter", "focusin"]) toast.addEventListener(name, stop);
+  for (const name of ["pointerleave", "focusout"]) toast.addEventListener(name, start);
+  start();
+}
+
+/* Until when each action is limited. Dispatches "change" while a limit counts down and when it ends. */
+class Limits extends EventTarget {
+  #until = new Map();
+  #toasts = new Map();
+  #timer = 0;
+
+  /* Seconds until `action` may be called again. */
+  wait(action) {
+    return Math.max(0, (this.#until.get(action) ?? 0) - performance.now()) / 1000;
+  }
+
+  /* Limits `action` for `seconds`; `toast` tells them and goes when they are over. */
+  add(action, seconds, toast) {
+    const bar = toast.querySelector(".bar");
+    bar.style.animationDuration = `${seconds}s`;
+    bar.classList.add("running");
+    this.#until.set(action, performance.now() + seconds * 1000);
+    this.#toasts.set(action, toast);
+    clearInterval(this.#timer);
+    this.#timer = setInterval(() => this.#tick(), 200);
+    this.#tick();
+  }
+
+  clear() {
+    this.#until.clear();
+    this.#toasts.clear();
+    this.#tick();
+  }
+
+  #tick() {
+    for (const [action, toast] of this.#toasts) {
+      const wait = this.wait(action);
+      if (wait > 0) toast.querySelector(".wait").textContent = formatWait(wait);
+      else this.#end(action, toast);
+    }
+    if (this.#until.size === 0) clearInterval(this.#timer);
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #end(action, toast) {
+    toast.remove();
+    this.#until.delete(action);
+    this.#toasts.delete(action);
+  }
+}

@@ -1,0 +1,65 @@
+"""One server and one browser for all tests of the page."""
+
+import shutil
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, async_playwright, expect
+
+from .guests import Guests
+from .server import Server
+
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+QUIET = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+)
+
+expect.set_options(timeout=10_000)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if chromium is None:
+        pytest.skip("no Chromium on PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def server() -> AsyncIterator[Server]:
+    server = Server()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_server() -> AsyncIterator[Server]:
+    """A server for one test: to be killed, or to have no limits used up and no seats taken by others."""
+    server = Server()
+    await server.start()
+    yield server
+    await server.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def guests(browser: Browser, server: Server) -> AsyncIterator[Guests]:
+    """Guests whose pages must not complain in the console."""
+    guests = Guests(browser, server.url)
+    yield guests
+    await guests.close()
+    assert guests.problems == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def own_guests(browser: Browser, own_server: Server) -> AsyncIterator[Guests]:
+    """Guests of the test's own server."""
+    guests = Guests(browser, own_server.url)
+    yield guests
+    await guests.close()
+    assert guests.problems == []

@@ -1,0 +1,157 @@
+"""The page loses its server, comes back, and never hammers."""
+
+from itertools import pairwise
+
+import pytest
+from playwright.async_api import Page, expect
+
+from .guests import Guests
+from .server import Server
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Server) -> None:
+    own_guests.may_lose = True
+    ada = await (await own_guests.new()).enter("Ada", room="phoenix")
+    bob = await (await own_guests.new()).enter("Bob", room="phoenix")
+    await ada.sees_note("Bob joined")
+
+    await own_server.kill()
+    for guest in (ada, bob):
+        await guest.sees_state("waiting")
+        await expect(guest.page.locator("#banner-text")).to_have_text("The connection was lost. Trying again")
+        await expect(guest.send).to_be_disabled()
+    await ada.say("written while away")
+    await expect(ada.draft).to_have_value("written while away")
+
+    await own_server.start()
+    for guest in (ada, bob):
+        await guest.sees_state("open", timeout=25_000)
+        await expect(guest.page.locator("#banner")).to_be_hidden()
+        await guest.sees_note("Connected again")
+    await expect(ada.draft).to_have_value("written while away")
+    await ada.draft.press("Enter")
+    await bob.sees("written while away", by="Ada")
+    await ada.sees("written while away", by="Ada")
+
+
+# A server that is there or not, without one: what `new WebSocket` does is `window.fate`.
+SOCKETS = """
+window.attempts = [];
+window.fate = "refuse";
+window.WebSocket = class extends EventTarget {
+  sent = [];
+  constructor() {
+    super();
+    window.attempts.push(performance.now());
+    window.socket = this;
+    setTimeout(() => this.meet(window.fate), 1);
+  }
+  meet(fate) {
+    if (fate !== "refuse") this.dispatchEvent(new Event("open"));
+    if (fate !== "accept") this.lose(fate === "refuse" ? 1006 : 1012);
+  }
+  lose(code, reason = "") { this.dispatchEvent(new CloseEvent("close", { code, reason })); }
+  send(text) { this.sent.push(text); }
+  close() {}
+};
+"""
+
+
+async def _alone(guests: Guests, fate: str) -> Page:
+    """The page in a room, with sockets that meet `fate` and a clock that stands still."""
+    guest = await guests.new()
+    await guest.page.add_init_script(SOCKETS + f"window.fate = '{fate}';")
+    await guest.page.clock.install()
+    await guest.ask_to_enter("Ada")
+    return guest.page
+
+
+async def _gaps(page: Page) -> list[float]:
+    times = await page.evaluate("window.attempts")
+    return [later - earlier for earlier, later in pairwise(times)]
+
+
+@pytest.mark.parametrize("fate", ["refuse", "accept and restart"])
+async def test_attempts_thin_out(guests: Guests, fate: str) -> None:
+    page = await _alone(guests, fate)
+    await page.clock.run_for(300_000)
+    gaps = await _gaps(page)
+    assert min(gaps) >= 999
+    assert max(gaps) <= 30_100
+    assert 10 <= len(gaps) <= 100
+
+
+async def test_signs_of_life_hurry_an_attempt_but_never_more_than_one_a_second(guests: Guests) -> None:
+    page = await _alone(guests, "refuse")
+    await page.clock.run_for(120_000)
+    await page.evaluate("window.attempts.length = 0")
+    for _ in range(20):
+        await page.evaluate("dispatchEvent(new Event('online'))")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.clock.run_for(250)
+    assert 4 <= await page.evaluate("window.attempts.length") <= 6
+    assert min(await _gaps(page)) >= 999
+
+
+async def test_the_close_code_says_whether_to_come_back(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    for code in (1001, 1006, 1011, 1012, 1013, 4000, 4499):
+        await _lose(page, code, "waiting")
+        await page.clock.run_for(60_000)
+        await expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    for code in (1000, 1003, 1008, 1009, 4500, 4999):
+        await _lose(page, code, "closed")
+        await expect(page.locator("#banner-text")).to_contain_text(f"({code} because)")
+        attempts = await page.evaluate("window.attempts.length")
+        await page.clock.run_for(60_000)
+        assert await page.evaluate("window.attempts.length") == attempts
+        await page.get_by_role("button", name="Try again").click()
+        await page.clock.run_for(10)
+        await expect(page.locator("#state")).to_have_attribute("data-state", "open")
+
+
+async def _lose(page: Page, code: int, state: str) -> None:
+    await page.evaluate("(code) => window.socket.lose(code, 'because')", code)
+    await expect(page.locator("#state")).to_have_attribute("data-state", state)
+
+
+async def test_a_message_without_an_answer_is_not_called_sent(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    await page.locator("#draft").fill("Anybody?")
+    await page.locator("#draft").press("Enter")
+    delivery = page.locator(".message.own .delivery")
+    await expect(delivery).to_contain_text("Sending…")
+    await page.evaluate("window.socket.lose(1012)")
+    await expect(delivery).to_contain_text("Not confirmed")
+
+    await page.clock.run_for(2_000)
+    await expect(page.locator("#state")).to_have_attribute("data-state", "open")
+    await delivery.get_by_role("button", name="Send again").click()
+    await expect(delivery).to_contain_text("Sending…")
+    assert len(await page.evaluate("window.socket.sent")) == 1
+    await page.clock.run_for(11_000)
+    await expect(delivery).to_contain_text("Not confirmed")
+
+
+async def test_a_handshake_that_hangs_is_given_up(guests: Guests) -> None:
+    guest = await guests.new()
+    await guest.page.add_init_script(SOCKETS + "WebSocket.prototype.meet = () => {};")
+    await guest.page.add_init_script("WebSocket.prototype.close = function () { this.lose(1006); };")
+    await guest.page.clock.install()
+    await guest.ask_to_enter("Ada")
+    await guest.page.clock.run_for(10_100)
+    await guest.sees_state("waiting")
+
+
+async def test_a_reader_who_lagged_is_told(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    await page.evaluate(
+        """window.socket.dispatchEvent(new MessageEvent("message",
+            { data: '{"type":"lagged","channel":"lobby","dropped":12}' }))"""
+    )
+    await expect(page.locator(".note")).to_contain_text("12 messages were skipped")
