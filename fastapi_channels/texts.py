@@ -55,7 +55,8 @@ class _Context(dict[str, object]):
 def text(error_code: str, language: str, context: Mapping[str, object]) -> str:
     """The text of `error_code` in `language`, in English where the language lacks it."""
     english = TEXTS["en"]
-    template = TEXTS.get(language, english).get(error_code) or english.get(error_code) or english["error"]
+    own = TEXTS.get(language, english)
+    template = own.get(error_code) or english.get(error_code) or own.get("error", english["error"])
     return template.format_map(_Context(context))
 
 
@@ -68,7 +69,7 @@ def choose_language(accept_language: str) -> str:
         weight = 1.0
         if parameter:
             try:
-                weight = float(parameter.strip().removeprefix("q="))
+                weight = float(parameter.strip().lower().removeprefix("q="))
             except ValueError:
                 continue
         if language in TEXTS and weight > best_weight:
