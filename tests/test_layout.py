@@ -16,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[set[str], ...] = (
     {"texts", "exceptions", "messages", "marks", "server"},
-    {"origin", "events", "upstream", "permission", "inbox", "outbox", "connection", "brokers", "throttling"},
+    {"origin", "events", "upstream", "permission", "brokers", "throttling"}
+    | {"inbox", "outbox", "writer", "connection"},
     {"hub", "actions", "cluster", "seats"},
     {"node"},
     {"dispatch"},
@@ -27,7 +28,12 @@ LAYERS: tuple[set[str], ...] = (
 )
 """A module imports from its own row and from those above it, never in a circle."""
 
-DOWNWARD_FOR_TYPES = {("connection", "node"), ("dispatch", "session"), ("session", "channels")}
+DOWNWARD_FOR_TYPES = {
+    ("connection", "node"),
+    ("connection", "channels"),
+    ("dispatch", "session"),
+    ("session", "channels"),
+}
 """What is imported from a row below, under TYPE_CHECKING: each a reference back that an object holds."""
 
 CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typing_extensions"}
