@@ -6,6 +6,7 @@ Everything here is plain data and pure functions; nothing awaits.
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
@@ -256,6 +257,8 @@ def _wrong_request_id(value: object) -> str:
         return f"at most {MAX_REQUEST_ID} characters long" if len(value) > MAX_REQUEST_ID else ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return f"a text or a number, got {_kind(value)}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
     return ""
 
 
