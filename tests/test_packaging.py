@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tarfile
 import tomllib
 from itertools import chain
 from pathlib import Path
@@ -32,11 +33,23 @@ def bounds() -> dict[str, str | None]:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
-    folder = tmp_path_factory.mktemp("wheel")
-    words = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(folder)]
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built")
+    words = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
     subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=60)
-    return ZipFile(next(folder.glob("*.whl")))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> ZipFile:
+    return ZipFile(next(built.glob("*.whl")))
+
+
+def test_the_source_is_what_a_clone_holds(built: Path):
+    with tarfile.open(next(built.glob("*.tar.gz"))) as source:
+        names = {Path(*Path(name).parts[1:]) for name in source.getnames()}
+    assert {name.parts[0] for name in names} >= {"Makefile", "LICENSE", "fastapi_channels", "tests", ".ci"}
+    assert [name for name in names if name.parts[0].startswith(".venv") or "__pycache__" in name.parts] == []
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile):
