@@ -85,7 +85,8 @@ class IsAuthenticated(BasePermission):
 
 
 class _All(BasePermission):
-    # What is neither True nor False passes through unchanged: `~` must not turn it into a yes.
+    # What is neither True nor False passes through unchanged, here and below: no `~`, and no second one,
+    # must turn it into a yes.
 
     def __init__(self, *permissions: BasePermission) -> None:
         self.permissions = permissions
@@ -100,19 +101,22 @@ class _All(BasePermission):
 
 class _Any(_All):
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        unclear: Any = False
         for permission in self.permissions:
             found = await answer(permission, websocket, action, kwargs)
-            if found is not False:
-                return found
-        return False
+            if found is True:
+                return True
+            unclear = unclear if found is False else found
+        return unclear
 
 
 class _Not(BasePermission):
     def __init__(self, permission: BasePermission) -> None:
         self.permission = permission
 
-    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
-        return await answer(self.permission, websocket, action, kwargs) is False
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        found = await answer(self.permission, websocket, action, kwargs)
+        return not found if type(found) is bool else found
 
 
 class _Fixed(BasePermission):
@@ -128,18 +132,19 @@ class _Function(BasePermission):
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
-        parameters = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function)
+        parameters = signature.parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        positional = [p for p in positional if p.name not in _EXTRAS]
-        required_extra = [p for p in positional[3:] if p.default is p.empty]
-        if required_extra:
-            raise ConfigurationError(
-                f"the permission {function!r} takes too many arguments: {required_extra[0].name!r} has no "
-                "value; it is called with (websocket, action) and may name channel, connection or data"
-            )
         takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self._count = 3 if takes_all else min(len(positional), 3)
+        self._count = 3 if takes_all else min(sum(p.name not in _EXTRAS for p in positional), 3)
         self._names = _extras_of(function)
+        try:
+            signature.bind(*range(self._count), **dict.fromkeys(self._names))
+        except TypeError as exc:
+            raise ConfigurationError(
+                f"the permission {function!r} cannot be called: {exc}; it is called with (websocket, action) "
+                "and may name channel, connection or data behind them"
+            ) from None
 
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
         arguments = (websocket, action, self.function)[: self._count]
