@@ -315,7 +315,7 @@ def test_an_error_has_its_own_request_id_and_extra_fields() -> None:
 
 
 def test_every_field_can_have_another_name() -> None:
-    names = {
+    names: dict[str, Any] = {
         f.name: f"{f.name}_" for f in dataclasses.fields(Envelope) if f.name not in ("payload", "binary")
     }
     envelope = Envelope(**names)
