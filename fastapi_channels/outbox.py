@@ -16,6 +16,8 @@ Item: TypeAlias = "Frame | Lagged | asyncio.Future[bool] | dict[str, Any]"
 """A frame, a notice of loss, a waiter for all before it, or a raw ASGI message."""
 
 DEFAULT_LIMIT: Final = 1024 * 1024
+OVERHEAD: Final = 128
+"""Bytes that a frame counts for beside its payload: empty ones take memory too."""
 
 
 class Lagged:
@@ -35,7 +37,7 @@ class Outbox:
     and so holds back itself. One frame larger than the bound passes when nothing else is queued.
 
     Args:
-        limit: bytes of room frames that may wait.
+        limit: bytes of room frames that may wait, each counted with `OVERHEAD`.
         policy: what `put` does beyond them.
     """
 
@@ -51,24 +53,24 @@ class Outbox:
         self._items: deque[Item] = deque()
         self._dropped: dict[str, int] = {}
         self.size = 0
-        """Bytes of room frames that wait."""
+        """Bytes of the room frames that wait, each with its overhead."""
 
     def __len__(self) -> int:
         return len(self._items)
 
     def put(self, frame: Frame) -> bool:
         """Queue a room's frame. False: the connection must be closed, for its policy says so."""
-        size = self.size + frame.size
-        if size > self._limit and self.size:
+        size = frame.size + OVERHEAD
+        if self.size + size > self._limit and self.size:
             if self._policy == "disconnect":
                 return False
             if self._policy == "drop_newest":
                 self._dropped[frame.room] = self._dropped.get(frame.room, 0) + 1
                 return True
-            self._drop_oldest(frame.size)
+            self._drop_oldest(size)
         elif self._dropped and self._policy == "drop_newest":
             self._items.extend(self._notices())
-        self.size += frame.size
+        self.size += size
         self._items.append(frame)
         return True
 
@@ -84,7 +86,7 @@ class Outbox:
             return None
         item = self._items.popleft()
         if type(item) is Frame and item.room:
-            self.size -= item.size
+            self.size -= item.size + OVERHEAD
         return item
 
     def clear(self) -> None:
@@ -107,7 +109,7 @@ class Outbox:
         while self._items and self.size and self.size + needed > self._limit:
             item = self._items.popleft()
             if type(item) is Frame and item.room:
-                self.size -= item.size
+                self.size -= item.size + OVERHEAD
                 self._dropped[item.room] = self._dropped.get(item.room, 0) + 1
             else:
                 kept.append(item)
