@@ -382,7 +382,7 @@ def check_room(room: str) -> str:
     """
     usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
     if not usable or room.startswith(RESERVED):
-        raise InvalidRoom(close=True, context={"limit": MAX_ROOM})
+        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
     return room
 
 
