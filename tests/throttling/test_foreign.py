@@ -115,7 +115,7 @@ def test_one_bucket_inside_a_fastapi_limiter_is_warned_of(one_bucket: pyrate_lim
 
 async def test_a_factory_that_chooses_buckets_is_not_warned_of() -> None:
     class Chooser(pyrate_limiter.SingleBucketFactory):
-        def get(self, item):
+        def get(self, _):
             return self.bucket
 
     bucket = pyrate_limiter.InMemoryBucket([pyrate_limiter.Rate(1, HOUR)])

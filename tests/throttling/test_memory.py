@@ -157,6 +157,14 @@ def test_too_many_keys_push_out_those_that_end_first(caplog: pytest.LogCaptureFi
     assert limiter.check([("a", limit)], 5.0) == 0
 
 
+def test_a_key_that_was_used_again_is_not_the_first_to_go() -> None:
+    limiter, limit = MemoryLimiter(max_keys=2), Rate(2, 100.0)
+    for now, key in enumerate("aba"):
+        assert limiter.check([(key, limit)], float(now)) == 0
+    assert limiter.check([("c", limit)], 3.0) == 0
+    assert limiter.check([("a", limit)], 4.0) > 0
+
+
 def test_memory_is_bounded_and_comes_back() -> None:
     keys, limit = [f"{index:032x}" for index in range(20_000)], Rate(1_000_000, 10.0)
     gc.collect()
