@@ -13,11 +13,12 @@ from fastapi import APIRouter, FastAPI, WebSocket
 
 from . import upstream
 from .actions import ActionSpec, Func, collect, make_spec
+from .cluster import check_room
 from .connection import Connection
 from .events import Events, EventType
 from .exceptions import CloseCode, ConfigurationError, WebSocketException
 from .messages import Body, Envelope
-from .node import Node, check_room, current_node
+from .node import Node, current_node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import Permission, as_permission
 from .session import Session

@@ -15,12 +15,15 @@ from typing import Any, Final, TypeAlias
 
 from pydantic_core import from_json, to_json
 
+from .exceptions import BrokerUnavailable, ParseError
 from .messages import Publication
 
 logger = logging.getLogger("fastapi_channels")
 
 RESERVED: Final = "fastapi-channels:"
 """Begins the topics that are not rooms."""
+MAX_ROOM: Final = 255
+"""Characters of a room's name."""
 EVERY_NODE: Final = RESERVED + "nodes"
 HEARTBEAT: Final = 2.0
 """Seconds between two signs of life; after three without one a process is taken for dead."""
@@ -58,13 +61,18 @@ class Cluster:
         self._publish = publish
         self._answers = answers
         self._suspect = suspect
-        self._peers: dict[str, float] = {}
-        self._pending: dict[int, _Question] = {}
         self._clock = 0
         self._questions = 0
-        self._settled = 0.0
         self._own_sign = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """Know nobody, as before `start`, and run in whatever event loop comes next."""
+        self._peers: dict[str, float] = {}
+        self._pending: dict[int, _Question] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._started = asyncio.Event()
+        self._settled = 0.0
 
     @property
     def peers(self) -> set[str]:
@@ -80,6 +88,7 @@ class Cluster:
         """Begin to give signs of life; the topics must be subscribed."""
         now = asyncio.get_running_loop().time()
         self._settled, self._own_sign = now + SETTLING, now
+        self._started.set()
         self._spawn(self._live())
 
     async def stop(self) -> None:
@@ -98,14 +107,26 @@ class Cluster:
         self._own_sign = now
         self._peers = dict.fromkeys(self._peers, now)
 
+    async def settle(self) -> None:
+        """Wait until the processes that were here before have had the time to make themselves known.
+
+        Raises:
+            BrokerUnavailable: the broker has not been reached yet.
+        """
+        try:
+            async with asyncio.timeout(ASK_TIMEOUT):
+                await self._started.wait()
+        except TimeoutError:
+            raise BrokerUnavailable("the other processes have not been reached yet") from None
+        await asyncio.sleep(self._settled - asyncio.get_running_loop().time())
+
     async def ask(self, kind: str, **question: Any) -> dict[str, Any]:
         """The answers of all other live processes to one question, by their id.
 
         Raises:
             BrokerUnavailable: the question could not be sent.
         """
-        loop = asyncio.get_running_loop()
-        await asyncio.sleep(self._settled - loop.time())
+        await self.settle()
         if not self._peers:
             return {}
         self._questions += 1
@@ -118,7 +139,7 @@ class Cluster:
         except TimeoutError:
             logger.warning("no answer to %r from %s", kind, ", ".join(sorted(pending.missing)))
         finally:
-            del self._pending[number]
+            self._pending.pop(number, None)
         return pending.answers
 
     def receive(self, publication: Publication) -> None:
@@ -208,3 +229,21 @@ class _Question:
         self.missing.discard(peer)
         if not self.missing:
             self.done.set()
+
+
+def check_room(room: str) -> str:
+    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
+
+    Raises:
+        ParseError: it is not.
+    """
+    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
+    if not usable or room.startswith(RESERVED):
+        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
+    return room
+
+
+class InvalidRoom(ParseError):
+    """A room name that is empty, too long, not printable or reserved."""
+
+    error_code = "invalid_room"

@@ -17,9 +17,9 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from .brokers import Broker
-from .cluster import RESERVED, Cluster
+from .cluster import RESERVED, Cluster, check_room
 from .connection import Connection
-from .exceptions import ChannelFull, ConfigurationError, ParseError
+from .exceptions import ChannelFull, ConfigurationError
 from .hub import Hub
 from .inbox import Watch
 from .messages import Body, Frame, Publication
@@ -29,8 +29,6 @@ from .throttling import MemoryLimiter, RateLimiter, client_address
 
 logger = logging.getLogger("fastapi_channels")
 
-MAX_ROOM: Final = 255
-"""Characters of a room's name."""
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
 SCOPE_KEY: Final = "fastapi_channels"
@@ -154,10 +152,11 @@ class Node:
             await self.start()
 
     async def stop(self) -> None:
-        self._starts -= 1
-        if self._starts > 0 or self._loop is None:
+        if self._loop is None:
             return
-        self.watch.stop()
+        self._starts -= 1
+        if self._starts > 0:
+            return
         for handle in self._idle.values():
             handle.cancel()
         self._idle.clear()
@@ -189,6 +188,8 @@ class Node:
 
     def _forget_loop(self) -> None:
         self._loop, self._starting, self._starts = None, None, 0
+        self.watch.stop()
+        self.cluster.reset()
         self._idle.clear()
         self._tasks.clear()
 
@@ -212,9 +213,12 @@ class Node:
         """
         check_room(room)
         if room in connection.rooms:
-            return
+            # Another task of the connection may be waiting for it still, and may be cancelled.
+            await self.broker.subscribe(self._namespace + room)
+            if room in connection.rooms:
+                return
         if limit is not None:
-            await self._take_seat(room, connection.seat, limit)
+            await self._take_seat(room, connection, limit)
         self._connections[connection.id] = connection
         if not connection.rooms:
             self.remember_user(connection)
@@ -234,9 +238,9 @@ class Node:
         if room not in connection.rooms:
             return
         connection.rooms.discard(room)
-        self.seats.release(room, connection.seat)
+        self.seats.release(room, connection.seat, connection.id)
         if self.hub.discard(room, connection) and self._loop is not None:
-            self._idle[room] = self._loop.call_later(IDLE, self._unsubscribe, room)
+            self._idle[room] = self._loop.call_later(IDLE, self._fell_idle, room)
         if not connection.rooms:
             self._connections.pop(connection.id, None)
             self.forget_user(connection)
@@ -324,13 +328,17 @@ class Node:
             if connection is not None and not connection.offer(frame.wire):
                 connection.push(frame)
 
-    async def _take_seat(self, room: str, seat: str, limit: int) -> None:
+    async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:
         """Claim a seat, and compare the claim with those of the other processes.
 
         Raises:
             ChannelFull: `limit` seats are taken, or were claimed before.
         """
-        if not self.seats.claim(room, seat, limit, self.cluster.tick()):
+        seat, holder = connection.seat, connection.id
+        if not self.broker.local:
+            # The clocks of the others come first: a newcomer's claim must not stand before theirs.
+            await self.cluster.settle()
+        if not self.seats.claim(room, seat, holder, limit, self.cluster.tick()):
             raise ChannelFull(context={"limit": limit})
         if self.broker.local:
             return
@@ -339,7 +347,7 @@ class Node:
             if not self.seats.confirm(room, seat, limit, self.id, answers):
                 raise ChannelFull(context={"limit": limit})
         except BaseException:
-            self.seats.release(room, seat)
+            self.seats.release(room, seat, holder)
             raise
 
     # What other processes ask
@@ -363,33 +371,19 @@ class Node:
         if up:
             self.cluster.outage()
 
-    def _unsubscribe(self, room: str) -> None:
+    def _fell_idle(self, room: str) -> None:
         del self._idle[room]
+        self._spawn(self._unsubscribe(room))
+
+    async def _unsubscribe(self, room: str) -> None:
+        # Counted here, in one step with what follows: somebody may have come since the timer.
         if self.hub.count(room) == 0:
-            self._spawn(self.broker.unsubscribe(self._namespace + room))
+            await self.broker.unsubscribe(self._namespace + room)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def check_room(room: str) -> str:
-    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
-
-    Raises:
-        ParseError: it is not.
-    """
-    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
-    if not usable or room.startswith(RESERVED):
-        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
-    return room
-
-
-class InvalidRoom(ParseError):
-    """A room name that is empty, too long, not printable or reserved."""
-
-    error_code = "invalid_room"
 
 
 def user_key(user: Any) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -13,8 +13,8 @@ class _Seat:
     """The Lamport clock when it was claimed."""
     taken: bool = False
     """Confirmed, not only claimed."""
-    holders: int = 1
-    """Connections that share it."""
+    holders: set[str] = field(default_factory=set)
+    """Ids of the connections that share it."""
 
 
 class Seats:
@@ -25,16 +25,19 @@ class Seats:
     def __init__(self) -> None:
         self._rooms: dict[str, dict[str, _Seat]] = {}
 
-    def claim(self, room: str, seat: str, limit: int, ticket: int) -> bool:
+    def __len__(self) -> int:
+        """How many seats are given away, in all rooms."""
+        return sum(map(len, self._rooms.values()))
+
+    def claim(self, room: str, seat: str, holder: str, limit: int, ticket: int) -> bool:
         """Claim `seat`, or share it if it is held here; False when `limit` are held here already."""
-        seats = self._rooms.setdefault(room, {})
+        seats = self._rooms.get(room, {})
         held = seats.get(seat)
-        if held is not None:
-            held.holders += 1
-        elif len(seats) < limit:
-            seats[seat] = _Seat(ticket)
-        else:
-            return False
+        if held is None:
+            if len(seats) >= limit:
+                return False
+            held = self._rooms.setdefault(room, {})[seat] = _Seat(ticket)
+        held.holders.add(holder)
         return True
 
     def confirm(self, room: str, seat: str, limit: int, node: str, answers: Mapping[str, Any]) -> bool:
@@ -49,14 +52,14 @@ class Seats:
         mine.taken = len(before - {seat}) < limit
         return mine.taken
 
-    def release(self, room: str, seat: str) -> None:
-        """Give back one holder's part of a seat; nothing if it was not held."""
+    def release(self, room: str, seat: str, holder: str) -> None:
+        """Give back one holder's part of a seat; nothing if it has none."""
         seats = self._rooms.get(room, {})
         held = seats.get(seat)
         if held is None:
             return
-        held.holders -= 1
-        if held.holders == 0:
+        held.holders.discard(holder)
+        if not held.holders:
             del seats[seat]
             if not seats:
                 del self._rooms[room]
