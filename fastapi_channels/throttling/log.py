@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from .rates import Rate
@@ -32,8 +33,8 @@ class Log:
 
     @property
     def end(self) -> float:
-        """When the last hit stops counting."""
-        return self._ends[-1]
+        """When the last hit stops counting; before any time when none counts."""
+        return self._ends[-1] if self._ends else -math.inf
 
     def wait(self, times: int, now: float) -> float:
         """Seconds until one more hit fits, 0.0 when it fits now.

@@ -20,7 +20,7 @@ try:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import NoScriptError, RedisError
+    from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 except ImportError as error:  # pragma: no cover  # a test runs it in a process without redis
     raise ImportError('RedisLimiter needs redis: pip install "fastapi-channels[redis]"') from error
 
@@ -115,7 +115,7 @@ class RedisLimiter:
             return await self._decide_here(items)
         try:
             wait = await self._ask(items)
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
             self._went_down(error)
             return await self._decide_here(items)
         self._came_up()

@@ -77,6 +77,15 @@ def test_a_window_is_open_at_its_end() -> None:
     assert log.wait(1, 10.0) == 0.0
 
 
+def test_a_log_without_hits_is_long_over() -> None:
+    log, rate = Log(), Rate(1, 10.0)
+    assert log.end < -1e9
+    log.add(rate, 0.0)
+    assert log.end == 10.0
+    log.wait(1, 10.0)
+    assert log.end < -1e9
+
+
 def test_hits_of_one_grain_share_an_entry_that_ends_with_the_latest() -> None:
     log, rate = Log(), Rate(100, 64.0)
     for now in (0.0, 0.25, 0.75):

@@ -135,13 +135,46 @@ def test_a_key_in_use_is_not_swept() -> None:
     assert limiter.check([("busy", limit)], 101.0) > 0
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 9)), max_size=60))
-def test_sweeping_never_changes_a_decision(hits: list[tuple[str, int]]) -> None:
-    swept, limit, now = MemoryLimiter(), Rate(2, 6.0), 0.0
-    alone = {key: MemoryLimiter() for key in "abcdef"}
-    for key, gap in hits:
+def model(admitted: dict[str, list[int]], items: list[Item], now: int) -> float:
+    """What a limiter that forgets nothing says of a call."""
+    wait = 0.0
+    for key, limit in items:
+        counting = [at for at in admitted.get(key, []) if at + limit.window > now]
+        if len(counting) >= limit.times:
+            wait = max(wait, counting[-limit.times] + limit.window - now)
+    if not wait:
+        for key, _ in items:
+            admitted.setdefault(key, []).append(now)
+    return wait
+
+
+WINDOWS = {"short": Rate(2, 6), "middle": Rate(1, 30), "long": Rate(3, 90)}
+GAPS = st.sampled_from([0, 0, 0, 0, 1, 2, 3, 20, 50])
+CALLS = st.lists(
+    st.tuples(st.integers(0, 30), st.sets(st.sampled_from(sorted(WINDOWS)), min_size=1), GAPS),
+    max_size=150,
+)
+
+
+@given(CALLS)
+def test_sweeping_never_changes_a_decision(calls: list[tuple[int, set[str], int]]) -> None:
+    limiter, admitted, now = MemoryLimiter(), {}, 0
+    for client, limits, gap in calls:
         now += gap
-        assert swept.check([(key, limit)], now) == alone[key].check([(key, limit)], now)
+        items = [(f"{client} {name}", WINDOWS[name]) for name in sorted(limits)]
+        assert limiter.check(items, now) == model(admitted, items, now)
+
+
+def test_a_refused_call_on_an_expired_key_leaves_nothing_to_trip_over() -> None:
+    limiter, short, long = MemoryLimiter(), Rate(1, 10.0), Rate(1, 1000.0)
+    for index in range(3 * SWEEP):
+        limiter.check([(f"key {index}", short)], 0.0)
+    limiter.check([("full", long)], 0.0)
+    # The sweep has not come to this key yet when it is found to be empty.
+    assert limiter.check([(f"key {3 * SWEEP - 1}", short), ("full", long)], 20.0) == 980
+    for now in range(21, 25):
+        assert limiter.check([(f"new {now}", short)], float(now)) == 0
+    assert len(limiter) == 5
 
 
 def test_too_many_keys_push_out_those_that_end_first(caplog: pytest.LogCaptureFixture) -> None:

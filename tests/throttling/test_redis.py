@@ -314,6 +314,17 @@ async def test_an_outage_is_told_once_however_many_notice_it(caplog: pytest.LogC
     assert outages(caplog) == ["WARNING"]
 
 
+async def test_a_cluster_that_is_not_there_is_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    with deaf_server() as url:
+        gone = url
+    cluster = RedisCluster.from_url(gone)
+    async with limiter_of(cluster) as limiter:
+        assert await limiter.hit(ONCE) == 0
+        assert await limiter.hit(ONCE) > 0
+    assert outages(caplog) == ["WARNING"]
+    await cluster.aclose()
+
+
 async def test_closed_refuses_until_redis_is_asked_again() -> None:
     with deaf_server() as url:
         async with limiter_of(url, timeout=0.05, on_failure="closed") as limiter:
