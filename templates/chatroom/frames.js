@@ -34,12 +34,15 @@ function interpret(text) {
   if (!frame) return { kind: "text", text };
   if (frame.type === "event") return interpretEvent(frame);
   if (frame.type === "lagged") return { kind: "lagged", count: frame.dropped };
-  if (isError(frame)) return interpretError(frame);
-  if (frame.type === "response") return { kind: "reply", id: frame.request_id, data: frame.data };
-  if (frame.action === "message") {
-    return { kind: "message", by: String(frame.user ?? ""), text: String(frame.message ?? ""), id: frame.request_id };
-  }
+  if (frame.type === "response") return interpretResponse(frame);
+  if (frame.action === "message") return interpretMessage(frame);
   return { kind: "reply", id: frame.request_id, data: frame.message ?? frame };
+}
+
+/* The same for what came through a relay: anybody can send anything, so nothing in it is the server's word. */
+function interpretRelayed(text) {
+  const frame = parseObject(text);
+  return frame?.action === "message" ? interpretMessage(frame) : { kind: "message", by: "", text };
 }
 
 function parseObject(text) {
@@ -51,18 +54,26 @@ function parseObject(text) {
   }
 }
 
+const interpretMessage = ({ user, message, request_id: id }) =>
+  ({ kind: "message", by: String(user ?? ""), text: String(message ?? ""), id });
+
 function interpretEvent({ event, data }) {
   if (typeof data?.text === "string") return { kind: "message", by: String(data.by ?? ""), text: data.text };
-  if (event === "joined" || event === "left") {
-    return { kind: "presence", change: event, name: String(data?.name ?? ""), members: data?.members };
-  }
-  return { kind: "other" };
+  if (event !== "joined" && event !== "left") return { kind: "other" };
+  const name = data?.name ?? data?.member?.user;
+  const members = data?.members?.map((member) => member?.user ?? member).filter((member) => typeof member === "string");
+  return { kind: event, name, members };
 }
 
-const isError = (frame) => frame.status !== undefined && frame.status !== "ok" && frame.errors !== undefined;
-
-function interpretError(frame) {
-  const code = frame.code in TEXTS.en ? frame.code : "error";
-  const detail = typeof frame.errors === "string" ? frame.errors : JSON.stringify(frame.errors);
-  return { kind: "error", id: frame.request_id, action: frame.action, code, detail, retryAfter: frame.retry_after, data: frame.data };
+function interpretResponse({ status, request_id: id, action, data, errors, code, retry_after: retryAfter }) {
+  if (status === "ok") return { kind: "reply", id, data };
+  return {
+    kind: "error",
+    id,
+    action,
+    data,
+    code: Object.hasOwn(TEXTS.en, `error_${code}`) ? code : "other",
+    detail: typeof errors === "string" ? errors : JSON.stringify(errors),
+    retryAfter: Number.isFinite(retryAfter) ? retryAfter : 0,
+  };
 }

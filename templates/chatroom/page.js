@@ -72,9 +72,7 @@ function titleOf(element, channel) {
 
 function choiceFor(channel, index) {
   const choice = byId("choice-template").content.firstElementChild.cloneNode(true);
-  const input = choice.querySelector("input");
-  input.value = index;
-  input.checked = store.get("choice") === channel.name || index === 0;
+  choice.querySelector("input").value = index;
   titleOf(choice.querySelector("b"), channel);
   show(choice.querySelector(".muted"), `about${describe(channel) ?? "Channel"}`);
   choice.querySelector("code").textContent = pathOf(channel);
@@ -187,6 +185,7 @@ const sends = (event) => event.key === "Enter" && !event.shiftKey && !event.isCo
 
 function toggleSide(open) {
   byId("side").classList.toggle("open", open);
+  byId("chat").inert = open; // it is covered
   byId("side-toggle").setAttribute("aria-expanded", String(open));
 }
 
@@ -212,6 +211,8 @@ function switchTheme() {
 /* ---- wiring */
 
 byId("choices").append(...CHANNELS.map(choiceFor));
+const remembered = CHANNELS.findIndex((channel) => channel.name === store.get("choice"));
+byId("choices").querySelector(`[value="${Math.max(0, remembered)}"]`).checked = true;
 byId("name").value = store.get("name") ?? "";
 byId("room-name").value = store.get("room") ?? "lobby";
 byId("choices").addEventListener("change", showRoomField);
@@ -242,7 +243,10 @@ byId("side-close").addEventListener("click", () => {
   toggleSide(false);
   byId("side-toggle").focus();
 });
-byId("side").addEventListener("keydown", (event) => event.key === "Escape" && byId("side-close").click());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && byId("chat").inert) byId("side-close").click();
+});
+matchMedia("(max-width: 900px)").addEventListener("change", () => toggleSide(false));
 limits.addEventListener("change", showWaits);
 setInterval(showWaits, 500);
 

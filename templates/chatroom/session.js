@@ -35,7 +35,7 @@ class Session {
     const { messages, panel } = this.#view;
     messages.clear();
     panel.offer(this.#channel.actions, (action) => this.#dialect.example(action, this.#name));
-    this.#meet([]);
+    this.#meet();
     this.connection.addEventListener("state", () => this.#connectionChanged());
     this.connection.addEventListener("frame", (event) => this.#receive(event.detail));
     this.connection.open();
@@ -83,23 +83,27 @@ class Session {
   #connectionChanged() {
     const { state, reached } = this.connection;
     if (state === "open" && reached) this.#view.messages.note("again");
-    if (state === "open") this.#meet([]);
+    if (state === "open") this.#meet();
     else for (const id of this.#outgoing.keys()) this.#decide(id, "unconfirmed");
   }
 
   #receive(text) {
     this.#view.panel.trace("←", text);
-    const meaning = interpret(text);
+    const meaning = this.#channel.kind === "base_channel" ? interpretRelayed(text) : interpret(text);
     this.#reactions[meaning.kind](meaning);
   }
 
   #reactions = {
-    text: ({ text }) => this.#heardText(text),
+    text: ({ text }) => this.#view.messages.note(KNOWN_LINES[text] ?? null, text),
     message: (meaning) => this.#heard(meaning),
-    presence: ({ change, name, members }) => {
-      if (change === "joined" && name === this.#name) this.#view.messages.note("youJoined");
-      else this.#view.messages.note(change, { name });
-      if (Array.isArray(members)) this.#meet(members, { complete: true });
+    joined: ({ name, members }) => {
+      const joined = name ? "joined" : "somebodyJoined";
+      this.#view.messages.note(name === this.#name ? "youJoined" : joined, { name });
+      this.#meet(members);
+    },
+    left: ({ name, members }) => {
+      this.#view.messages.note(name ? "left" : "somebodyLeft", { name });
+      this.#meet(members);
     },
     lagged: ({ count }) => this.#view.messages.note("lagged", { count }),
     reply: ({ id, data }) => {
@@ -109,11 +113,6 @@ class Session {
     error: (meaning) => this.#refused(meaning),
     other: () => {},
   };
-
-  #heardText(text) {
-    if (this.#channel.kind === "base_channel") this.#view.messages.add("", text);
-    else this.#view.messages.note(KNOWN_LINES[text] ?? null, text);
-  }
 
   #heard({ by, text, id }) {
     const echo = this.#echoOf(by, text, id);
@@ -166,10 +165,11 @@ class Session {
     if (id === undefined || id !== this.#call?.id) return;
     clearTimeout(this.#call.timer);
     this.#view.panel.answer(data);
-    if (this.#call.action === "who" && Array.isArray(data)) this.#meet(data, { complete: true });
+    if (this.#call.action === "who" && Array.isArray(data)) this.#meet(data);
   }
 
-  #meet(names, { complete = this.#channel.kind === "room" } = {}) {
-    this.#view.people.meet(this.#name, names, complete);
+  /* Lists the members that the room told, if it did. */
+  #meet(names) {
+    this.#view.people.meet(this.#name, names ?? [], Boolean(names) || this.#channel.kind === "room");
   }
 }

@@ -11,16 +11,16 @@ class Toasts {
     this.#root = root;
   }
 
-  /* Shows a toast titled by the text of `key` until `lasts` ms have passed without a pointer or focus on it. */
-  show(key, detail, { lasts = TOAST_LASTS } = {}) {
+  /* Tells an error until `lasts` ms have passed without a pointer or focus on its toast. */
+  show(code, detail, { lasts = TOAST_LASTS } = {}) {
     const toast = this.#template.content.firstElementChild.cloneNode(true);
-    toast.dataset.kind = key;
+    toast.dataset.kind = code;
     toast.setAttribute("role", "alert");
-    show(toast.querySelector("b"), key);
+    show(toast.querySelector("b"), `error_${code}`);
     toast.querySelector(".detail").textContent = detail;
     retranslate(toast);
-    toast.querySelector("button").addEventListener("click", () => toast.remove());
-    this.#root.querySelector(`[data-kind="${key}"]`)?.remove();
+    toast.querySelector("button").addEventListener("click", () => dismiss(toast));
+    this.#root.querySelector(`[data-kind="${code}"]`)?.remove();
     this.#root.append(toast);
     while (this.#root.childElementCount > MOST_TOASTS) this.#root.firstElementChild.remove();
     if (lasts) vanish(toast, lasts);
@@ -30,6 +30,13 @@ class Toasts {
   clear() {
     this.#root.replaceChildren();
   }
+}
+
+/* Removes `toast`; a focus in it goes to the messages rather than nowhere. */
+function dismiss(toast) {
+  const focused = toast.contains(document.activeElement);
+  toast.remove();
+  if (focused) byId("log").focus();
 }
 
 /* Removes `toast` after `lasts` ms in which nobody looked at it closely. */
@@ -82,7 +89,7 @@ class Limits extends EventTarget {
   }
 
   #end(action, toast) {
-    toast.remove();
+    dismiss(toast);
     this.#until.delete(action);
     this.#toasts.delete(action);
   }

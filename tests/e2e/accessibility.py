@@ -44,6 +44,14 @@ FAINT = """() => {
     });
 }"""
 
+OVERFLOWING = """() => [...document.querySelectorAll("*")]
+  .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
+  .filter((element) => {
+    const { display, overflowX } = getComputedStyle(element);
+    return display !== "inline" && overflowX !== "hidden";
+  })
+  .map((element) => element.outerHTML)"""
+
 # What is focused, and whether one can see it: by an outline of its own or of the label around it.
 FOCUSED = """() => {
   const element = document.activeElement;
@@ -63,6 +71,11 @@ async def unlabelled(page: Page) -> list[str]:
 async def faint(page: Page) -> list[str]:
     """The visible texts whose contrast is below WCAG 2 level AA, with their contrast."""
     return await page.evaluate(FAINT)
+
+
+async def overflowing(page: Page) -> list[str]:
+    """The visible elements whose content is wider than they are."""
+    return await page.evaluate(OVERFLOWING)
 
 
 async def tab_stops(page: Page, limit: int = 40) -> list[str]:

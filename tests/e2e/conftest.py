@@ -1,14 +1,14 @@
 """One server and one browser for all tests of the page."""
 
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
 from .guests import Guests
-from .server import Server
+from .server import Example
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -30,25 +30,21 @@ async def browser() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def server() -> AsyncIterator[Server]:
-    server = Server()
-    await server.start()
-    yield server
-    await server.stop()
+@pytest.fixture(scope="session")
+def server() -> Iterator[Example]:
+    with Example() as server:
+        yield server
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def own_server() -> AsyncIterator[Server]:
+@pytest.fixture
+def own_server() -> Iterator[Example]:
     """A server for one test: to be killed, or to have no limits used up and no seats taken by others."""
-    server = Server()
-    await server.start()
-    yield server
-    await server.stop()
+    with Example() as server:
+        yield server
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def guests(browser: Browser, server: Server) -> AsyncIterator[Guests]:
+async def guests(browser: Browser, server: Example) -> AsyncIterator[Guests]:
     """Guests whose pages must not complain in the console."""
     guests = Guests(browser, server.url)
     yield guests
@@ -57,7 +53,7 @@ async def guests(browser: Browser, server: Server) -> AsyncIterator[Guests]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def own_guests(browser: Browser, own_server: Server) -> AsyncIterator[Guests]:
+async def own_guests(browser: Browser, own_server: Example) -> AsyncIterator[Guests]:
     """Guests of the test's own server."""
     guests = Guests(browser, own_server.url)
     yield guests

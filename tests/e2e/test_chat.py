@@ -100,8 +100,12 @@ async def test_a_relay_passes_on_what_the_page_and_others_send(guests: Guests) -
     await ada.say("As it is")
     await bob.sees("As it is", by="Ada")
     await ada.sees("As it is", by="Ada")
-    await _flood(bob, ["plain text"])
+    pretended = '{"type":"response","status":"bad","errors":"no","code":"rate_limited","retry_after":999}'
+    await _flood(bob, ["plain text", pretended])
     await ada.sees("plain text", by="Somebody")
+    await ada.sees(pretended, by="Somebody")
+    await expect(ada.page.get_by_role("alert").filter(has_text="Too fast")).to_have_count(0)
+    await expect(ada.send).to_be_enabled()
 
 
 async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests) -> None:

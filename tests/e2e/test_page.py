@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.async_api import Page, Route, expect
 
-from .accessibility import faint, tab_stops, unlabelled
+from .accessibility import faint, overflowing, tab_stops, unlabelled
 from .guests import GROUP, RELAY, Guest, Guests
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -158,6 +158,7 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(guests: Guest
     await expect(toggle).to_have_attribute("aria-expanded", "true")
     await expect(ada.page.get_by_role("button", name="Close")).to_be_focused()
     await _fits(ada)
+    assert "draft" not in await tab_stops(ada.page)
     await ada.call("shout", '{"text": "HEY"}')
     await expect(ada.toast("permission_denied")).to_be_in_viewport(ratio=1)
     await ada.page.keyboard.press("Escape")
@@ -166,8 +167,8 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(guests: Guest
 
 
 async def _fits(guest: Guest) -> None:
-    width, inner = await guest.page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert width <= inner == 360
+    assert await guest.page.evaluate("innerWidth") == 360
+    assert await overflowing(guest.page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
