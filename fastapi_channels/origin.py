@@ -53,7 +53,8 @@ def _parse(text: str) -> SplitResult | None:
         parts.port  # noqa: B018  reading it validates it
     except ValueError:
         return None
-    return parts if parts.scheme and not (parts.path or parts.query or parts.fragment) else None
+    more = parts.path or parts.query or parts.fragment or "@" in parts.netloc or "*" in parts.netloc
+    return parts if parts.scheme and not more else None
 
 
 def _same_host(origin: SplitResult, host: str) -> bool:
@@ -80,7 +81,10 @@ def _parents(origin: SplitResult) -> list[str]:
 def _check(value: str) -> str:
     if value == "*":
         return value
-    origin = _parse(value.rstrip("/"))
-    if origin is None or not origin.hostname:
-        raise ConfigurationError(f'an origin looks like "https://example.com", got {value!r}')
-    return _normal(origin)
+    origin = _parse(value.rstrip("/").replace("://*.", "://", 1))
+    if origin is None or not origin.hostname or not origin.hostname.isascii():
+        raise ConfigurationError(
+            'an origin looks like "https://example.com" or "https://*.example.com", with the name as '
+            f'browsers send it ("xn--bcher-kva.example"), got {value!r}'
+        )
+    return _normal(origin).replace("://", "://*." if "://*." in value else "://", 1)
