@@ -116,36 +116,48 @@ class Visit:
 
 
 class _Handler:
-    """A handler with what it takes: names that are known by keyword, else websocket and channel."""
+    """A handler with what it takes: what is known by its name, else websocket and channel in this order."""
 
     __slots__ = ("_func", "_is_async", "_named", "_positional")
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self._func = func
         self._is_async = inspect.iscoroutinefunction(func)
-        parameters = list(inspect.signature(func).parameters.values())
-        takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
-        keywords = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-        self._named = tuple(n for n in NAMES if n in keywords or (takes_all and n != "self"))
-        others = [
-            p
-            for p in parameters
-            if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.name not in NAMES
-        ]
-        spare = [name for name in ("websocket", "channel") if name not in keywords]
-        required = [p for p in others if p.default is p.empty]
-        if len(required) > len(spare):
+        parameters = inspect.signature(func).parameters
+        self._positional: list[str] = []
+        self._named: dict[str, str] = {}
+        spare = [name for name in ("websocket", "channel") if name not in parameters]
+        for parameter in parameters.values():
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                self._bind(parameter, spare)
+        if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+            taken = {"self", *self._positional, *self._named.values()}
+            self._named.update({name: name for name in NAMES if name not in taken})
+
+    def _bind(self, parameter: inspect.Parameter, spare: list[str]) -> None:
+        """
+        Raises:
+            ConfigurationError: there is nothing to give it.
+        """
+        if parameter.name in NAMES:
+            source = parameter.name
+        elif spare and parameter.kind is not parameter.KEYWORD_ONLY:
+            source = spare.pop(0)
+        elif parameter.default is not parameter.empty:
+            return
+        else:
             raise ConfigurationError(
-                f"the parameter {required[len(spare)].name!r} of the event handler {func!r} cannot be bound; "
+                f"the parameter {parameter.name!r} of the event handler {self._func!r} cannot be bound; "
                 f"a handler may take {', '.join(NAMES)}"
             )
-        self._positional = tuple(spare[: len(others)])
-        if self._positional:
-            self._named = tuple(name for name in self._named if name not in self._positional)
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            self._positional.append(source)
+        else:
+            self._named[parameter.name] = source
 
     def bound(self, values: Mapping[str, Any]) -> Callable[[], Any]:
-        positional = [values[name] for name in self._positional]
-        named = {name: values[name] for name in self._named}
+        positional = [values[source] for source in self._positional]
+        named = {name: values[source] for name, source in self._named.items()}
         return lambda: self._func(*positional, **named)
 
     async def __call__(self, values: Mapping[str, Any]) -> None:
