@@ -4,14 +4,14 @@
 const upstream = {
   chatAction: "message",
   say: (user, message) => ({ user, message }),
-  example: (action, user) => ({ user, message: "Hello" }),
+  example: (action, user) => ({ user, message: translate("example") }),
 };
 
 /* A channel with typed payloads, which knows the name from the address. */
 const modern = {
   chatAction: "say",
   say: (name, text) => ({ text }),
-  example: (action) => (action === "who" ? {} : { text: "Hello" }),
+  example: (action) => (action === "who" ? {} : { text: translate("example") }),
 };
 
 const dialectOf = (channel) => (channel.kind === "room" ? modern : upstream);
