@@ -37,7 +37,8 @@ SEND_KEY: Final = "fastapi_channels.send"
 """Where it has the `send` that the server, or the middleware around, called us with."""
 
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
-_targets: weakref.WeakKeyDictionary[Any, Node] = weakref.WeakKeyDictionary()
+_targets: dict[int, tuple[weakref.ref[Any], Node]] = {}
+"""By identity: routers cannot be hashed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,11 +115,13 @@ class Node:
 
     def attach(self, target: Any) -> None:
         """Make `target`, an application or a router, find this node."""
-        _targets[target] = self
+        key = id(target)
+        _targets[key] = (weakref.ref(target, lambda _: _targets.pop(key, None)), self)
 
     @staticmethod
     def attached(target: Any) -> Node | None:
-        return _targets.get(target)
+        reference, node = _targets.get(id(target), (None, None))
+        return node if reference is not None and reference() is target else None
 
     async def start(self) -> None:
         """Connect to the broker. Calls beyond the first are counted, and undone by as many `stop`s.
@@ -405,7 +408,8 @@ def _node_of_router(scope: Scope | None) -> Node | None:
     endpoint = (scope or {}).get("endpoint")
     if endpoint is None:
         return None
-    for target, node in _targets.items():
-        if any(getattr(route, "endpoint", None) is endpoint for route in target.routes):
+    for reference, node in list(_targets.values()):
+        routes = getattr(reference(), "routes", ())
+        if any(getattr(route, "endpoint", None) is endpoint for route in routes):
             return node
     return None
