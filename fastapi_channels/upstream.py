@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Collection, Mapping
 from typing import Any, Final
@@ -41,5 +42,14 @@ def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
             warnings.warn(
                 f"{name!r} of {where} never had an effect and is ignored: remove it",
                 DeprecationWarning,
-                stacklevel=3,
+                stacklevel=_level_of_user(),
             )
+
+
+def _level_of_user() -> int:
+    """The `stacklevel` for our caller at which the code outside of this package stands: Python shows a
+    DeprecationWarning only to the code that it is about."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals["__name__"].startswith(f"{__package__}."):
+        level, frame = level + 1, frame.f_back
+    return level
