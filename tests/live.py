@@ -21,11 +21,13 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 
+from fastapi_channels import BaseChannel, add_channel
 from fastapi_channels.node import Node
 
 ROOT: Final = Path(__file__).parents[1]
@@ -68,20 +70,6 @@ class Refusal(NamedTuple):
 
     status: int
     body: Any
-
-
-class Residue(NamedTuple):
-    """What a server holds for its clients."""
-
-    tasks: Counter[str]
-    rooms: Counter[str]
-    connections: int
-    users: int
-    seats: int
-
-    def within(self, before: Residue) -> bool:
-        """Whether nothing is held that was not held before."""
-        return all(now <= then for now, then in zip(self, before, strict=True))
 
 
 class Client:
@@ -180,27 +168,30 @@ class Site:
     @asynccontextmanager
     async def unharmed(self) -> AsyncIterator[None]:
         """Nothing that is done within leaves anything behind."""
-        before = self._residue()
+        before = self._held()
         yield
         try:
-            await wait_until(lambda: self._residue().within(before))
+            await wait_until(lambda: self._held() <= before)
         except TimeoutError:
-            raise AssertionError(f"left behind: {self._residue()}, before it was {before}") from None
+            raise AssertionError(f"left behind: {self._held() - before}") from None
 
-    def _residue(self) -> Residue:
-        hub, node = self.node.hub, self.node
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        return Residue(
-            Counter(getattr(task.get_coro(), "__qualname__", "?") for task in tasks),
-            Counter({room: hub.count(room) for room in hub.rooms}),
-            len(node._connections),
-            len(node._users),
-            len(node.seats._rooms),
-        )
+    def _held(self) -> Counter[str]:
+        """What the server holds for its clients, and how much of it."""
+        node = self.node
+        held = Counter({f"members of {room}": node.hub.count(room) for room in node.hub.rooms})
+        held.update(connections=len(node._connections), users=len(node._users), seats=len(node.seats._rooms))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            held[getattr(task.get_coro(), "__qualname__", "task")] += 1
+        return held
 
 
 def _connect(port: int, path: str, options: dict[str, Any]) -> connect:
-    settings = {"proxy": None, "ping_interval": None, "compression": None, "close_timeout": DEADLINE}
+    settings: dict[str, Any] = {
+        "proxy": None,
+        "ping_interval": None,
+        "compression": None,
+        "close_timeout": DEADLINE,
+    }
     settings |= {"open_timeout": DEADLINE, "max_queue": None, "max_size": None}
     return connect(f"ws://127.0.0.1:{port}{path}", **(settings | options))
 
@@ -217,6 +208,14 @@ class _Complaints(logging.Handler):
             self.lines.append(self.format(record))
 
 
+def application(channel: BaseChannel, **settings: Any) -> FastAPI:
+    """One that serves `channel` at /{channel}. The settings are those of `add_channel`."""
+    app = FastAPI()
+    add_channel(app, **settings)
+    channel.mount(app, "/{channel}")
+    return app
+
+
 @asynccontextmanager
 async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -> AsyncIterator[Site]:
     """Serve `app` in this event loop. The options are those of `uvicorn.Config`.
@@ -226,7 +225,7 @@ async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -
     """
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    settings = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
+    settings: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
     config = uvicorn.Config(app, **(settings | options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its older WebSocket protocol
@@ -300,7 +299,11 @@ class RawClient:
 
     async def send(self, opcode: Opcode, payload: bytes, *, fin: bool = True) -> None:
         """Send one frame, right or wrong."""
-        await self.write(Frame(opcode, payload, fin).serialize(mask=True))
+        await self.write(self.frame(opcode, payload, fin=fin))
+
+    @staticmethod
+    def frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
+        return Frame(opcode, payload, fin).serialize(mask=True)
 
     async def read_head(self) -> str:
         """The head of the server's HTTP response."""
