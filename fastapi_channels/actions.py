@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, date, datetime
 from types import UnionType
 from typing import Annotated, Any, Final, NotRequired, TypeVar, Union, cast, get_args, get_origin
 
+from fastapi.params import Depends
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
@@ -18,6 +21,7 @@ from starlette.websockets import WebSocket
 from typing_extensions import TypedDict, is_typeddict
 
 from .connection import Connection
+from .dependencies import Dependencies, DependencyErrors, is_dependency
 from .exceptions import ConfigurationError, InvalidPayload
 from .marks import marks
 from .messages import Envelope, Message, RequestId
@@ -28,8 +32,10 @@ Source = Callable[[Connection, Message], Any]
 
 MAX_NAME: Final = 128
 """Characters of an action's name."""
+MAX_ERRORS: Final = 100
+"""How many faults of a payload a client is told of."""
 DETACHED: Final = 32
-"""How many calls of one detached action a connection may have running."""
+"""How many calls of one detached action, or streams, a connection may have running."""
 
 SOURCES: Final[dict[str, Source]] = {
     "websocket": lambda connection, message: connection.websocket,
@@ -51,9 +57,16 @@ class Binding:
         ConfigurationError: names the parameter that nothing can be bound to.
     """
 
-    __slots__ = ("_payload", "_payload_name", "_sources", "payload_type")
+    __slots__ = ("_payload", "_payload_name", "_sources", "dependencies", "payload_type")
 
-    def __init__(self, func: Callable[..., Any], *, method: bool) -> None:
+    def __init__(
+        self,
+        func: Callable[..., Any],
+        *,
+        method: bool,
+        dependencies: Sequence[Depends] = (),
+        room_parameters: Collection[str] = (),
+    ) -> None:
         self._sources: tuple[tuple[str, Source], ...] = ()
         self._payload: TypeAdapter[Any] | None = None
         self._payload_name: str | None = None
@@ -61,15 +74,25 @@ class Binding:
         """The type that payloads are validated against, or None."""
         sources: dict[str, Source] = {}
         fields: dict[str, inspect.Parameter] = {}
+        resolved: list[inspect.Parameter] = []
         for parameter in _parameters(func, method):
             if parameter.kind is parameter.VAR_KEYWORD:
                 sources = {**SOURCES, **sources}
+            elif is_dependency(parameter):
+                resolved.append(parameter)
+            elif parameter.name in room_parameters:
+                sources[parameter.name] = _room_parameter(parameter.name)
             elif (source := _source_of(parameter)) is not None:
                 sources[parameter.name] = source
             else:
                 _check_field(func, parameter)
                 fields[parameter.name] = parameter
-        self._sources = tuple((name, source) for name, source in sources.items() if name not in fields)
+        taken = {*fields, *(parameter.name for parameter in resolved)}
+        self._sources = tuple((name, source) for name, source in sources.items() if name not in taken)
+        self.dependencies: Dependencies | None = None
+        """What FastAPI resolves for each message, or None."""
+        if resolved or dependencies:
+            self.dependencies = Dependencies(resolved, dependencies, _where(func))
         if fields:
             self._bind_payload(func, fields)
 
@@ -84,12 +107,29 @@ class Binding:
             try:
                 value = self._payload.validate_python(envelope.payload_of(message))
             except ValidationError as exc:
-                raise _invalid(exc, message) from None
+                errors = exc.errors(include_url=False, include_context=False, include_input=False)
+                raise _invalid(errors, message) from None
             if self._payload_name is None:
                 found.update(value)
             else:
                 found[self._payload_name] = value
         return found
+
+    async def depend(
+        self, connection: Connection, message: Message, envelope: Envelope, stack: AsyncExitStack
+    ) -> dict[str, Any]:
+        """The arguments that FastAPI resolves; what is opened for them closes with `stack`.
+
+        Raises:
+            InvalidPayload: the request does not fit them. What a dependency raises passes through.
+        """
+        if self.dependencies is None:
+            return {}
+        payload = envelope.payload_of(message)
+        try:
+            return await self.dependencies.solve(connection.websocket, payload, stack)
+        except DependencyErrors as exc:
+            raise _invalid(exc.errors, message) from None
 
     def _bind_payload(self, func: Callable[..., Any], fields: dict[str, inspect.Parameter]) -> None:
         first = next(iter(fields.values()))
@@ -124,20 +164,37 @@ class ActionSpec:
     """What goes first: "self", "cls" or nothing."""
     late_calls: int = 0
     """How often it was called although it has a sunset."""
+    is_stream: bool = dataclasses.field(init=False)
+    """Whether it yields its replies, rather than to return one."""
     _is_async: bool = dataclasses.field(init=False)
     _reply: TypeAdapter[Any] | None = dataclasses.field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self._is_async = inspect.iscoroutinefunction(self.func)
+        self.is_stream = inspect.isasyncgenfunction(self.func)
         if self.response_model is not None:
             self._reply = _adapter(self.response_model, f"the response model of {_where(self.func)}")
 
-    def bind(self, passes: str) -> ActionSpec:
-        """Read the signature. `passes` says what the handler takes before its own parameters."""
-        if self.binding is None or passes != self.passes:
-            self.passes = passes
-            self.binding = Binding(self.func, method=bool(passes))
-        return self
+    def bind(
+        self, passes: str, dependencies: Sequence[Depends] = (), room_parameters: Collection[str] = ()
+    ) -> ActionSpec:
+        """A copy for one channel, its signature read.
+
+        Args:
+            passes: what the handler takes before its own parameters: "self", "cls" or nothing.
+            dependencies: of the channel, beside its own.
+            room_parameters: names that the room's pattern gives values for.
+        """
+        bound = copy.copy(self)
+        bound.passes = passes
+        bound.dependencies = (*dependencies, *self.dependencies)
+        bound.binding = Binding(
+            self.func,
+            method=bool(passes),
+            dependencies=bound.dependencies,
+            room_parameters=room_parameters,
+        )
+        return bound
 
     @property
     def gone(self) -> bool:
@@ -147,16 +204,48 @@ class ActionSpec:
     async def call(self, owner: Any, connection: Connection, message: Message, envelope: Envelope) -> Any:
         """Bind, call, and give the reply's data: None when there is nothing to reply.
 
+        Dependencies are closed before this returns, so that what fails in closing them is not
+        followed by a reply.
+
         Raises:
             InvalidPayload: the payload does not fit. Whatever the handler raises passes through.
         """
+        first, arguments, binding = self._arguments(owner, connection, message, envelope)
+        if binding.dependencies is None:
+            return self._encoded(await self._called(first, arguments))
+        async with AsyncExitStack() as stack:
+            arguments.update(await binding.depend(connection, message, envelope, stack))
+            return self._encoded(await self._called(first, arguments))
+
+    async def stream(
+        self, owner: Any, connection: Connection, message: Message, envelope: Envelope
+    ) -> AsyncGenerator[Any]:
+        """Bind and call a handler that yields; its dependencies stay open until it ends.
+
+        Raises:
+            As `call`.
+        """
+        first, arguments, binding = self._arguments(owner, connection, message, envelope)
+        async with AsyncExitStack() as stack:
+            arguments.update(await binding.depend(connection, message, envelope, stack))
+            async with aclosing(self.func(*first, **arguments)) as items:
+                async for item in items:
+                    yield self._encoded(item)
+
+    def _arguments(
+        self, owner: Any, connection: Connection, message: Message, envelope: Envelope
+    ) -> tuple[tuple[Any, ...], dict[str, Any], Binding]:
         assert self.binding is not None, "bind() comes first"
-        arguments = self.binding.arguments(connection, message, envelope)
         first = () if not self.passes else (owner,) if self.passes == "self" else (type(owner),)
+        return first, self.binding.arguments(connection, message, envelope), self.binding
+
+    async def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
         if self._is_async:
-            result = await self.func(*first, **arguments)
-        else:
-            result = await run_in_threadpool(self.func, *first, **arguments)
+            return await self.func(*first, **arguments)
+        return await run_in_threadpool(self.func, *first, **arguments)
+
+    def _encoded(self, result: Any) -> Any:
+        """`result` validated and filtered by the response model, where there is one."""
         if result is None or self._reply is None:
             return result
         valid = self._reply.validate_python(result, from_attributes=True)
@@ -193,13 +282,15 @@ def make_spec(
         raise ConfigurationError(f"concurrent of the action {name!r} must be 1 or more, got {concurrent!r}")
     if sunset is not None and not isinstance(sunset, date):
         raise ConfigurationError(f"sunset of the action {name!r} must be a date, got {sunset!r}")
+    # A stream lasts: whoever is sent one must be able to ask for something else, and to cancel it.
+    beside = detached or inspect.isasyncgenfunction(func)
     return ActionSpec(
         name=name,
         func=func,
         permission=as_permission(permission),
         deprecated=bool(deprecated),
         sunset=sunset.date() if isinstance(sunset, datetime) else sunset,
-        concurrent=max(concurrent, DETACHED) if detached and concurrent == 1 else concurrent,
+        concurrent=DETACHED if concurrent == 1 and beside else concurrent,
         dependencies=tuple(dependencies),
         response_model=_returned(func) if response_model is None else response_model,
         summary=summary,
@@ -210,7 +301,9 @@ def make_spec(
     )
 
 
-def collect(cls: type) -> dict[str, ActionSpec]:
+def collect(
+    cls: type, dependencies: Sequence[Depends] = (), room_parameters: Collection[str] = ()
+) -> dict[str, ActionSpec]:
     """The actions of a channel class, its parents and mixins, by name.
 
     As with any attribute the first definition along the MRO counts: an override that is not marked
@@ -225,7 +318,7 @@ def collect(cls: type) -> dict[str, ActionSpec]:
         other = table.get(spec.name)
         if other is None:
             passes = {staticmethod: "", classmethod: "cls"}.get(type(value), "self")
-            table[spec.name] = spec.bind(passes)
+            table[spec.name] = spec.bind(passes, dependencies, room_parameters)
         elif vars(owner).get(other.func.__name__) is other.func:
             raise ConfigurationError(
                 f"{owner.__name__} has two actions named {spec.name!r}: "
@@ -338,17 +431,23 @@ def _returned(func: Callable[..., Any]) -> Any:
     if isinstance(annotation, str):
         parameter = inspect.Parameter("return_", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
         annotation = _evaluate(func, parameter)
+    if inspect.isasyncgenfunction(func):
+        # What a stream replies with is what it yields.
+        annotation = (*get_args(annotation), _EMPTY)[0]
     return None if annotation in (_EMPTY, None, type(None), Any) else annotation
 
 
-def _invalid(exc: ValidationError, message: Message) -> InvalidPayload:
-    errors = exc.errors(include_url=False, include_context=False, include_input=False)
+def _invalid(errors: Sequence[Any], message: Message) -> InvalidPayload:
     return InvalidPayload(
         close=False,
-        data=[{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in errors[:100]],
+        data=[{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in errors[:MAX_ERRORS]],
         request_id=message.request_id,
         context={"action": message.action},
     )
+
+
+def _room_parameter(name: str) -> Source:
+    return lambda connection, message: connection.params[name]
 
 
 def _where(func: Callable[..., Any]) -> str:

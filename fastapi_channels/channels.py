@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import date
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi.params import Depends
 
 from . import upstream
 from .actions import ActionSpec, Func, collect, make_spec
@@ -21,10 +22,14 @@ from .messages import Body, Envelope
 from .node import Node, current_node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import Permission, as_permission
-from .session import Session
+from .rooms import RoomPattern
+from .router import ActionRouter
+from .session import CONNECTION_KEY, Session
 from .throttling import normalize
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+CATCH_ALL: Final = "*"
+"""The name of the action that receives what no other does."""
 Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
 
 
@@ -38,6 +43,8 @@ class BaseChannel:
         max_connection: how many connections a room takes, over all processes; None for any number.
         permission_classes: who may connect, and is asked again for each action.
         throttle_classes: rates over all messages of a client in a room.
+        dependencies: resolved for each action beside its own, as `dependencies=` of a FastAPI router.
+        rooms: the pattern of the rooms' names, such as `"room:{room_id:int}"`; None for any name.
         envelope: the names of the frames' fields, and their codec.
         max_message_size: bytes of a client's message; a larger one closes with 1009.
         outbox_limit: bytes that may wait for a client that does not read.
@@ -52,6 +59,8 @@ class BaseChannel:
     max_connection: int | None = None
     permission_classes: Permission = None
     throttle_classes: Any = None
+    dependencies: Sequence[Depends] = ()
+    rooms: str | None = None
     envelope: Envelope = Envelope()
     max_message_size: int = 64 * 1024
     outbox_limit: int = DEFAULT_LIMIT
@@ -91,6 +100,7 @@ class BaseChannel:
         self._permission = as_permission(self.permission_classes)
         self._throttles = normalize(self.throttle_classes)
         self._events = Events(on_join or self.on_join, on_leave or self.on_leave, lifespan or self.lifespan)
+        self._pattern = None if self.rooms is None else RoomPattern(self.rooms)
         self._actions: dict[str, ActionSpec] | None = None
         self._exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._node: weakref.ref[Node] | None = None
@@ -208,7 +218,7 @@ class BaseChannel:
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
         """Send `message` to one client alone; nothing happens if it has gone."""
-        connection = websocket.scope.get("fastapi_channels.connection")
+        connection = websocket.scope.get(CONNECTION_KEY)
         if connection is None:
             raise ConfigurationError("this websocket is not connected to a channel: call connect() first")
         await connection.send(await self._encode(message))
@@ -250,6 +260,13 @@ class BaseChannel:
         """
         raise WebSocketException(error_msg=error_msg, close=close)
 
+    async def authorize(self, connection: Connection, **params: Any) -> bool:
+        """Whether a client may enter a room: override it, with the parameters of the room's name.
+
+        Asked after the permissions; only True allows.
+        """
+        return True
+
     # Codec: override these, plain or async, static or not
 
     async def encode_json(self, data: Any) -> Body:
@@ -276,6 +293,15 @@ class BaseChannel:
             return self.envelope.decode(body)
         return self.decode_json(body)
 
+    def _authorizer(self) -> Callable[..., Awaitable[bool]] | None:
+        """The hook, where it is overridden."""
+        return None if type(self).authorize is BaseChannel.authorize else self.authorize
+
+    def _find(self, action: str) -> ActionSpec | None:
+        """The action of that name, or the one for every other name."""
+        actions = self._actions or {}
+        return actions.get(action) or actions.get(CATCH_ALL)
+
     def _seat_of(self, connection: Connection) -> str:
         """Whose place a connection takes in a room with a `max_connection`."""
         return connection.id
@@ -296,15 +322,22 @@ class Channel(BaseChannel):
     """A room whose clients call actions: methods marked with `@action`, or functions registered with
     `channel.action(...)` on one instance."""
 
+    routers: ClassVar[Sequence[ActionRouter]] = ()
+    """Routers whose actions every instance has."""
     _class_actions: ClassVar[dict[str, ActionSpec]] = {}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._class_actions = collect(cls)
+        pattern = None if cls.rooms is None else RoomPattern(cls.rooms)
+        cls._class_actions = collect(cls, cls.dependencies, pattern.names if pattern else ())
+        for router in cls.routers:
+            cls._class_actions = _merged(cls._class_actions, cls._bound(router, pattern))
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._actions: dict[str, ActionSpec] = dict(self._class_actions)
+        for router in self.routers:
+            self._exception_handlers.update(router.exception_handlers)
 
     @property
     def actions(self) -> list[str]:
@@ -346,11 +379,35 @@ class Channel(BaseChannel):
                 description=description,
                 tags=tags,
                 include_in_schema=include_in_schema,
-            ).bind("")
-            self._actions[spec.name] = spec
+            )
+            self._actions[spec.name] = self._bind(spec, self.dependencies, self._pattern)
             return func
 
         return decorate
+
+    def include_router(self, router: ActionRouter) -> None:
+        """Add the actions of `router` to this instance; `routers` does it for a class.
+
+        Raises:
+            ConfigurationError: an action has the name of one that is there.
+        """
+        self._actions = _merged(self._actions, self._bound(router, self._pattern))
+        self._exception_handlers.update(router.exception_handlers)
+
+    @classmethod
+    def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:
+        return {spec.name: cls._bind(spec, cls.dependencies, pattern) for spec in router.specs()}
+
+    @staticmethod
+    def _bind(spec: ActionSpec, dependencies: Sequence[Depends], pattern: RoomPattern | None) -> ActionSpec:
+        return spec.bind("", dependencies, pattern.names if pattern else ())
+
+
+def _merged(actions: dict[str, ActionSpec], more: dict[str, ActionSpec]) -> dict[str, ActionSpec]:
+    twice = actions.keys() & more.keys()
+    if twice:
+        raise ConfigurationError(f"there is an action named {min(twice)!r} already")
+    return {**actions, **more}
 
 
 def _ids(exclude: Exclude) -> frozenset[str]:

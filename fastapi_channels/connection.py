@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
 
-from .exceptions import CloseCode
+from .exceptions import CloseCode, Disconnected
 from .messages import Envelope, Frame
-from .writer import Writer
 
 if TYPE_CHECKING:
     from .channels import BaseChannel
-    from .node import Node
+    from .session import Session
 
 
 class Connection:
@@ -24,40 +24,36 @@ class Connection:
         channel: the channel object.
         room: the room it was connected to.
         rooms: every room it is in now.
+        params: the parameters in the room's name, where the channel has a pattern.
         seat: whose place it takes in a room of limited size; its own unless the channel says otherwise.
-        language: of the error texts for this client.
         offer, push: for the hub.
     """
 
     __slots__ = (
         "__weakref__",
-        "_node",
+        "_session",
         "_state",
         "_user",
         "channel",
         "id",
-        "language",
         "offer",
+        "params",
         "push",
         "room",
         "rooms",
         "seat",
-        "writer",
     )
 
-    def __init__(
-        self, channel: BaseChannel, room: str, writer: Writer, node: Node, *, language: str, user: Any
-    ) -> None:
-        self.id = node.next_id()
+    def __init__(self, channel: BaseChannel, room: str, session: Session, user: Any = None) -> None:
+        self.id = session.node.next_id()
         self.channel = channel
-        self.room = room
+        self.room: str = room
         self.rooms: set[str] = set()
+        self.params: dict[str, Any] = {}
         self.seat = self.id
-        self.language = language
-        self.writer = writer
-        self.offer = writer.offer
-        self.push = writer.push
-        self._node = node
+        self.offer = session.writer.offer
+        self.push = session.writer.push
+        self._session = session
         self._user = user
         self._state: State | None = None
 
@@ -67,11 +63,16 @@ class Connection:
     @property
     def websocket(self) -> WebSocket:
         """The Starlette object; sending and closing through it keeps the order of frames."""
-        return self.writer.websocket
+        return self._session.websocket
 
     @property
     def envelope(self) -> Envelope:
         return self.channel.envelope
+
+    @property
+    def language(self) -> str:
+        """The language of the error texts for this client."""
+        return self._session.language
 
     @property
     def user(self) -> Any:
@@ -80,10 +81,11 @@ class Connection:
 
     @user.setter
     def user(self, user: Any) -> None:
-        self._node.forget_user(self)
+        node = self._session.node
+        node.forget_user(self)
         self._user = user
         if self.rooms:
-            self._node.remember_user(self)
+            node.remember_user(self)
 
     @property
     def state(self) -> State:
@@ -95,12 +97,12 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.writer.closed
+        return self._session.writer.closed
 
     @property
     def address(self) -> str:
         """The client's address; of proxies only those named as trusted are believed."""
-        return self._node.address_of(self.websocket)
+        return self._session.node.address_of(self.websocket)
 
     async def join(self, room: str) -> None:
         """Also receive what is broadcast to `room`. Returns once nothing sent there can be missed.
@@ -109,11 +111,11 @@ class Connection:
             ParseError: `room` is not a usable name.
             BrokerUnavailable: the broker did not confirm in time.
         """
-        await self._node.join(room, self)
+        await self._session.node.join(room, self)
 
     async def leave(self, room: str) -> None:
         """Stop receiving what is broadcast to `room`; nothing happens if it was not joined."""
-        self._node.leave(room, self)
+        self._session.node.leave(room, self)
 
     async def send(self, data: Any) -> bool:
         """Send `data` to this client alone; text and bytes go as they are, other values encoded.
@@ -124,12 +126,36 @@ class Connection:
         if self.closed:
             return False
         body = data if isinstance(data, str | bytes) else self.envelope.encode(data)
-        return await self.writer.write(Frame(body))
+        return await self._session.writer.write(Frame(body))
 
     async def send_event(self, event: str, data: Any = None) -> bool:
         """Send one event frame to this client alone."""
         return await self.send(self.envelope.to_event(event, self.room, data))
 
+    async def call(self, name: str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
+        """Ask the client, and return the data of its answer.
+
+        The client receives `{"type": "call", "call": name, "call_id": n, "data": …}` and answers with
+        `{"type": "answer", "call_id": n, "data": …}`, or with `errors` in place of `data`.
+
+        Raises:
+            TimeoutError: no answer within `timeout` seconds.
+            CallFailed: the client answered with errors.
+            Disconnected: it left.
+        """
+        session, envelope = self._session, self.envelope
+        number, answer = session.calls.ask()
+        frame = {envelope.type: "call", "call": name, "call_id": number, envelope.data: data}
+        try:
+            if not await self.send({**frame, envelope.channel: self.room}):
+                raise Disconnected("the client had left before it was asked")
+            # The answer must be read while the action that waits for it still runs.
+            session.inbox.look_ahead()
+            async with asyncio.timeout(timeout):
+                return await answer
+        finally:
+            session.calls.forget(number)
+
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
-        await self.writer.close(code, reason)
+        await self._session.writer.close(code, reason)

@@ -5,6 +5,8 @@
     ChannelsError                      everything this package raises on purpose
     ├── ConfigurationError             wiring that cannot work (also a TypeError)
     ├── BrokerUnavailable              the broker did not take a message in time (also a ConnectionError)
+    ├── Disconnected                   the client left before it answered (also a ConnectionError)
+    ├── CallFailed                     the client answered a call with an error
     └── WebSocketException             an answer to a client; closes when `close` is true
         ├── PermissionDenied
         ├── RateLimitExceeded
@@ -15,7 +17,8 @@
         ├── ParseError
         │   └── InvalidPayload
         ├── ChannelFull
-        └── Unavailable
+        ├── Unavailable
+        └── Cancelled
 """
 
 from __future__ import annotations
@@ -61,6 +64,19 @@ class ConfigurationError(ChannelsError, TypeError):
 
 class BrokerUnavailable(ChannelsError, ConnectionError):
     """The broker did not accept a message, or a subscription, before the deadline."""
+
+
+class Disconnected(ChannelsError, ConnectionError):
+    """The client left before it answered a call."""
+
+
+class CallFailed(ChannelsError):
+    """The client answered a call with an error, which is `errors`: it is the client's text, trust it
+    accordingly."""
+
+    def __init__(self, errors: Any) -> None:
+        super().__init__(f"the client answered with an error: {errors!r}")
+        self.errors = errors
 
 
 class WebSocketException(ChannelsError, FastAPIWebSocketException):
@@ -198,3 +214,13 @@ class Unavailable(WebSocketException):
     error_code = "unavailable"
     http_status = 503
     code = CloseCode.TRY_AGAIN_LATER
+
+
+class Cancelled(WebSocketException):
+    """The client has cancelled the request."""
+
+    error_code = "cancelled"
+    http_status = 499
+
+    def __init__(self, *args: Any, close: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, close=close, **kwargs)

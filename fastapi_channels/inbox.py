@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
 from starlette.websockets import WebSocket
@@ -28,14 +28,22 @@ class Inbox:
         websocket: accepted.
         on_disconnect: called when the client is found gone while an action runs.
         limit: bytes read ahead; beyond them the client has to wait, and its leaving is not noticed.
+        take_early: asked of what is read ahead; True says that it is dealt with.
     """
 
-    __slots__ = ("_ahead", "_limit", "_on_disconnect", "_read", "_size", "_websocket", "busy")
+    __slots__ = ("_ahead", "_limit", "_on_disconnect", "_read", "_size", "_take_early", "_websocket", "busy")
 
-    def __init__(self, websocket: WebSocket, on_disconnect: Callable[[], None], limit: int) -> None:
+    def __init__(
+        self,
+        websocket: WebSocket,
+        on_disconnect: Callable[[], None],
+        limit: int,
+        take_early: Callable[[Event], Awaitable[bool]],
+    ) -> None:
         self._websocket = websocket
         self._on_disconnect = on_disconnect
         self._limit = limit
+        self._take_early = take_early
         self._ahead: deque[Event] = deque()
         self._size = 0
         self._read: asyncio.Task[Event] | None = None
@@ -55,7 +63,7 @@ class Inbox:
     def look_ahead(self) -> None:
         """Read on although the message before is still being handled."""
         if self._read is None and self._size < self._limit and not self._ends():
-            self._read = asyncio.get_running_loop().create_task(self._receive())
+            self._read = asyncio.get_running_loop().create_task(self._read_ahead())
             self._read.add_done_callback(self._arrived)
 
     async def stop(self) -> None:
@@ -69,6 +77,13 @@ class Inbox:
         except RuntimeError:
             # Starlette's way to say that the disconnect was received already, maybe by a handler.
             return GONE
+
+    async def _read_ahead(self) -> Event:
+        """The next event that is not dealt with early."""
+        while True:
+            event = await self._receive()
+            if event["type"] == "websocket.disconnect" or not await self._take_early(event):
+                return event
 
     def _arrived(self, read: asyncio.Task[Event]) -> None:
         self._read = None

@@ -70,6 +70,8 @@ class Message:
     data: dict[str, Any]
     """The whole object, as the client sent it."""
     request_id: RequestId = None
+    cancelled: bool = False
+    """Whether the client has cancelled it."""
 
 
 @dataclass(slots=True, frozen=True)

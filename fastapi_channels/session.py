@@ -1,33 +1,36 @@
-"""The life of one connection: admitted, joined, served and always left."""
+"""The life of one WebSocket: admitted, accepted, served, and everything of it always undone."""
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from .connection import Connection
-from .dispatch import Dispatcher, as_client_error
-from .exceptions import ChannelsError, PermissionDenied, WebSocketException
-from .inbox import Inbox
-from .messages import Frame
+from .calls import Calls
+from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
+from .inbox import Event, Inbox
+from .membership import Membership
+from .messages import Body, Frame
 from .node import SEND_KEY, Node
 from .origin import origin_allowed
 from .outbox import Outbox
+from .report import Reporter, as_client_error
 from .texts import choose_language
 from .writer import Writer
 
 if TYPE_CHECKING:
     from .channels import BaseChannel
-    from .events import Visit
 
 logger = logging.getLogger("fastapi_channels")
 
+CONNECTION_KEY: Final = "fastapi_channels.connection"
+"""Where the scope of a WebSocket has its connection."""
 IN_ONE_TURN: Final = 64
 """How many messages of a client are handled before the others get their turn."""
 
@@ -39,10 +42,10 @@ class OriginDenied(PermissionDenied):
 
 
 class Session:
-    """One client on one channel.
+    """One WebSocket, in one room of one channel.
 
     Args:
-        channel: whose rules hold.
+        channel: whose rules and limits hold.
         websocket: not accepted yet, or accepted by the endpoint.
         room: where the client goes.
         node: the process.
@@ -52,9 +55,10 @@ class Session:
     def __init__(
         self, channel: BaseChannel, websocket: WebSocket, room: str, node: Node, user: Any = None
     ) -> None:
-        self.channel = channel
         self.websocket = websocket
         self.node = node
+        self.envelope = channel.envelope
+        self.language = _language(websocket)
         self.writer = Writer(
             websocket,
             Outbox(channel.outbox_limit, channel.slow_policy),
@@ -63,23 +67,18 @@ class Session:
             server_send=websocket.scope.get(SEND_KEY),
             before=node.hub.flush,
         )
-        self.connection = Connection(
-            channel,
-            room,
-            self.writer,
-            node,
-            language=_language(websocket),
-            user=_user(websocket) if user is None else user,
-        )
-        self.writer.name = self.connection.id
-        self.log = logging.LoggerAdapter(logger, {"connection": self.connection.id, "room": room})
-        self.inbox = Inbox(websocket, self.writer.lost, 4 * channel.max_message_size)
-        self.dispatcher = Dispatcher(self)
-        self.code: int | None = None
-        self.reason: str | None = None
-        self._began = False
-        self._visit: Visit | None = None
+        self.inbox = Inbox(websocket, self.writer.lost, 4 * channel.max_message_size, self._take_early)
+        self.reporter = Reporter(self)
+        self.calls = Calls()
+        self._channel = channel
         self._scope: asyncio.Timeout | None = None
+        self._user = _user(websocket) if user is None else user
+        self._code: int | None = None
+        self._reason: str | None = None
+        self.log = logging.LoggerAdapter(logger, {"room": room})
+        self.primary = Membership(self, channel, room, self._user, addressed=False)
+        self.writer.name = self.primary.connection.id
+        self.log.extra = {"connection": self.primary.connection.id, "room": room}
 
     async def run(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -91,13 +90,17 @@ class Session:
         finally:
             await self._end()
 
+    async def expel(self, member: Membership | None, code: int, reason: str) -> None:
+        """Close the connection for something that happened in `member`."""
+        await self.writer.close(code, reason)
+
+    # The steps of run()
+
     async def _enter(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> bool:
         """Admit the client, make it a member and only then accept; False when it was refused."""
-        connection = self.connection
         try:
+            self._check_origin()
             await self._admit()
-            connection.seat = self.channel._seat_of(connection)
-            await self.node.join(connection.room, connection, limit=self.channel.max_connection)
             if self.websocket.application_state is WebSocketState.CONNECTING:
                 await self.websocket.accept(subprotocol, headers)
         except (ChannelsError, HTTPException) as exc:
@@ -106,32 +109,33 @@ class Session:
         except (WebSocketDisconnect, RuntimeError, OSError) as exc:
             self.log.debug("gone before it was accepted: %r", exc)
             return False
-        self.websocket.scope["fastapi_channels.connection"] = connection
         self.writer.on_closed(self._wind_up)
         self.writer.release()
         return True
 
-    async def _admit(self) -> None:
-        """The questions that are asked before a connection exists.
-
-        Raises:
-            WebSocketException, HTTPException: the refusal.
-        """
+    def _check_origin(self) -> None:
         if not origin_allowed(self.websocket, self.node.settings.allowed_origins):
             origin = self.websocket.headers.get("origin", "")[:200]
             raise OriginDenied(context={"origin": origin})
-        await self.dispatcher.check_permissions(None)
+
+    async def _admit(self) -> None:
+        """Whatever must be settled before a connection exists.
+
+        Raises:
+            WebSocketException, HTTPException, BrokerUnavailable: the refusal.
+        """
+        await self.primary.enter()
+        self.websocket.scope[CONNECTION_KEY] = self.primary.connection
 
     async def _refuse(self, exc: WebSocketException) -> None:
         """Say no: with an HTTP status where the server can, else by closing the handshake."""
         self.log.info("refused: %s", exc.error_code)
-        connection, websocket = self.connection, self.websocket
-        envelope = self.channel.envelope
-        frame = envelope.error(exc, action=None, request_id=None, language=connection.language)
+        websocket = self.websocket
+        frame = self.envelope.error(exc, action=None, request_id=None, language=self.language)
         try:
             if websocket.application_state is not WebSocketState.CONNECTING:
                 self.writer.release()
-                await self.writer.write(Frame(envelope.encode(frame)))
+                await self.writer.write(Frame(self.envelope.encode(frame)))
                 await self.writer.close(exc.code, exc.reason)
             elif "websocket.http.response" in websocket.scope.get("extensions", {}):
                 await websocket.send_denial_response(JSONResponse(frame, status_code=exc.http_status))
@@ -141,76 +145,128 @@ class Session:
             self.log.debug("gone before it was refused: %r", error)
 
     async def _stay(self) -> None:
-        """Join handlers, then one message after the other until the client or the server ends it."""
+        """Join, then handle one message after the other until the client or the server ends it."""
         try:
             async with asyncio.timeout(None) as self._scope:
-                if await self._join():
+                if await self._begin():
                     await self._serve()
         except TimeoutError:
             self.log.info("an action was still running when its client had gone: cancelled")
         finally:
             self._scope = None
 
-    async def _join(self) -> bool:
+    async def _begin(self) -> bool:
         self.log.debug("joined")
-        self._began = True
         self.node.watch.enter(self.inbox)
         try:
-            self._visit = await self.channel._events.join(self._values())
-        except Exception as exc:
-            await self.dispatcher.report(exc, fatal=True)
+            return await self.primary.begin() and not self.writer.closed
         finally:
             self.node.watch.leave(self.inbox)
-        return not self.writer.closed
 
     async def _serve(self) -> None:
-        writer, get, handle = self.writer, self.inbox.get, self.dispatcher.handle
+        writer, inbox, watch = self.writer, self.inbox, self.node.watch
         handled = 0
         while not writer.closed:
-            event = await get()
+            event = await inbox.get()
             if event["type"] == "websocket.disconnect":
-                self.code, self.reason = event.get("code"), event.get("reason")
+                self._code, self._reason = event.get("code"), event.get("reason")
                 return
-            text = event.get("text")
-            await handle(event.get("bytes", b"") if text is None else text)
+            watch.enter(inbox)
+            try:
+                await self._handle(_body(event))
+            finally:
+                watch.leave(inbox)
             handled += 1
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
 
+    async def _handle(self, body: Body) -> None:
+        """Everything that one frame causes; nothing that it contains makes this raise."""
+        relays = self._channel._actions is None
+        if not await self._acceptable(body, relays):
+            return
+        if relays:
+            await self.primary.dispatcher.relay(body)
+            return
+        try:
+            frame = await self._decode(body)
+            if self._take_control(frame):
+                return
+            message = self.envelope.open(frame)
+        except Exception as exc:
+            await self.reporter.report(exc, None, self.primary)
+            return
+        await self.primary.dispatcher.handle(message)
+
+    async def _acceptable(self, body: Body, any_kind: bool) -> bool:
+        """Whether a frame has a kind and size that is taken; closes the connection if not."""
+        limit = self._channel.max_message_size
+        if not any_kind and isinstance(body, bytes) is not self.envelope.binary:
+            await self.writer.close(CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted")
+        elif len(body) > limit or _utf8_size(body) > limit:
+            await self.writer.close(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
+        else:
+            return True
+        return False
+
+    async def _decode(self, body: Body) -> Any:
+        try:
+            decoded = self._channel._decode(body)
+            return await decoded if inspect.isawaitable(decoded) else decoded
+        except (ValueError, RecursionError) as exc:
+            raise ParseError(close=False, context={"problem": str(exc)[:200]}) from None
+
+    async def _take_early(self, event: Event) -> bool:
+        """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
+        if self._channel._actions is None:
+            return False
+        try:
+            return self._take_control(await self._decode(_body(event)))
+        except Exception:
+            # It is read again in its turn, and answered then.
+            return False
+
+    def _take_control(self, frame: Any) -> bool:
+        """Take a frame that is no action: `cancel` and `answer`; False if it is something else."""
+        if not isinstance(frame, dict) or self.envelope.action in frame:
+            return False
+        kind = frame.get(self.envelope.type)
+        if kind == "cancel":
+            request_id = frame.get(self.envelope.request_id)
+            for member in self._members():
+                if member.dispatcher.cancel(request_id):
+                    break
+        elif kind == "answer":
+            self.calls.answer(
+                frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
+            )
+        else:
+            return False
+        return True
+
+    def _members(self) -> Iterator[Membership]:
+        yield self.primary
+
     def _wind_up(self) -> None:
         """Nothing can be sent any more: what runs gets a moment to finish."""
+        self.calls.fail()
         if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time() + self.channel.finish_timeout)
+            self._scope.reschedule(asyncio.get_running_loop().time() + self._channel.finish_timeout)
 
     async def _end(self) -> None:
         self.writer.on_closed(None)
-        for room in list(self.connection.rooms):
-            self.node.leave(room, self.connection)
+        for member in self._members():
+            member.leave()
         await finish(self._clean_up())
         self.log.debug("left")
 
     async def _clean_up(self) -> None:
         """What has to be waited for. Runs shielded from the cancellation of the endpoint."""
-        await self.dispatcher.stop(self.channel.finish_timeout)
         await self.inbox.stop()
         self.writer.lost()
-        if self._began and (self.channel._events.wants_leave or self._visit is not None):
-            try:
-                async with asyncio.timeout(self.channel.leave_timeout):
-                    await self.channel._events.leave(self._values(), self._visit)
-            except TimeoutError:
-                self.log.error("the leave handlers took more than %g s", self.channel.leave_timeout)
+        for member in list(self._members()):
+            await member.end(self._code, self._reason)
         await self.writer.drained()
-
-    def _values(self) -> dict[str, Any]:
-        return {
-            "websocket": self.websocket,
-            "channel": self.connection.room,
-            "connection": self.connection,
-            "code": self.code,
-            "reason": self.reason,
-            "self": self.channel,
-        }
 
 
 async def finish(work: Coroutine[Any, Any, None]) -> None:
@@ -225,6 +281,15 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
     task.result()
     if cancelled:
         raise asyncio.CancelledError
+
+
+def _body(event: Event) -> Body:
+    text = event.get("text")
+    return event.get("bytes") or b"" if text is None else text
+
+
+def _utf8_size(body: Body) -> int:
+    return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
 
 
 def _language(websocket: WebSocket) -> str:

@@ -1,0 +1,130 @@
+"""May this call go ahead? Permissions, then rates."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fastapi import HTTPException
+
+from .actions import ActionSpec
+from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
+from .node import Node, user_key
+from .permission import ALLOW, BasePermission, allows
+from .throttling import ForeignLimiter, Rate, address_group, limit_key
+
+if TYPE_CHECKING:
+    import logging
+
+    from .connection import Connection
+
+
+class Guard:
+    """Asks the application's, the channel's and the action's rules about one client in one room.
+
+    Args:
+        connection: whom it is about.
+        permissions: of the application and the channel.
+        throttles: of the application and the channel, over all messages.
+    """
+
+    __slots__ = ("_address", "_connection", "_log", "_node", "_permissions", "_throttles")
+
+    def __init__(
+        self,
+        connection: Connection,
+        node: Node,
+        log: logging.LoggerAdapter[logging.Logger],
+        permissions: Sequence[BasePermission],
+        throttles: Sequence[Any],
+    ) -> None:
+        self._connection = connection
+        self._node = node
+        self._log = log
+        self._permissions = tuple(p for p in permissions if p is not ALLOW)
+        self._throttles = tuple(throttles)
+        self._address: str | None = None
+
+    async def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> None:
+        """Ask every permission for a call of `spec`, or for the connection itself.
+
+        Raises:
+            PermissionDenied: one of them did not answer True. What a permission itself raises for the
+                client passes through; any other exception refuses.
+        """
+        for permission in self._permissions:
+            await self._ask(permission, spec, data)
+        if spec is not None and spec.permission is not ALLOW:
+            await self._ask(spec.permission, spec, data)
+
+    async def check_rates(self, spec: ActionSpec | None = None) -> bool:
+        """Count one call of `spec`, or one message, under all its rates; False if a callback has
+        answered in place of the error.
+
+        Raises:
+            RateLimitExceeded: over a rate, and nobody wants to answer otherwise.
+        """
+        limits = spec.limits if spec is not None else ()
+        if not self._throttles and not limits:
+            return True
+        action = spec.name if spec is not None else ""
+        items: list[tuple[str, Rate]] = []
+        for limit in self._throttles:
+            if not await self._count(limit, await self._key(limit, ""), items):
+                return False
+        for limit in limits:
+            items.append((await self._key(limit, action), limit))  # noqa: PERF401  it awaits
+        # The same rate said twice counts once.
+        items = list(dict.fromkeys(items))
+        wait = await self._node.limiter.hit(items) if items else 0.0
+        return not wait or await self._exceeded([rate for _, rate in items], wait)
+
+    async def _ask(self, permission: BasePermission, spec: ActionSpec | None, data: Any) -> None:
+        action = spec.name if spec is not None else None
+        extras = {"channel": self._connection.room, "connection": self._connection, "data": data}
+        try:
+            allowed = await allows(permission, self._connection.websocket, action, extras)
+        except (WebSocketException, HTTPException):
+            raise
+        except Exception:
+            self._log.exception("a permission failed, and so refuses")
+            allowed = False
+        if not allowed:
+            raise PermissionDenied(close=action is None)
+
+    async def _count(self, limit: Any, key: str, items: list[tuple[str, Rate]]) -> bool:
+        """Hit a foreign limiter at once, keep any other for the common hit."""
+        if not isinstance(limit, ForeignLimiter):
+            items.append((key, limit))
+            return True
+        wait = await limit.hit(key)
+        return not wait or await self._exceeded([limit], wait)
+
+    async def _key(self, limit: Any, action: str) -> str:
+        identifier = limit.identifier or self._node.settings.identifier
+        if identifier is not None:
+            found = identifier(self._connection.websocket)
+            kind, who = "custom", str(await found if inspect.isawaitable(found) else found)
+        else:
+            user = user_key(self._connection.user)
+            kind, who = ("user", user) if user else ("address", self._client())
+        channel = type(self._connection.channel).__qualname__
+        return limit_key(kind, who, channel, self._connection.room, action, str(limit))
+
+    def _client(self) -> str:
+        if self._address is None:
+            self._address = address_group(self._connection.address)
+        return self._address
+
+    async def _exceeded(self, limits: Sequence[Any], wait: float) -> bool:
+        callback = next((limit.ws_callback for limit in limits if limit.ws_callback), None)
+        callback = callback or self._node.settings.ws_callback
+        if callback is None:
+            raise RateLimitExceeded(close=False, retry_after=None if math.isinf(wait) else wait)
+        milliseconds = 0 if math.isinf(wait) else math.ceil(wait * 1000)
+        result = callback(self._connection.websocket, milliseconds)
+        if inspect.isawaitable(result):
+            await result
+        return False

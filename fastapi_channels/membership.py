@@ -1,0 +1,137 @@
+"""One client in one room of one channel: from the question whether it may to the last leave handler."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from .cluster import check_room
+from .connection import Connection
+from .dispatch import Dispatcher
+from .exceptions import NotFound, PermissionDenied
+from .guard import Guard
+
+if TYPE_CHECKING:
+    from .channels import BaseChannel
+    from .events import Visit
+    from .session import Session
+
+
+class Membership:
+    """What a channel knows of one client.
+
+    Args:
+        session: the WebSocket, which may carry several memberships.
+        channel: whose rules hold.
+        room: where the client goes.
+        user: who it is.
+        addressed: whether frames to the client name the room, as on a socket with many.
+    """
+
+    __slots__ = (
+        "_began",
+        "_visit",
+        "address",
+        "channel",
+        "connection",
+        "dispatcher",
+        "guard",
+        "node",
+        "session",
+    )
+
+    def __init__(
+        self, session: Session, channel: BaseChannel, room: str, user: Any, *, addressed: bool
+    ) -> None:
+        self.session = session
+        self.channel = channel
+        self.node = session.node
+        self.connection = Connection(channel, room, session, user)
+        self.address: dict[str, str] = {channel.envelope.channel: room} if addressed else {}
+        """What frames carry beside their own fields."""
+        self.guard = Guard(
+            self.connection,
+            self.node,
+            session.log,
+            (self.node.settings.permission, channel._permission),
+            (*self.node.settings.throttles, *channel._throttles),
+        )
+        self.dispatcher = Dispatcher(self)
+        self._began = False
+        self._visit: Visit | None = None
+
+    async def enter(self) -> None:
+        """Ask whether the client may, and make it a member; nothing published later can be missed.
+
+        Raises:
+            WebSocketException, HTTPException: the refusal.
+            BrokerUnavailable: the broker did not confirm in time.
+        """
+        connection, channel = self.connection, self.channel
+        connection.params = self._match(check_room(connection.room))
+        await self.guard.check_permissions()
+        await self._authorize()
+        connection.seat = channel._seat_of(connection)
+        await self.node.join(connection.room, connection, limit=channel.max_connection)
+
+    async def begin(self) -> bool:
+        """Run the join handlers; False if one of them failed, which ends the membership."""
+        self._began = True
+        try:
+            self._visit = await self.channel._events.join(self._values(None, None))
+        except Exception as exc:
+            await self.session.reporter.report(exc, None, self, fatal=True)
+            return False
+        return True
+
+    def leave(self) -> None:
+        """Receive nothing more; never waits."""
+        for room in list(self.connection.rooms):
+            self.node.leave(room, self.connection)
+
+    async def end(self, code: int | None, reason: str | None) -> None:
+        """Finish what runs, then run the leave handlers if the join handlers ever began."""
+        await self.dispatcher.stop(self.channel.finish_timeout)
+        events = self.channel._events
+        if not self._began or not (events.wants_leave or self._visit is not None):
+            return
+        self._began = False
+        try:
+            async with asyncio.timeout(self.channel.leave_timeout):
+                await events.leave(self._values(code, reason), self._visit)
+        except TimeoutError:
+            self.session.log.error("the leave handlers took more than %g s", self.channel.leave_timeout)
+
+    def _match(self, room: str) -> dict[str, Any]:
+        """The parameters in the room's name.
+
+        Raises:
+            NotFound: the name does not fit the channel's pattern.
+        """
+        pattern = self.channel._pattern
+        params = {} if pattern is None else pattern.match(room)
+        if params is None:
+            raise NotFound(close=False)
+        return params
+
+    async def _authorize(self) -> None:
+        authorize = self.channel._authorizer()
+        if authorize is None:
+            return
+        try:
+            allowed = await authorize(self.connection, **self.connection.params) is True
+        except Exception:
+            self.session.log.exception("authorize failed, and so refuses")
+            allowed = False
+        if not allowed:
+            raise PermissionDenied(close=False)
+
+    def _values(self, code: int | None, reason: str | None) -> dict[str, Any]:
+        return {
+            "websocket": self.session.websocket,
+            "channel": self.connection.room,
+            "connection": self.connection,
+            "code": code,
+            "reason": reason,
+            "self": self.channel,
+        }

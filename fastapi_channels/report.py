@@ -1,0 +1,198 @@
+"""What a client is told when something went wrong: the one place where every exception ends."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from fastapi import HTTPException
+from fastapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from .exceptions import (
+    ActionNotExist,
+    BrokerUnavailable,
+    CloseCode,
+    ParseError,
+    Unavailable,
+    WebSocketException,
+)
+from .messages import Frame, Message, decode_json
+
+if TYPE_CHECKING:
+    from .membership import Membership
+    from .session import Session
+
+STRIKES_ANSWERED: Final = 20
+"""How many frames that cannot be read are answered in a row, before the answers stop."""
+STRIKES_CLOSED: Final = 100
+"""How many are borne before the connection is closed."""
+STRIKES_FORGIVEN: Final = 1.0
+"""How many are forgiven each second."""
+
+_DEFAULT_HANDLERS: Final = {
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+}
+
+
+class InternalError(WebSocketException):
+    """Our fault: the client learns an id, the log the rest."""
+
+    error_code = "internal_error"
+    http_status = 500
+    code = CloseCode.INTERNAL_ERROR
+
+
+class HTTPError(WebSocketException):
+    """An HTTPException, told in a frame."""
+
+    error_code = "http_error"
+
+
+class TooManyErrors(WebSocketException):
+    """Closes a connection that goes on sending what cannot be read."""
+
+    error_code = "too_many_errors"
+    code = CloseCode.POLICY_VIOLATION
+
+
+class Reporter:
+    """Tells one client of errors, and counts the ones that are its own fault."""
+
+    __slots__ = ("_session", "_strikes", "_struck_at")
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._strikes = 0.0
+        self._struck_at = 0.0
+
+    async def report(
+        self,
+        exc: BaseException,
+        message: Message | None = None,
+        member: Membership | None = None,
+        *,
+        fatal: bool = False,
+    ) -> None:
+        """Answer for `exc`, and close where it asks for that; never raises.
+
+        Args:
+            message: the client's message that it happened in.
+            member: whose channel it happened in.
+            fatal: close even if the exception does not ask for it.
+        """
+        session = self._session
+        try:
+            if isinstance(exc, Exception) and await self._offer(exc, message, member):
+                return
+            error = as_client_error(exc)
+            if isinstance(error, InternalError):
+                session.log.error("error %s", error.context["error_id"], exc_info=exc)
+            if isinstance(error, ParseError | ActionNotExist) and not await self._strike():
+                return
+            await self._answer(error, message, member)
+            if error.close or fatal:
+                code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
+                await session.expel(member, code, error.reason)
+        except Exception:
+            session.log.exception("an error could not be reported")
+            await session.expel(member, CloseCode.INTERNAL_ERROR, "")
+
+    async def _answer(
+        self, error: WebSocketException, message: Message | None, member: Membership | None
+    ) -> None:
+        session = self._session
+        envelope = member.channel.envelope if member is not None else session.envelope
+        frame = envelope.error(
+            error,
+            action=message.action[:64] if message else None,
+            request_id=message.request_id if message else None,
+            language=session.language,
+        )
+        if member is not None:
+            frame.update(member.address)
+        await session.writer.write(Frame(envelope.encode(frame)))
+
+    async def _strike(self) -> bool:
+        """Count a frame that cannot be read; whether it is to be answered."""
+        now = asyncio.get_running_loop().time()
+        forgiven = (now - self._struck_at) * STRIKES_FORGIVEN
+        self._strikes = max(0.0, self._strikes - forgiven) + 1
+        self._struck_at = now
+        if self._strikes > STRIKES_CLOSED and not self._session.writer.closed:
+            error = TooManyErrors()
+            await self._answer(error, None, None)
+            await self._session.writer.close(error.code, error.reason)
+        return self._strikes <= STRIKES_ANSWERED
+
+    async def _offer(self, exc: Exception, message: Message | None, member: Membership | None) -> bool:
+        """Offer `exc` to the channel's handlers, then to the application's; whether one took it."""
+        handler = _lookup(member.channel._exception_handlers, exc) if member is not None else None
+        if handler is None:
+            handler = self._application_handler(exc)
+        if handler is None:
+            return False
+        websocket = self._session.websocket
+        if inspect.iscoroutinefunction(handler):
+            result = await handler(websocket, exc)
+        else:
+            result = await run_in_threadpool(handler, websocket, exc)
+        if isinstance(result, Response):
+            await self._answer(_from_response(result), message, member)
+        elif result is not None:
+            body = result if isinstance(result, str | bytes) else self._session.envelope.encode(result)
+            await self._session.writer.write(Frame(body))
+        return True
+
+    def _application_handler(self, exc: Exception) -> Any:
+        """The handler that the application's own code registered, not those of the frameworks."""
+        if not self._session.node.settings.call_exception_handlers:
+            return None
+        known, _ = self._session.websocket.scope.get("starlette.exception_handlers", ({}, {}))
+        handler = _lookup(known, exc)
+        if handler in _DEFAULT_HANDLERS or getattr(handler, "__module__", "").startswith("starlette."):
+            return None
+        return handler
+
+
+def as_client_error(exc: BaseException) -> WebSocketException:
+    """What a client is told of `exc`: nothing more than an id, unless it was raised for the client."""
+    if isinstance(exc, WebSocketException):
+        return exc
+    if isinstance(exc, HTTPException):
+        retry_after = (exc.headers or {}).get("Retry-After", "")
+        extra: dict[str, Any] = {"retry_after": float(retry_after)} if retry_after.isdigit() else {}
+        error = HTTPError(close=False, status=exc.status_code, error_msg=exc.detail, **extra)
+        error.http_status = exc.status_code
+        return error
+    if isinstance(exc, BrokerUnavailable):
+        return Unavailable(close=False)
+    return InternalError(close=False, context={"error_id": secrets.token_hex(4)})
+
+
+def _from_response(response: Response) -> HTTPError:
+    """The error frame for a response that a handler made for HTTP: its status and its body."""
+    body = bytes(response.body)
+    try:
+        content: Any = decode_json(body)
+    except ValueError:
+        content = body.decode(errors="replace")
+    return HTTPError(close=False, status=response.status_code, error_msg=content)
+
+
+def _lookup(handlers: Mapping[Any, Any], exc: Exception) -> Any:
+    """The handler for the nearest class of `exc`."""
+    for cls in type(exc).__mro__:
+        if cls in handlers:
+            return handlers[cls]
+    return None
