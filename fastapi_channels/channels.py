@@ -24,7 +24,7 @@ from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import Permission, as_permission
 from .rooms import RoomPattern
 from .router import ActionRouter
-from .session import CONNECTION_KEY, Session
+from .session import CONNECTION_KEY, RoomSession, headers_of
 from .throttling import normalize
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -130,10 +130,10 @@ class BaseChannel:
             ConfigurationError: no add_channel() covers the endpoint.
         """
         node = Node.of(websocket.scope)
-        self._node = weakref.ref(node)
+        self._use(node)
         await node.ensure_started()
-        raw = [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
-        await Session(self, websocket, channel or self.channel, node, user).run(subprotocol, raw)
+        session = RoomSession(self, websocket, channel or self.channel, node, user)
+        await session.run(subprotocol, headers_of(headers))
 
     def mount(self, app: FastAPI | APIRouter, path: str, *, name: str | None = None, **options: Any) -> None:
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
@@ -162,7 +162,7 @@ class BaseChannel:
         node = Node.attached(app)
         if node is None:
             raise ConfigurationError("bind() needs an application or router that add_channel() was called on")
-        self._node = weakref.ref(node)
+        self._use(node)
 
     def on_event(self, event_type: EventType) -> Callable[[Handler], Handler]:
         """Decorator: run the function when a client has joined, or has left."""
@@ -244,12 +244,13 @@ class BaseChannel:
     async def close(
         self, websocket: WebSocket, code: int = CloseCode.NORMAL, reason: str | None = None
     ) -> None:
-        """Close one client's connection, behind the frames that are queued for it."""
-        await websocket.close(code, reason)
+        """Close one client's connection, behind the frames that are queued for it; nothing happens if it
+        is closed already."""
+        await (websocket.scope.get(CONNECTION_KEY) or websocket).close(code, reason or "")
 
     async def disconnect(self, websocket: WebSocket) -> None:
         """Close one client's connection normally."""
-        await websocket.close()
+        await BaseChannel.close(self, websocket)
 
     @staticmethod
     async def send_error(error_msg: Any, close: bool = False) -> None:
@@ -305,6 +306,10 @@ class BaseChannel:
     def _seat_of(self, connection: Connection) -> str:
         """Whose place a connection takes in a room with a `max_connection`."""
         return connection.id
+
+    def _use(self, node: Node) -> None:
+        """Broadcast through `node` where no request says otherwise."""
+        self._node = weakref.ref(node)
 
     def _current_node(self) -> Node:
         bound = self._node() if self._node is not None else None

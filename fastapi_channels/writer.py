@@ -32,6 +32,7 @@ class Writer:
         websocket: its `send` is taken over by `release`.
         outbox: what waits, and the bound on it.
         envelope: makes the notices of loss.
+        name: the connection's id.
         timeout: seconds that the server may need for one frame.
         server_send: the `send` of the ASGI server itself, where it is known.
         before: called before anything is written at once, to let out what was collected earlier.
@@ -61,13 +62,13 @@ class Writer:
         outbox: Outbox,
         envelope: Envelope,
         *,
+        name: str,
         timeout: float,
         server_send: Callable[..., Any] | None,
         before: Callable[[], None],
     ) -> None:
         self.websocket = websocket
-        self.name = ""
-        """The connection's id, for the log."""
+        self.name = name
         self.closed = False
         """Whether nothing can be sent any more."""
         self._outbox = outbox
@@ -151,7 +152,7 @@ class Writer:
             return
         self._before()
         closes = event["type"] == "websocket.close"
-        left = self._queue(_close_event(event["code"], event["reason"]) if closes else dict(event))
+        left = self._queue(_close_event(event.get("code"), event.get("reason")) if closes else dict(event))
         if closes:
             self.lost()
         await left
