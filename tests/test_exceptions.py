@@ -10,10 +10,13 @@ from fastapi_channels.exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
     BrokerUnavailable,
+    CallFailed,
+    Cancelled,
     ChannelFull,
     ChannelsError,
     CloseCode,
     ConfigurationError,
+    Disconnected,
     InvalidPayload,
     MethodNotAllowed,
     NotFound,
@@ -38,6 +41,7 @@ ANSWERS = [
     (InvalidPayload, "invalid_payload", 4500, 422),
     (ChannelFull, "channel_full", 1013, 503),
     (Unavailable, "unavailable", 1013, 503),
+    (Cancelled, "cancelled", 1000, 499),
 ]
 
 
@@ -49,7 +53,7 @@ def test_what_each_exception_says(
     assert (exc.error_code, exc.code, exc.http_status) == (error_code, code, http_status)
     assert type(exc.code) is int
     assert exc.status == "bad"
-    assert exc.close
+    assert exc.close is (cls is not Cancelled)
     assert (exc.data, exc.request_id, exc.extra) == (None, None, {})
     assert error_code in TEXTS["en"]
     assert isinstance(exc, FastAPIWebSocketException)
@@ -63,7 +67,13 @@ def test_the_table_is_complete() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cls", "builtin"), [(ConfigurationError, TypeError), (BrokerUnavailable, ConnectionError)]
+    ("cls", "builtin"),
+    [
+        (ConfigurationError, TypeError),
+        (BrokerUnavailable, ConnectionError),
+        (Disconnected, ConnectionError),
+        (CallFailed, Exception),
+    ],
 )
 def test_what_is_not_for_a_client(cls: type[Exception], builtin: type[Exception]) -> None:
     assert issubclass(cls, ChannelsError)
@@ -165,3 +175,9 @@ def test_it_can_be_copied_and_sent_to_another_process(cls: type[WebSocketExcepti
     for same in (copy.copy(exc), pickle.loads(pickle.dumps(exc))):  # noqa: S301  our own
         assert vars(same) == vars(exc)
         assert str(same) == "why"
+
+
+def test_a_clients_own_error_is_kept_apart() -> None:
+    exc = CallFailed({"why": "no"})
+    assert exc.errors == {"why": "no"}
+    assert str(exc) == "the client answered with an error: {'why': 'no'}"

@@ -179,7 +179,7 @@ class Opaque:
         ([math.inf, -math.inf], "[null,null]"),
         ({"a": "é"}, '{"a":"é"}'),
         ((1, 2), "[1,2]"),
-        (Message("a", {}), '{"action":"a","data":{},"request_id":null}'),
+        (Publication("r", "hi", kind="k"), '{"topic":"r","body":"hi","exclude":[],"kind":"k"}'),
     ],
 )
 def test_encode_json(value: Any, text: str) -> None:
