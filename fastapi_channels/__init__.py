@@ -8,38 +8,49 @@ from .exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
     BrokerUnavailable,
+    CallFailed,
+    Cancelled,
     ChannelFull,
     ChannelsError,
     CloseCode,
     ConfigurationError,
+    Disconnected,
     InvalidPayload,
     MethodNotAllowed,
     NotFound,
     ParseError,
     PermissionDenied,
     RateLimitExceeded,
+    TooManyRooms,
     Unavailable,
     WebSocketException,
 )
-from .messages import Envelope, RequestId
+from .messages import Envelope, Event, RequestId
 from .permission import AllowAny, BasePermission, IsAuthenticated
+from .router import ActionRouter
+from .sockets import Socket
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
 
 __all__ = [
     "ActionIsDeprecated",
     "ActionNotExist",
+    "ActionRouter",
     "AllowAny",
     "BaseChannel",
     "BasePermission",
     "BrokerUnavailable",
+    "CallFailed",
+    "Cancelled",
     "Channel",
     "ChannelFull",
     "ChannelsError",
     "CloseCode",
     "ConfigurationError",
     "Connection",
+    "Disconnected",
     "Envelope",
+    "Event",
     "FastAPIChannel",
     "GroupChannel",
     "InvalidPayload",
@@ -51,6 +62,8 @@ __all__ = [
     "PersonChannel",
     "RateLimitExceeded",
     "RequestId",
+    "Socket",
+    "TooManyRooms",
     "Unavailable",
     "WebSocketException",
     "action",

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
 
-from .exceptions import CloseCode, Disconnected
-from .messages import Envelope, Frame
+from .exceptions import CloseCode, Disconnected, TooManyRooms
+from .messages import Envelope, Event, Frame
 
 if TYPE_CHECKING:
-    from .channels import BaseChannel
+    from .base import BaseChannel
     from .session import Session
 
 
@@ -44,17 +45,17 @@ class Connection:
         "seat",
     )
 
-    def __init__(self, channel: BaseChannel, room: str, session: Session, user: Any = None) -> None:
-        self.id = session.node.next_id()
+    def __init__(self, id: str, channel: BaseChannel, room: str, session: Session) -> None:
+        self.id = id
         self.channel = channel
         self.room: str = room
         self.rooms: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
-        self.offer = session.writer.offer
-        self.push = session.writer.push
+        self.offer: Callable[[bytes], bool] = session.writer.offer
+        self.push: Callable[[Frame], None] = session.writer.push
         self._session = session
-        self._user = user
+        self._user = session.user
         self._state: State | None = None
 
     def __repr__(self) -> str:
@@ -104,13 +105,30 @@ class Connection:
         """The client's address; of proxies only those named as trusted are believed."""
         return self._session.node.address_of(self.websocket)
 
+    def hold(self) -> Callable[[], None]:
+        """Keep back what rooms send, until the function that is returned is called."""
+        held: list[Frame] = []
+        writer = self._session.writer
+
+        def release() -> None:
+            self._session.node.hub.flush()
+            self.offer, self.push = writer.offer, writer.push
+            for frame in held:
+                writer.push(frame)
+
+        self.offer, self.push = _never, held.append
+        return release
+
     async def join(self, room: str) -> None:
         """Also receive what is broadcast to `room`. Returns once nothing sent there can be missed.
 
         Raises:
             ParseError: `room` is not a usable name.
+            TooManyRooms: it is in `max_rooms` already.
             BrokerUnavailable: the broker did not confirm in time.
         """
+        if len(self.rooms) >= self.channel.max_rooms and room not in self.rooms:
+            raise TooManyRooms(close=False, context={"limit": self.channel.max_rooms})
         await self._session.node.join(room, self)
 
     async def leave(self, room: str) -> None:
@@ -128,9 +146,10 @@ class Connection:
         body = data if isinstance(data, str | bytes) else self.envelope.encode(data)
         return await self._session.writer.write(Frame(body))
 
-    async def send_event(self, event: str, data: Any = None) -> bool:
-        """Send one event frame to this client alone."""
-        return await self.send(self.envelope.to_event(event, self.room, data))
+    async def send_event(self, event: Event | str, data: Any = None) -> bool:
+        """Send one event frame to this client alone: a typed Event, or a name and its data."""
+        name, content = self.channel._named(event, data)
+        return await self.send(self.envelope.to_event(name, self.room, content))
 
     async def call(self, name: str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
         """Ask the client, and return the data of its answer.
@@ -159,3 +178,7 @@ class Connection:
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
         await self._session.writer.close(code, reason)
+
+
+def _never(wire: bytes) -> bool:
+    return False

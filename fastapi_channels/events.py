@@ -94,15 +94,23 @@ class Visit:
         try:
             await asyncio.shield(self._entered)
         except BaseException:
+            if not self._entered.done():
+                self._task.cancel()
             await self.leave()
             raise
 
     async def leave(self) -> None:
         self._leaving.set()
-        if self._task is not None:
+        if self._task is None:
+            return
+        try:
             await asyncio.wait((self._task,))
-            if self._entered.done() and not self._entered.exception():
-                self._task.result()
+        except asyncio.CancelledError:
+            # Whoever waits has no more time.
+            self._task.cancel()
+            raise
+        if self._entered.done() and not self._entered.exception():
+            self._task.result()
 
     async def _stay(self) -> None:
         try:

@@ -17,12 +17,14 @@
         ├── ParseError
         │   └── InvalidPayload
         ├── ChannelFull
+        ├── TooManyRooms
         ├── Unavailable
         └── Cancelled
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -155,7 +157,8 @@ class RateLimitExceeded(WebSocketException):
     def __init__(self, *args: Any, retry_after: float | None = None, **kwargs: Any) -> None:
         if retry_after is not None:
             retry_after = round(retry_after, 3)
-            kwargs["context"] = {"retry_after": f"{retry_after:g}", **(kwargs.get("context") or {})}
+            # The text is for people: whole seconds, and not too few. The number is for programs.
+            kwargs["context"] = {"retry_after": math.ceil(retry_after), **(kwargs.get("context") or {})}
             kwargs["retry_after"] = retry_after
         super().__init__(*args, **kwargs)
         self.retry_after = retry_after
@@ -205,6 +208,14 @@ class ChannelFull(WebSocketException):
 
     error_code = "channel_full"
     http_status = 503
+    code = CloseCode.TRY_AGAIN_LATER
+
+
+class TooManyRooms(WebSocketException):
+    """The connection is in `max_rooms` rooms already."""
+
+    error_code = "too_many_rooms"
+    http_status = 429
     code = CloseCode.TRY_AGAIN_LATER
 
 

@@ -12,7 +12,7 @@ from .exceptions import NotFound, PermissionDenied
 from .guard import Guard
 
 if TYPE_CHECKING:
-    from .channels import BaseChannel
+    from .base import BaseChannel
     from .events import Visit
     from .session import Session
 
@@ -24,7 +24,6 @@ class Membership:
         session: the WebSocket, which may carry several memberships.
         channel: whose rules hold.
         room: where the client goes.
-        user: who it is.
         addressed: whether frames to the client name the room, as on a socket with many.
     """
 
@@ -36,17 +35,18 @@ class Membership:
         "connection",
         "dispatcher",
         "guard",
+        "lane",
         "node",
         "session",
     )
 
-    def __init__(
-        self, session: Session, channel: BaseChannel, room: str, user: Any, *, addressed: bool
-    ) -> None:
+    def __init__(self, session: Session, channel: BaseChannel, room: str, *, addressed: bool) -> None:
         self.session = session
         self.channel = channel
         self.node = session.node
-        self.connection = Connection(channel, room, session, user)
+        # Where the WebSocket is in one room only, both have one id.
+        id = session.node.next_id() if addressed else session.writer.name
+        self.connection = Connection(id, channel, room, session)
         self.address: dict[str, str] = {channel.envelope.channel: room} if addressed else {}
         """What frames carry beside their own fields."""
         self.guard = Guard(
@@ -57,6 +57,8 @@ class Membership:
             (*self.node.settings.throttles, *channel._throttles),
         )
         self.dispatcher = Dispatcher(self)
+        self.lane = asyncio.Lock()
+        """Held by the one action that may run; only sockets with many rooms need it."""
         self._began = False
         self._visit: Visit | None = None
 

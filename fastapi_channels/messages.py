@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, TypeAlias
 
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from .exceptions import ParseError, WebSocketException
@@ -84,6 +86,20 @@ class Publication:
     """Ids of connections that do not get it."""
     kind: str = ""
     """Empty for a broadcast to a room; else the cluster's own message of that kind."""
+
+
+class Event(BaseModel):
+    """What a server tells its clients, as a type: a name and fields.
+
+    The name is that of the class in snake case, or the class keyword `name`:
+    `class Said(Event, name="room.said")`.
+    """
+
+    event_name: ClassVar[str] = "event"
+
+    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.event_name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
 
 
 MARK: Final = "\x01fc1 "

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fastapi import HTTPException
 from starlette.responses import JSONResponse
@@ -16,16 +17,16 @@ from .calls import Calls
 from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
 from .inbox import Event, Inbox
 from .membership import Membership
-from .messages import Body, Frame
+from .messages import Body, Envelope, Frame
 from .node import SEND_KEY, Node
 from .origin import origin_allowed
-from .outbox import Outbox
+from .outbox import Outbox, SlowPolicy
 from .report import Reporter, as_client_error
 from .texts import choose_language
 from .writer import Writer
 
 if TYPE_CHECKING:
-    from .channels import BaseChannel
+    from .base import BaseChannel
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -41,44 +42,52 @@ class OriginDenied(PermissionDenied):
     error_code = "origin_denied"
 
 
-class Session:
-    """One WebSocket, in one room of one channel.
+class Terms(Protocol):
+    """What a channel, or a socket for many of them, says of its connections."""
+
+    envelope: Envelope
+    max_message_size: int
+    outbox_limit: int
+    slow_policy: SlowPolicy
+    send_timeout: float
+    finish_timeout: float
+
+    def _decode(self, body: Body) -> Any: ...
+
+
+class Session(ABC):
+    """One WebSocket.
 
     Args:
-        channel: whose rules and limits hold.
+        terms: the limits that hold.
         websocket: not accepted yet, or accepted by the endpoint.
-        room: where the client goes.
         node: the process.
         user: who the client is, if the endpoint knows.
     """
 
-    def __init__(
-        self, channel: BaseChannel, websocket: WebSocket, room: str, node: Node, user: Any = None
-    ) -> None:
+    def __init__(self, terms: Terms, websocket: WebSocket, node: Node, user: Any = None) -> None:
         self.websocket = websocket
         self.node = node
-        self.envelope = channel.envelope
+        self.envelope = terms.envelope
         self.language = _language(websocket)
+        self.user = _user(websocket) if user is None else user
         self.writer = Writer(
             websocket,
-            Outbox(channel.outbox_limit, channel.slow_policy),
-            channel.envelope,
-            timeout=channel.send_timeout,
+            Outbox(terms.outbox_limit, terms.slow_policy),
+            terms.envelope,
+            name=node.next_id(),
+            timeout=terms.send_timeout,
             server_send=websocket.scope.get(SEND_KEY),
             before=node.hub.flush,
         )
-        self.inbox = Inbox(websocket, self.writer.lost, 4 * channel.max_message_size, self._take_early)
+        self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)
+        self.log = logging.LoggerAdapter(logger, {"connection": self.writer.name})
         self.reporter = Reporter(self)
         self.calls = Calls()
-        self._channel = channel
+        self._terms = terms
         self._scope: asyncio.Timeout | None = None
-        self._user = _user(websocket) if user is None else user
         self._code: int | None = None
         self._reason: str | None = None
-        self.log = logging.LoggerAdapter(logger, {"room": room})
-        self.primary = Membership(self, channel, room, self._user, addressed=False)
-        self.writer.name = self.primary.connection.id
-        self.log.extra = {"connection": self.primary.connection.id, "room": room}
 
     async def run(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -90,9 +99,25 @@ class Session:
         finally:
             await self._end()
 
+    @abstractmethod
     async def expel(self, member: Membership | None, code: int, reason: str) -> None:
-        """Close the connection for something that happened in `member`."""
-        await self.writer.close(code, reason)
+        """End `member`, or the connection, for something that happened there."""
+
+    @abstractmethod
+    async def _admit(self) -> None:
+        """Settle whatever must be before a connection exists.
+
+        Raises:
+            WebSocketException, HTTPException, BrokerUnavailable: the refusal.
+        """
+
+    @abstractmethod
+    async def _handle(self, body: Body) -> None:
+        """Everything that one frame causes; nothing that it contains makes this raise."""
+
+    @abstractmethod
+    def _members(self) -> Iterable[Membership]:
+        """The rooms that the client is in."""
 
     # The steps of run()
 
@@ -117,15 +142,6 @@ class Session:
         if not origin_allowed(self.websocket, self.node.settings.allowed_origins):
             origin = self.websocket.headers.get("origin", "")[:200]
             raise OriginDenied(context={"origin": origin})
-
-    async def _admit(self) -> None:
-        """Whatever must be settled before a connection exists.
-
-        Raises:
-            WebSocketException, HTTPException, BrokerUnavailable: the refusal.
-        """
-        await self.primary.enter()
-        self.websocket.scope[CONNECTION_KEY] = self.primary.connection
 
     async def _refuse(self, exc: WebSocketException) -> None:
         """Say no: with an HTTP status where the server can, else by closing the handshake."""
@@ -156,12 +172,8 @@ class Session:
             self._scope = None
 
     async def _begin(self) -> bool:
-        self.log.debug("joined")
-        self.node.watch.enter(self.inbox)
-        try:
-            return await self.primary.begin() and not self.writer.closed
-        finally:
-            self.node.watch.leave(self.inbox)
+        """What comes between the handshake and the first message; False ends the connection."""
+        return True
 
     async def _serve(self) -> None:
         writer, inbox, watch = self.writer, self.inbox, self.node.watch
@@ -180,27 +192,9 @@ class Session:
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _handle(self, body: Body) -> None:
-        """Everything that one frame causes; nothing that it contains makes this raise."""
-        relays = self._channel._actions is None
-        if not await self._acceptable(body, relays):
-            return
-        if relays:
-            await self.primary.dispatcher.relay(body)
-            return
-        try:
-            frame = await self._decode(body)
-            if self._take_control(frame):
-                return
-            message = self.envelope.open(frame)
-        except Exception as exc:
-            await self.reporter.report(exc, None, self.primary)
-            return
-        await self.primary.dispatcher.handle(message)
-
     async def _acceptable(self, body: Body, any_kind: bool) -> bool:
         """Whether a frame has a kind and size that is taken; closes the connection if not."""
-        limit = self._channel.max_message_size
+        limit = self._terms.max_message_size
         if not any_kind and isinstance(body, bytes) is not self.envelope.binary:
             await self.writer.close(CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted")
         elif len(body) > limit or _utf8_size(body) > limit:
@@ -211,15 +205,13 @@ class Session:
 
     async def _decode(self, body: Body) -> Any:
         try:
-            decoded = self._channel._decode(body)
+            decoded = self._terms._decode(body)
             return await decoded if inspect.isawaitable(decoded) else decoded
         except (ValueError, RecursionError) as exc:
             raise ParseError(close=False, context={"problem": str(exc)[:200]}) from None
 
     async def _take_early(self, event: Event) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
-        if self._channel._actions is None:
-            return False
         try:
             return self._take_control(await self._decode(_body(event)))
         except Exception:
@@ -244,14 +236,11 @@ class Session:
             return False
         return True
 
-    def _members(self) -> Iterator[Membership]:
-        yield self.primary
-
     def _wind_up(self) -> None:
         """Nothing can be sent any more: what runs gets a moment to finish."""
         self.calls.fail()
         if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time() + self._channel.finish_timeout)
+            self._scope.reschedule(asyncio.get_running_loop().time() + self._terms.finish_timeout)
 
     async def _end(self) -> None:
         self.writer.on_closed(None)
@@ -269,6 +258,53 @@ class Session:
         await self.writer.drained()
 
 
+class RoomSession(Session):
+    """A WebSocket that is in one room of one channel."""
+
+    def __init__(
+        self, channel: BaseChannel, websocket: WebSocket, room: str, node: Node, user: Any = None
+    ) -> None:
+        super().__init__(channel, websocket, node, user)
+        self._member = Membership(self, channel, room, addressed=False)
+        self._relays = channel._actions is None
+
+    async def expel(self, member: Membership | None, code: int, reason: str) -> None:
+        await self.writer.close(code, reason)
+
+    async def _admit(self) -> None:
+        await self._member.enter()
+        self.websocket.scope[CONNECTION_KEY] = self._member.connection
+
+    async def _begin(self) -> bool:
+        self.node.watch.enter(self.inbox)
+        try:
+            return await self._member.begin()
+        finally:
+            self.node.watch.leave(self.inbox)
+
+    async def _handle(self, body: Body) -> None:
+        if not await self._acceptable(body, self._relays):
+            return
+        if self._relays:
+            await self._member.dispatcher.relay(body)
+            return
+        try:
+            frame = await self._decode(body)
+            if self._take_control(frame):
+                return
+            message = self.envelope.open(frame)
+        except Exception as exc:
+            await self.reporter.report(exc, None, self._member)
+        else:
+            await self._member.dispatcher.handle(message)
+
+    async def _take_early(self, event: Event) -> bool:
+        return not self._relays and await super()._take_early(event)
+
+    def _members(self) -> Iterable[Membership]:
+        return (self._member,)
+
+
 async def finish(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` to its end, even if the calling task is cancelled meanwhile; then be cancelled."""
     task = asyncio.ensure_future(work)
@@ -281,6 +317,11 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
     task.result()
     if cancelled:
         raise asyncio.CancelledError
+
+
+def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """Response headers as ASGI has them."""
+    return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
 
 
 def _body(event: Event) -> Body:

@@ -119,6 +119,15 @@ class Writer:
         self._before()
         return self.offer(frame.wire) or await self._queue(frame)
 
+    def post(self, frame: Frame) -> None:
+        """Send `frame` behind all others, without waiting."""
+        if self.closed:
+            return
+        self._before()
+        if not self.offer(frame.wire):
+            self._outbox.put_last(frame)
+            self._start()
+
     async def close(self, code: int, reason: str) -> None:
         """Close behind what is queued; waits until the close frame left, or its deadline."""
         if not self.closed:

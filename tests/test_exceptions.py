@@ -23,6 +23,7 @@ from fastapi_channels.exceptions import (
     ParseError,
     PermissionDenied,
     RateLimitExceeded,
+    TooManyRooms,
     Unavailable,
     WebSocketException,
 )
@@ -40,6 +41,7 @@ ANSWERS = [
     (ParseError, "parse_error", 4500, 400),
     (InvalidPayload, "invalid_payload", 4500, 422),
     (ChannelFull, "channel_full", 1013, 503),
+    (TooManyRooms, "too_many_rooms", 1013, 429),
     (Unavailable, "unavailable", 1013, 503),
     (Cancelled, "cancelled", 1000, 499),
 ]
@@ -155,7 +157,7 @@ def test_an_error_code_without_a_text_has_the_general_one() -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "text"),
-    [(2.41, "2.41"), (0.0004, "0"), (1.00049, "1"), (90, "90"), (0, "0"), (None, "…")],
+    [(2.41, "3"), (0.0004, "0"), (1.00049, "1"), (90, "90"), (0, "0"), (None, "…")],
 )
 def test_retry_after_is_a_field_and_in_the_text(retry_after: float | None, text: str) -> None:
     exc = RateLimitExceeded(close=False, retry_after=retry_after)

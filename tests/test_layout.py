@@ -15,24 +15,26 @@ PACKAGE = "fastapi_channels"
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[set[str], ...] = (
-    {"texts", "exceptions", "messages", "marks", "server"},
-    {"origin", "events", "upstream", "permission", "brokers", "throttling"}
+    {"texts", "exceptions", "messages", "marks", "server", "calls"},
+    {"origin", "events", "upstream", "permission", "rooms", "brokers", "throttling", "dependencies"}
     | {"inbox", "outbox", "writer", "connection"},
-    {"hub", "actions", "cluster", "seats"},
-    {"node"},
-    {"dispatch"},
+    {"hub", "binding", "actions", "cluster", "seats"},
+    {"node", "router"},
+    {"guard", "dispatch", "membership", "report"},
     {"session"},
-    {"channels", "used", "decorators"},
+    {"base", "channels", "used", "decorators", "sockets"},
     {"api"},
     {"__init__"},
 )
 """A module imports from its own row and from those above it, never in a circle."""
 
 DOWNWARD_FOR_TYPES = {
-    ("connection", "node"),
-    ("connection", "channels"),
-    ("dispatch", "session"),
-    ("session", "channels"),
+    ("connection", "session"),
+    ("connection", "base"),
+    ("membership", "session"),
+    ("membership", "base"),
+    ("report", "session"),
+    ("session", "base"),
 }
 """What is imported from a row below, under TYPE_CHECKING: each a reference back that an object holds."""
 

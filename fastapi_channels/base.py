@@ -1,0 +1,355 @@
+"""What every channel is: its settings, how WebSockets reach it, and how it sends."""
+
+from __future__ import annotations
+
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, TypeAlias, TypeVar
+
+from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi.params import Depends
+
+from . import upstream
+from .actions import ActionSpec
+from .cluster import check_room
+from .connection import Connection
+from .events import Events, EventType
+from .exceptions import CloseCode, ConfigurationError, WebSocketException
+from .messages import Body, Envelope, Event
+from .node import Node, current_node
+from .outbox import DEFAULT_LIMIT, SlowPolicy
+from .permission import Permission, as_permission
+from .rooms import RoomPattern
+from .session import CONNECTION_KEY, RoomSession, headers_of
+from .throttling import normalize
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+CATCH_ALL: Final = "*"
+"""The name of the action that receives what no other does."""
+Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
+
+
+class BaseChannel:
+    """A room that relays: what a client sends goes to everybody in it, as it came.
+
+    The attributes are settings: set them on a subclass, or give those in `__init__` to an instance.
+
+    Attributes:
+        channel: the room of `connect()` without one.
+        max_connection: how many connections a room takes, over all processes; None for any number.
+        permission_classes: who may connect, and is asked again for each action.
+        throttle_classes: rates over all messages of a client in a room.
+        dependencies: resolved for each action beside its own, as `dependencies=` of a FastAPI router.
+        room_pattern: the pattern of the rooms' names, such as `"room:{room_id:int}"`; None for any name.
+        max_rooms: how many rooms a connection may be in.
+        event_types: the types of all events that may be sent; None for any event.
+        envelope: the names of the frames' fields, and their codec.
+        max_message_size: bytes of a client's message; a larger one closes with 1009.
+        outbox_limit: bytes that may wait for a client that does not read.
+        slow_policy: what happens beyond that: `disconnect`, `drop_oldest` or `drop_newest`.
+        send_timeout: seconds that the server may need for one frame before the client is cut off.
+        finish_timeout: seconds that running actions get when their client has gone.
+        leave_timeout: seconds for all leave handlers of one connection.
+        ack: whether an action that returns None is replied to when the client sent a request id.
+    """
+
+    channel: str = "default_channel"
+    max_connection: int | None = None
+    permission_classes: Permission = None
+    throttle_classes: Any = None
+    dependencies: Sequence[Depends] = ()
+    event_types: Sequence[type[Event]] | None = None
+    room_pattern: str | None = None
+    max_rooms: int = 100
+    envelope: Envelope = Envelope()
+    max_message_size: int = 64 * 1024
+    outbox_limit: int = DEFAULT_LIMIT
+    slow_policy: SlowPolicy = "disconnect"
+    send_timeout: float = 20.0
+    finish_timeout: float = 1.0
+    leave_timeout: float = 10.0
+    ack: bool = False
+    on_join: Sequence[Callable[..., Any]] | None = None
+    on_leave: Sequence[Callable[..., Any]] | None = None
+    lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None
+
+    def __init__(
+        self,
+        *,
+        channel: str | None = None,
+        max_connection: int | None = None,
+        permission_classes: Permission = None,
+        throttle_classes: Any = None,
+        on_join: Sequence[Callable[..., Any]] | None = None,
+        on_leave: Sequence[Callable[..., Any]] | None = None,
+        lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None,
+        **unused: Any,
+    ) -> None:
+        if lifespan is not None and (on_join is not None or on_leave is not None):
+            raise ConfigurationError("use either 'lifespan' or 'on_join' and 'on_leave', not both")
+        upstream.drop(f"{type(self).__name__}()", unused, upstream.CHANNEL)
+        if channel is not None:
+            self.channel = channel
+        if max_connection is not None:
+            self.max_connection = max_connection
+        if permission_classes is not None:
+            self.permission_classes = permission_classes
+        if throttle_classes is not None:
+            self.throttle_classes = throttle_classes
+        self._check_settings()
+        self._permission = as_permission(self.permission_classes)
+        self._throttles = normalize(self.throttle_classes)
+        self._events = Events(on_join or self.on_join, on_leave or self.on_leave, lifespan or self.lifespan)
+        self._pattern = None if self.room_pattern is None else RoomPattern(self.room_pattern)
+        self._actions: dict[str, ActionSpec] | None = None
+        self._exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
+        self._node: weakref.ref[Node] | None = None
+
+    # Wiring
+
+    async def connect(
+        self,
+        websocket: WebSocket,
+        channel: str | None = None,
+        *,
+        user: Any = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve `websocket` in the room `channel`, in any FastAPI endpoint; returns when it has left.
+
+        Refuses before the handshake is accepted: a foreign origin, a permission, a full room. Accepts
+        once nothing that is broadcast to the room can be missed.
+
+        Args:
+            user: who the client is; `connection.user`.
+            subprotocol: the one to accept.
+            headers: of the handshake's response.
+
+        Raises:
+            ConfigurationError: no add_channel() covers the endpoint.
+        """
+        node = Node.of(websocket.scope)
+        self._use(node)
+        await node.ensure_started()
+        session = RoomSession(self, websocket, channel or self.channel, node, user)
+        await session.run(subprotocol, headers_of(headers))
+
+    def mount(self, app: FastAPI | APIRouter, path: str, *, name: str | None = None, **options: Any) -> None:
+        """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
+
+        Args:
+            options: whatever `app.websocket()` takes, such as `dependencies`.
+        """
+        channel = self
+
+        if "{channel}" in path:
+
+            async def endpoint(websocket: WebSocket, channel: str) -> None:
+                await serve(websocket, channel)
+        else:
+
+            async def endpoint(websocket: WebSocket) -> None:  # type: ignore[misc]  # the other form
+                await serve(websocket, None)
+
+        async def serve(websocket: WebSocket, room: str | None) -> None:
+            await BaseChannel.connect(channel, websocket, room)
+
+        app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
+
+    def bind(self, app: FastAPI | APIRouter) -> None:
+        """Broadcast through the node of `app` also outside of its requests and lifespan."""
+        node = Node.attached(app)
+        if node is None:
+            raise ConfigurationError("bind() needs an application or router that add_channel() was called on")
+        self._use(node)
+
+    def on_event(self, event_type: EventType) -> Callable[[Handler], Handler]:
+        """Decorator: run the function when a client has joined, or has left."""
+
+        def decorate(func: Handler) -> Handler:
+            self._events.add(event_type, func)
+            return func
+
+        return decorate
+
+    def add_event_handler(self, event_type: EventType, func: Callable[..., Any]) -> None:
+        """Run `func` when a client has joined, or has left. A leave handler runs for every join that
+        began, once."""
+        self._events.add(event_type, func)
+
+    def exception_handler(self, exc_type: type[Exception]) -> Callable[[Handler], Handler]:
+        """Decorator: let the function, called with the websocket and the exception, answer for
+        `exc_type` and its subclasses. What it returns is sent; None says that it has answered."""
+
+        def decorate(func: Handler) -> Handler:
+            self._exception_handlers[exc_type] = func
+            return func
+
+        return decorate
+
+    # Sending
+
+    async def broadcast(
+        self,
+        room: str | Iterable[str],
+        event: Event | str,
+        data: Any = None,
+        *,
+        exclude: Exclude = None,
+    ) -> None:
+        """Send an event frame to everybody in a room, or in each of several, in every process.
+
+        Args:
+            event: a typed Event, or the name of an event with its `data`.
+            exclude: connections, or their ids, that do not get it.
+
+        Raises:
+            ParseError: a room's name is not usable.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        node, skip = self._current_node(), _ids(exclude)
+        for each in (room,) if isinstance(room, str) else tuple(room):
+            await node.publish(each, BaseChannel._event_body(self, event, data, each), skip)
+
+    async def broadcast_to_channel(self, channel: str, message: Any, *, exclude: Exclude = None) -> None:
+        """Send `message` to everybody in the room `channel`: text and bytes as they are, any other value
+        as `encode_json` gives it."""
+        await self._current_node().publish(channel, await self._encode(message), _ids(exclude))
+
+    async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
+        """Send `message` to one client alone; nothing happens if it has gone."""
+        connection = websocket.scope.get(CONNECTION_KEY)
+        if connection is None:
+            raise ConfigurationError("this websocket is not connected to a channel: call connect() first")
+        await connection.send(await self._encode(message))
+
+    async def send_to_connection(self, connection_id: str, event: Event | str, data: Any = None) -> None:
+        """Send an event frame to one connection, by its id, in whichever process it is."""
+        await self._current_node().send_to_connection(connection_id, self._event_body(event, data))
+
+    async def send_to_user(self, user: Any, event: Event | str, data: Any = None) -> None:
+        """Send an event frame to all connections of a user (an object, or its key), in every process."""
+        await self._current_node().send_to_user(user, self._event_body(event, data))
+
+    async def get_connection_count(self, channel: str) -> int:
+        """How many connections are in the room, over all processes."""
+        return await self._current_node().count(check_room(channel))
+
+    async def members(self, channel: str) -> list[dict[str, Any]]:
+        """Who is in the room, over all processes: `id` and `user` (its key or None) of each connection."""
+        return await self._current_node().members(check_room(channel))
+
+    async def close(
+        self, websocket: WebSocket, code: int = CloseCode.NORMAL, reason: str | None = None
+    ) -> None:
+        """Close one client's connection, behind the frames that are queued for it; nothing happens if it
+        is closed already."""
+        await (websocket.scope.get(CONNECTION_KEY) or websocket).close(code, reason or "")
+
+    async def disconnect(self, websocket: WebSocket) -> None:
+        """Close one client's connection normally."""
+        await BaseChannel.close(self, websocket)
+
+    @staticmethod
+    async def send_error(error_msg: Any, close: bool = False) -> None:
+        """Answer the message being handled with an error.
+
+        Raises:
+            WebSocketException: always; it is how the answer travels.
+        """
+        raise WebSocketException(error_msg=error_msg, close=close)
+
+    async def authorize(self, connection: Connection, **params: Any) -> bool:
+        """Whether a client may enter a room: override it, with the parameters of the room's name.
+
+        Asked after the permissions; only True allows.
+        """
+        return True
+
+    # Codec: override these, plain or async, static or not
+
+    async def encode_json(self, data: Any) -> Body:
+        """The body that `broadcast_to_channel` and `broadcast_to_personal` send for `data`."""
+        return self.envelope.encode(data)
+
+    async def decode_json(self, message: Body) -> Any:
+        """The object in a client's frame; raises ValueError for what it cannot read."""
+        return self.envelope.decode(message)
+
+    # For the session. Nothing here calls a public method: an action may have its name.
+
+    def _named(self, event: Event | str, data: Any) -> tuple[str, Any]:
+        """The name and the data of an event, checked against the channel's `event_types`.
+
+        Raises:
+            ConfigurationError: the channel declares its events, and this is none of them.
+            pydantic.ValidationError: the data does not fit the event of that name.
+        """
+        if isinstance(event, Event):
+            name, data = event.event_name, event
+        else:
+            name = event
+        if self.event_types is None:
+            return name, data
+        declared = next((known for known in self.event_types if known.event_name == name), None)
+        if declared is None or (isinstance(data, Event) and not isinstance(data, declared)):
+            known = ", ".join(known.event_name for known in self.event_types)
+            raise ConfigurationError(f"{type(self).__name__} declares the events {known}, not {name!r}")
+        return name, data if isinstance(data, declared) else declared.model_validate(data or {})
+
+    def _event_body(self, event: Event | str, data: Any, room: str = "*") -> Body:
+        name, content = BaseChannel._named(self, event, data)
+        return self.envelope.encode(self.envelope.to_event(name, room, content))
+
+    async def _encode(self, data: Any) -> Body:
+        if isinstance(data, str | bytes):
+            return data
+        if type(self).encode_json is BaseChannel.encode_json:
+            return self.envelope.encode(data)
+        body = self.encode_json(data)
+        found: Body = await body if inspect.isawaitable(body) else body
+        return found
+
+    def _decode(self, body: Body) -> Any:
+        if type(self).decode_json is BaseChannel.decode_json:
+            return self.envelope.decode(body)
+        return self.decode_json(body)
+
+    def _authorizer(self) -> Callable[..., Awaitable[bool]] | None:
+        """The hook, where it is overridden."""
+        return None if type(self).authorize is BaseChannel.authorize else self.authorize
+
+    def _find(self, action: str) -> ActionSpec | None:
+        """The action of that name, or the one for every other name."""
+        actions = self._actions or {}
+        return actions.get(action) or actions.get(CATCH_ALL)
+
+    def _seat_of(self, connection: Connection) -> str:
+        """Whose place a connection takes in a room with a `max_connection`."""
+        return connection.id
+
+    def _use(self, node: Node) -> None:
+        """Broadcast through `node` where no request says otherwise."""
+        self._node = weakref.ref(node)
+
+    def _current_node(self) -> Node:
+        bound = self._node() if self._node is not None else None
+        return current_node.get() or bound or Node.of()
+
+    def _check_settings(self) -> None:
+        check_room(self.channel)
+        for name in ("max_connection", "max_message_size", "outbox_limit"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
+
+
+def _ids(exclude: Exclude) -> frozenset[str]:
+    if exclude is None:
+        return frozenset()
+    if isinstance(exclude, Connection | str):
+        exclude = (exclude,)
+    return frozenset(c.id if isinstance(c, Connection) else c for c in exclude)
