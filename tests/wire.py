@@ -52,6 +52,8 @@ class Wire:
         """How many calls of `send` wait for the server to take their message."""
         self.done = False
         """Whether the application has returned."""
+        self.task: asyncio.Task[None]
+        """What the server runs the application in."""
 
     # The client
 
@@ -185,7 +187,7 @@ def scope(
 async def dialing(app: Callable[..., Awaitable[None]], path: str, **options: Any) -> AsyncIterator[Wire]:
     """A handshake under way. When the block ends, the client has left and the application returned."""
     wire = Wire()
-    task = asyncio.create_task(wire._run(app, scope(path, **options)))
+    task = wire.task = asyncio.create_task(wire._run(app, scope(path, **options)))
     try:
         yield wire
         wire.unblock()
@@ -236,7 +238,7 @@ def node_of(app: FastAPI) -> Node:
 
 def others() -> set[asyncio.Task[Any]]:
     """The tasks beside the current one."""
-    return asyncio.all_tasks() - {asyncio.current_task()}  # pyright: ignore[reportReturnType]
+    return asyncio.all_tasks() - {asyncio.current_task()}
 
 
 def live(*kinds: type) -> list[Any]:
