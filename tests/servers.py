@@ -6,6 +6,7 @@ deadline: inside a running event loop, use `asyncio.to_thread`.
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -17,7 +18,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import BinaryIO, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeAlias
+from urllib.parse import quote
 
 import pytest
 
@@ -132,7 +134,7 @@ class RedisServer(Server):
 
     @property
     def url(self) -> str:
-        user = f":{self._password}@" if self._password else ""
+        user = f":{quote(self._password, safe='')}@" if self._password else ""
         return f"redis://{user}127.0.0.1:{self.port}/0"
 
     @property
@@ -152,11 +154,11 @@ class RedisServer(Server):
 
     def ask(self, *words: str) -> str:
         """What the server answers to a command, over a connection of its own."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE) as connection:
-            with connection.makefile("rwb") as stream:
-                if self._password:
-                    _exchange(stream, "AUTH", self._password)
-                return _exchange(stream, *words)
+        address = ("127.0.0.1", self.port)
+        with socket.create_connection(address, DEADLINE) as connection, connection.makefile("rwb") as stream:
+            if self._password:
+                _exchange(stream, "AUTH", self._password)
+            return _exchange(stream, *words)
 
     def clients(self, kind: str) -> int:
         """How many connections of a type there are: `normal` or `pubsub`; not counting this one."""
@@ -168,14 +170,17 @@ class RedisServer(Server):
         return set(self.ask("PUBSUB", "CHANNELS").splitlines())
 
 
-def _exchange(stream: BinaryIO, *words: str) -> str:
+_Stream: TypeAlias = "io.BufferedRWPair[Any, Any]"
+
+
+def _exchange(stream: _Stream, *words: str) -> str:
     packed = [f"${len(word.encode())}\r\n{word}\r\n" for word in words]
     stream.write(f"*{len(words)}\r\n{''.join(packed)}".encode())
     stream.flush()
     return _answer(stream)
 
 
-def _answer(stream: BinaryIO) -> str:
+def _answer(stream: _Stream) -> str:
     """A RESP2 answer as a text; a list as one line for each of its items."""
     line = stream.readline()
     kind, rest = line[:1], line[1:].strip()
@@ -198,7 +203,7 @@ def free_port() -> int:
     port as its own, connect to itself, and keep the server from coming back.
     """
     while True:
-        port = random.randrange(20_000, 32_000)
+        port = random.randrange(20_000, 32_000)  # noqa: S311 - not a secret
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

@@ -172,6 +172,7 @@ class _Link:
 
     async def open(self) -> None:
         await self._connection.connect()
+        self._check()
         for work in (self._read, self._write, self._watch):
             task = asyncio.create_task(work())
             task.add_done_callback(self._ended)
@@ -195,11 +196,14 @@ class _Link:
         while self._size > MAX_UNANSWERED and self._error is None:
             self._drained.clear()
             await self._drained.wait()
-        if self._error is not None:
-            raise NotSent("the connection is lost") from self._error
+        self._check()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self._send(words, answer)
         return await answer
+
+    def _check(self) -> None:
+        if self._error is not None:
+            raise NotSent(f"the connection is lost: {self._error}") from self._error
 
     def lose(self, reason: Exception) -> None:
         if self._error is not None:

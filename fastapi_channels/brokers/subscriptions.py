@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from fastapi_channels.exceptions import BrokerUnavailable
+
+GRACE: Final = 0.1
+"""Seconds after the deadline in which a change that fails can still tell its callers why."""
 
 
 class Subscriptions:
@@ -17,7 +21,7 @@ class Subscriptions:
     Args:
         join: subscribes a topic before a deadline, in the loop's time, or raises `BrokerUnavailable`.
         leave: unsubscribes a topic in bounded time, and never raises.
-        timeout: seconds until the deadline.
+        timeout: seconds from asking for a change until its deadline.
     """
 
     def __init__(
@@ -46,11 +50,13 @@ class Subscriptions:
             change = self._begin(topic, wanted=True)
         change.waiters += 1
         try:
-            await asyncio.wait((change.task,))
+            await asyncio.wait((change.task,), timeout=self._timeout + GRACE)
         finally:
             change.waiters -= 1
             if not change.waiters and not change.task.done():
                 self._take_back(topic, change)
+        if not change.task.done():
+            raise BrokerUnavailable(f"an earlier change of the subscription of {topic!r} is not done yet")
         if change.task.cancelled():
             raise BrokerUnavailable("the broker is stopped")
         failure = change.task.result()
@@ -58,13 +64,13 @@ class Subscriptions:
             raise failure
 
     async def discard(self, topic: str) -> None:
-        """Stop wanting `topic`, and wait until it is unsubscribed, or cannot be."""
+        """Stop wanting `topic`, and wait until it is unsubscribed, or cannot be in time."""
         change = self._changes.get(topic)
         if change is None and topic not in self.topics:
             return
         if change is None or change.wanted:
             change = self._begin(topic, wanted=False)
-        await asyncio.wait((change.task,))
+        await asyncio.wait((change.task,), timeout=self._timeout + GRACE)
 
     def settled(self) -> set[str]:
         """The wanted topics, less those that are being joined."""
@@ -90,26 +96,23 @@ class Subscriptions:
     async def _make(self, topic: str, change: _Change, previous: _Change | None) -> BrokerUnavailable | None:
         deadline = asyncio.get_running_loop().time() + self._timeout
         if previous is not None:
-            await asyncio.wait((previous.task,), timeout=self._timeout)
-        failure: BrokerUnavailable | None = None
-        if change.wanted:
-            failure = await self._try_to_join(topic, deadline)
-        else:
-            self.topics.discard(topic)
-            await self._leave(topic)
-        if failure is not None:
-            self._take_back(topic, change)
-        elif self._changes.get(topic) is change:
-            del self._changes[topic]
-        return failure
-
-    async def _try_to_join(self, topic: str, deadline: float) -> BrokerUnavailable | None:
-        self.topics.add(topic)
+            await asyncio.wait((previous.task,))
         try:
-            await self._join(topic, deadline)
+            await (self._want(topic, deadline) if change.wanted else self._forget(topic))
         except BrokerUnavailable as failure:
+            self._take_back(topic, change)
             return failure
+        if self._changes.get(topic) is change:
+            del self._changes[topic]
         return None
+
+    async def _want(self, topic: str, deadline: float) -> None:
+        self.topics.add(topic)
+        await self._join(topic, deadline)
+
+    async def _forget(self, topic: str) -> None:
+        self.topics.discard(topic)
+        await self._leave(topic)
 
     def _take_back(self, topic: str, change: _Change) -> None:
         """Undo a subscription that failed or that nobody waits for, unless a later change decides."""

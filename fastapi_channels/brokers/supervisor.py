@@ -17,7 +17,8 @@ from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NoReturn
+from itertools import islice
+from typing import Any, Final, NoReturn
 
 from broadcaster import BroadcastBackend
 
@@ -27,6 +28,9 @@ from fastapi_channels.messages import Publication, pack, unpack
 from .backend import Listening, NotSent, Receive
 from .memory import MemoryBackend
 from .subscriptions import Subscriptions
+
+AT_ONCE: Final = 500
+"""Topics that are subscribed at the same time after a connection was made."""
 
 
 class Broker:
@@ -210,6 +214,7 @@ class Broker:
         failures = 0
         least, most = self._backoff
         while True:
+            self._end_if_stopped()
             began = time.monotonic()
             self._heed(await self._serve())
             failures = 0 if time.monotonic() - began > most else min(failures + 1, 16)
@@ -227,6 +232,7 @@ class Broker:
             reader = asyncio.create_task(self._listen(self._receive))
             reader.add_done_callback(partial(self._reader_ended, session))
             await self._resubscribe()
+            self._end_if_stopped()
             if not session.lost.done():
                 self._come_up(session)
             return await session.lost
@@ -235,6 +241,11 @@ class Broker:
         finally:
             session.lost.cancel()
             await self._hang_up(reader)
+
+    def _end_if_stopped(self) -> None:
+        """Cancel the supervisor again, where a backend swallowed it."""
+        if self._supervisor is not asyncio.current_task():
+            raise asyncio.CancelledError
 
     async def _resubscribe(self) -> None:
         """Subscribe what is wanted; on return, with nothing awaited since, no more and no less."""
@@ -245,10 +256,13 @@ class Broker:
             held = wanted
 
     async def _each(self, operation: Callable[[str], Awaitable[None]], topics: AbstractSet[str]) -> None:
+        """Run `operation` for each topic, some at a time, so that the last have as much time as the first."""
+        rest = iter(topics)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                for topic in topics:
-                    tasks.create_task(self._bounded(operation, topic))
+            while some := list(islice(rest, AT_ONCE)):
+                async with asyncio.TaskGroup() as tasks:
+                    for topic in some:
+                        tasks.create_task(self._bounded(operation, topic))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
 

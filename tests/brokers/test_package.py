@@ -1,0 +1,155 @@
+"""Choosing a backend: by URL, or by a Broadcast that exists."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from broadcaster import Broadcast, BroadcastBackend, Event
+
+from fastapi_channels.brokers import EXTRAS, MemoryBackend, adopt, create_backend
+from fastapi_channels.brokers.redis import RedisBackend
+from fastapi_channels.exceptions import ConfigurationError
+
+SECRET = "hunter2"  # noqa: S105 - of nobody
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("memory://", MemoryBackend),
+        ("MEMORY://", MemoryBackend),
+        ("redis://", RedisBackend),
+        ("redis://user:hunter2@host:1234/5?client_name=x", RedisBackend),
+        ("rediss://host?ssl_cert_reqs=none", RedisBackend),
+        ("unix:///run/redis.sock?db=2", RedisBackend),
+    ],
+)
+def test_ours(url: str, kind: type[BroadcastBackend]):
+    assert type(create_backend(url)) is kind
+
+
+async def test_redis_streams_are_the_stock_ones():
+    backend = create_backend("redis-stream://host")
+    assert type(backend).__name__ == "RedisStreamBackend"
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("amqp://me:hunter2@host", "'amqp' is not a scheme that a broker is known for"),
+        ("hunter2", "no scheme that"),
+        ("hunter2 with spaces://host", "no scheme that"),
+        ("", "no scheme that"),
+        ("redis://:hunter2/host:1", "the redis:// URL cannot be read"),
+        ("redis://:pass@host:hunter2", "the redis:// URL cannot be read"),
+        ("rediss://[hunter2", "the rediss:// URL cannot be read"),
+        ("redis-stream://:hunter2/host:1", "the redis-stream:// URL cannot be read"),
+    ],
+)
+def test_what_is_wrong_with_a_url(url: str, problem: str):
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        create_backend(url)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def test_the_known_schemes_are_listed():
+    with pytest.raises(ConfigurationError) as caught:
+        create_backend("x://")
+    assert all(f"{scheme}://" in str(caught.value) for scheme in EXTRAS)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"),
+    [
+        ("redis", "redis", "redis"),
+        ("redis-stream", "redis", "redis"),
+        ("postgres", "asyncpg", "postgres"),
+        ("postgresql", "asyncpg", "postgres"),
+        ("kafka", "aiokafka", "kafka"),
+    ],
+)
+def test_a_missing_package_is_named_with_its_extra(scheme: str, package: str, extra: str):
+    """In an interpreter of its own: what is imported here stays imported."""
+    script = f"""
+import sys
+sys.modules[{package!r}] = None
+from fastapi_channels.brokers import create_backend
+from fastapi_channels.exceptions import ConfigurationError
+try:
+    create_backend("{scheme}://me:{SECRET}@host")
+except ConfigurationError as exc:
+    print(exc)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert f"pip install fastapi-channels[{extra}]" in done.stdout
+    assert package in done.stdout
+    assert SECRET not in done.stdout + done.stderr
+
+
+def test_only_what_is_asked_for_is_imported():
+    script = """
+import sys
+from fastapi_channels.brokers import create_backend
+create_backend("memory://")
+print({"redis", "asyncpg", "aiokafka"} & set(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "set()"
+
+
+# A Broadcast that a user made
+
+
+def test_a_backend_of_the_users_own_is_used():
+    class Own(BroadcastBackend):
+        def __init__(self) -> None:
+            pass
+
+    own = Own()
+    assert adopt(Broadcast(backend=own)) is own
+
+
+def test_ours_in_a_broadcast_is_used():
+    backend = MemoryBackend()
+    assert adopt(Broadcast(backend=backend)) is backend
+
+
+async def test_the_stock_redis_is_replaced():
+    broadcast = Broadcast("redis://host:1234/5")
+    adopted = adopt(broadcast)
+    assert isinstance(adopted, RedisBackend)
+    assert type(broadcast._backend) is not RedisBackend
+
+
+async def test_a_connected_broadcast_is_refused():
+    async with Broadcast("memory://") as broadcast:
+        with pytest.raises(ConfigurationError, match="connected already"):
+            adopt(broadcast)
+
+
+@pytest.mark.parametrize("thing", ["redis://host", None, MemoryBackend(), Event("room", "x")])
+def test_what_is_not_a_broadcast_is_refused(thing: Any):
+    with pytest.raises(ConfigurationError, match=f"got {type(thing).__name__}; give a backend as backend="):
+        adopt(thing)
+
+
+async def test_a_broadcaster_that_keeps_its_client_elsewhere():
+    broadcast: Any = Broadcast("redis://host")
+    del broadcast._backend._conn
+    with pytest.raises(ConfigurationError, match="url="):
+        adopt(broadcast)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"url": "redis://a", "client": object()}, {"client": object()}])
+def test_redis_takes_one_server(arguments: dict[str, Any]):
+    with pytest.raises(ConfigurationError, match="either a url or a"):
+        RedisBackend(**arguments)

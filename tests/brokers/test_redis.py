@@ -1,0 +1,230 @@
+"""The connections to Redis, and what answers where a Redis should."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fastapi_channels.brokers import Listening, NotSent, create_backend
+from fastapi_channels.brokers.redis import RedisBackend
+from fastapi_channels.exceptions import BrokerUnavailable
+from tests.servers import RedisServer, free_port, required
+
+from .support import Process, other_tasks, running, until
+
+
+def test_it_listens():
+    assert isinstance(RedisBackend("redis://"), Listening)
+
+
+async def test_before_it_is_connected():
+    backend = RedisBackend("redis://")
+    with pytest.raises(NotSent):
+        await backend.publish("room", "x")
+    with pytest.raises(NotSent):
+        await backend.subscribe("room")
+    await backend.disconnect()
+
+
+async def test_after_it_is_disconnected(shared_redis: RedisServer):
+    backend = RedisBackend(shared_redis.url)
+    await backend.connect()
+    await backend.disconnect()
+    with pytest.raises(NotSent):
+        await backend.publish("room", "x")
+    with pytest.raises(NotSent):
+        await backend.unsubscribe("room")
+    with pytest.raises(ConnectionError):
+        await backend.next_published()
+    await backend.disconnect()
+    assert other_tasks() == set()
+
+
+async def test_what_is_published_at_once_goes_out_in_one_write(shared_redis: RedisServer):
+    writes: list[int] = []
+    backend = RedisBackend(shared_redis.url)
+    await backend.connect()
+    link = backend._publisher
+    assert link is not None
+    send = link._connection.send_packed_command
+
+    async def count(batch: list[bytes], **options: bool) -> None:
+        writes.append(len(batch))
+        await send(batch, **options)
+
+    link._connection.send_packed_command = count
+    await asyncio.gather(*(backend.publish("room", str(number)) for number in range(100)))
+    assert writes == [100]
+    await backend.disconnect()
+
+
+async def test_what_waits_for_answers_is_bounded(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 10_000)
+    process = Process(RedisBackend(redis_server.url))
+    async with running(process):
+        await process.broker.subscribe("room")
+        redis_server.pause()
+        bodies = [f"{number:02}" + "x" * 1000 for number in range(50)]
+        publishing = [asyncio.create_task(process.publish("room", body)) for body in bodies]
+        await asyncio.sleep(0.05)
+        backend = process.broker._backend
+        assert isinstance(backend, RedisBackend)
+        assert backend._publisher is not None
+        assert 10_000 < backend._publisher._size < 12_000
+        redis_server.resume()
+        await asyncio.gather(*publishing)
+        assert sorted(str(body) for body in await process.receives(50)) == bodies
+        assert backend._publisher._size == 0
+
+
+async def test_those_that_wait_for_room_are_told_of_a_loss(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 1000)
+    process = Process(RedisBackend(redis_server.url), publish_timeout=0.3)
+    async with running(process):
+        redis_server.pause()
+        publishing = [asyncio.create_task(process.publish("room", "x" * 1000)) for _ in range(10)]
+        await asyncio.sleep(0.01)
+        process.broker.suspect("a test says so")
+        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
+        assert all(isinstance(outcome, BrokerUnavailable) for outcome in outcomes)
+        redis_server.resume()
+        await until(lambda: process.broker.up)
+
+
+async def test_what_its_caller_gave_up_is_not_sent(redis_server: RedisServer):
+    """A publish that failed by its deadline does not come out minutes later, if it was not sent yet."""
+    url = f"unix://{redis_server.socket_path}"  # its buffers are small
+    process = Process(RedisBackend(url), publish_timeout=0.2)
+    async with running(process):
+        await process.broker.subscribe("room")
+        redis_server.pause()
+        filling = [asyncio.create_task(process.publish("room", "x" * 1_000_000)) for _ in range(4)]
+        await asyncio.sleep(0.05)
+        with pytest.raises(BrokerUnavailable):
+            await process.publish("room", "given up")
+        await asyncio.gather(*filling, return_exceptions=True)
+        assert process.broker.up
+        redis_server.resume()
+        await process.publish("room", "afterwards")
+        await until(lambda: process.bodies[-1:] == ["afterwards"])
+        assert "given up" not in process.bodies
+
+
+# Other things at the other end
+
+
+Answer = Callable[[bytes], bytes]
+
+
+@asynccontextmanager
+async def impostor(answer: Answer) -> AsyncIterator[int]:
+    """Something that listens where a Redis should; its port."""
+    writers: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        while data := await reader.read(65536):
+            writer.write(answer(data))
+        writer.close()
+
+    port = free_port()
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    try:
+        yield port
+    finally:
+        server.close()
+        for writer in writers:
+            writer.close()
+            await writer.wait_closed()
+
+
+def hello(data: bytes) -> bytes:
+    """Like a Redis for as long as the connection is made; then one answer too many."""
+    if b"PING" in data:
+        return b"+PONG\r\n" * data.count(b"PING") + b"+WELCOME\r\n"
+    return b"+OK\r\n" * data.count(b"CLIENT")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        hello,
+        lambda data: b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        lambda data: b"-LOADING Redis is loading the dataset in memory\r\n",
+        lambda data: b"-ERR max number of clients reached\r\n",
+        lambda data: b"*-1\r\n",
+        lambda data: b"",
+    ],
+    ids=["one answer too many", "http", "loading", "full", "nothing", "silence"],
+)
+async def test_what_is_no_redis_is_down(answer: Answer, caplog: pytest.LogCaptureFixture):
+    async with impostor(answer) as port:
+        process = Process(RedisBackend(f"redis://127.0.0.1:{port}"), publish_timeout=0.1)
+        async with asyncio.timeout(5), running(process):
+            with pytest.raises(BrokerUnavailable):
+                await process.broker.subscribe("room")
+        assert not process.broker.up
+    assert "the broker " in caplog.text
+
+
+# TLS
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `key.pem` and `cert.pem`, for 127.0.0.1, signed by itself."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not on PATH")
+    folder = tmp_path_factory.mktemp("tls")
+    what = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    name = ["-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([openssl, *what, *name, *files], check=True, capture_output=True, timeout=60)
+    return folder
+
+
+@pytest.fixture
+def tls_server(certificate: Path) -> Iterator[tuple[RedisServer, int]]:
+    port = free_port()
+    options = ["--tls-port", str(port), "--tls-auth-clients", "no"]
+    for name, file in (("key", "key"), ("cert", "cert"), ("ca-cert", "cert")):
+        options += [f"--tls-{name}-file", str(certificate / f"{file}.pem")]
+    with RedisServer(*options) as server:
+        yield server, port
+
+
+@required(RedisServer)
+async def test_tls(tls_server: tuple[RedisServer, int], certificate: Path):
+    server, port = tls_server
+    process = Process(create_backend(f"rediss://127.0.0.1:{port}?ssl_ca_certs={certificate / 'cert.pem'}"))
+    async with running(process):
+        await process.broker.subscribe("room")
+        await process.publish("room", b"\xff" * 100_000)
+        await process.receives(1)
+        await asyncio.to_thread(server.kill)
+        await until(lambda: not process.broker.up)
+        await asyncio.to_thread(server.restart)
+        await until(lambda: process.broker.up)
+        await process.publish("room", "over TLS again")
+        assert (await process.receives(2))[1] == "over TLS again"
+    assert other_tasks() == set()
+
+
+@required(RedisServer)
+async def test_a_certificate_that_is_not_trusted(
+    tls_server: tuple[RedisServer, int], caplog: pytest.LogCaptureFixture
+):
+    _, port = tls_server
+    process = Process(create_backend(f"rediss://127.0.0.1:{port}"), publish_timeout=0.3)
+    async with running(process):
+        assert not process.broker.up
+    assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
