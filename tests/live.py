@@ -15,7 +15,7 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -148,6 +148,12 @@ class Site:
         """A client that the server has accepted. The options are those of `websockets.connect`."""
         async with _connect(self.port, path, options) as websocket:
             yield Client(websocket)
+
+    @asynccontextmanager
+    async def clients(self, *paths: str) -> AsyncIterator[list[Client]]:
+        """A client for each path."""
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(self.connect(path)) for path in paths]
 
     async def refusal(self, path: str, **options: Any) -> Refusal:
         """How the server refuses a handshake.
