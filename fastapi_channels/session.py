@@ -175,10 +175,15 @@ class Session(ABC):
         """What comes between the handshake and the first message; False ends the connection."""
         return True
 
+    @property
+    def _dismissed(self) -> bool:
+        """Whether the server has closed. Of a client that has gone, what it sent before is still handled."""
+        return self.websocket.application_state is WebSocketState.DISCONNECTED
+
     async def _serve(self) -> None:
-        writer, inbox, watch = self.writer, self.inbox, self.node.watch
+        inbox, watch = self.inbox, self.node.watch
         handled = 0
-        while not writer.closed:
+        while not self._dismissed:
             event = await inbox.get()
             if event["type"] == "websocket.disconnect":
                 self._code, self._reason = event.get("code"), event.get("reason")

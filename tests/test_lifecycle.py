@@ -553,6 +553,19 @@ async def test_messages_behind_a_close_by_the_server_are_not_handled():
         assert (await other.call("echo", request_id=1))["request_id"] == 1
 
 
+async def test_messages_behind_a_slow_action_are_handled_although_the_client_has_gone():
+    room = Room()
+    room.finish_timeout = 10
+    async with serving(application(room)) as site, site.unharmed(), site.connect("/r") as other:
+        async with site.connect("/r") as client:
+            await client.send({"action": "work"})
+            for number in range(20):
+                await client.send({"action": "say", "text": str(number)})
+            await room.began.wait()
+        room.go_on.set()
+        assert [(await other.receive())["data"] for _ in range(20)] == [str(n) for n in range(20)]
+
+
 @each_implementation
 async def test_actions_of_one_connection_run_in_order(ws: str):
     async with serving(application(Room()), ws=ws) as site, site.unharmed(), site.connect("/r") as client:
