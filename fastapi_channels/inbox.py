@@ -18,6 +18,8 @@ Event: TypeAlias = MutableMapping[str, Any]
 
 TICK: Final = 0.02
 """Seconds between two looks at the actions that run."""
+OVERHEAD: Final = 256
+"""Bytes that a message counts for beside its content: empty ones take memory too."""
 GONE: Final[Event] = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
@@ -27,7 +29,8 @@ class Inbox:
     Args:
         websocket: accepted.
         on_disconnect: called when the client is found gone while an action runs.
-        limit: bytes read ahead; beyond them the client has to wait, and its leaving is not noticed.
+        limit: bytes read ahead, each message counted with `OVERHEAD`; beyond them the client has to
+            wait, and its leaving is not noticed.
         take_early: asked of what is read ahead; True says that it is dealt with.
     """
 
@@ -102,7 +105,7 @@ class Inbox:
 
 
 def _size(event: Event) -> int:
-    return len(event.get("text") or event.get("bytes") or b"")
+    return OVERHEAD + len(event.get("text") or event.get("bytes") or b"")
 
 
 class Watch:
