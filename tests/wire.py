@@ -24,6 +24,10 @@ DEADLINE: Final = 100.0
 """Seconds that anything may take. In a `timeless` test they pass at once, where nothing else happens."""
 
 
+POLL: Final = 0.001
+"""Seconds between two looks at what is waited for."""
+
+
 class Close(NamedTuple):
     code: int
     reason: str
@@ -44,7 +48,6 @@ class Wire:
         self.peak = 0
         self._read = 0
         self._incoming: asyncio.Queue[Event] = asyncio.Queue()
-        self._changed = asyncio.Event()
         self._takes = asyncio.Event()
         self._takes.set()
         self._failure: Exception | None = None
@@ -69,6 +72,11 @@ class Wire:
 
     def leave(self, code: int = 1000, reason: str = "") -> None:
         self._incoming.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    @property
+    def waiting(self) -> int:
+        """How many messages of the client the application has not read."""
+        return self._incoming.qsize()
 
     async def receive(self) -> Any:
         """The value of the next frame."""
@@ -125,16 +133,14 @@ class Wire:
         self.unblock()
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Wait for something that shows when the application reads, writes or returns."""
+        """Wait for what announces itself in no other way."""
         async with asyncio.timeout(DEADLINE):
             while not condition():
-                self._changed.clear()
-                await self._changed.wait()
+                await asyncio.sleep(POLL)
 
     async def _receive(self) -> Event:
         self.reading += 1
         self.peak = max(self.peak, self.reading)
-        self._changed.set()
         try:
             return await self._incoming.get()
         finally:
@@ -142,7 +148,6 @@ class Wire:
 
     async def _send(self, event: Mapping[str, Any]) -> None:
         self.blocked += 1
-        self._changed.set()
         try:
             await self._takes.wait()
         finally:
@@ -150,7 +155,6 @@ class Wire:
         if self._failure is not None:
             raise self._failure
         self.sent.append(dict(event))
-        self._changed.set()
 
     async def _run(self, app: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
         self._incoming.put_nowait({"type": "websocket.connect"})
@@ -158,7 +162,6 @@ class Wire:
             await app(scope, self._receive, self._send)
         finally:
             self.done = True
-            self._changed.set()
 
 
 def scope(
