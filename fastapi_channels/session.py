@@ -313,15 +313,16 @@ class RoomSession(Session):
 async def finish(work: Coroutine[Any, Any, None]) -> None:
     """Run `work` to its end, even if the calling task is cancelled meanwhile; then be cancelled."""
     task = asyncio.ensure_future(work)
-    cancelled = False
+    cancelled: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            cancelled = True
+        except asyncio.CancelledError as exc:
+            cancelled = exc
     task.result()
-    if cancelled:
-        raise asyncio.CancelledError
+    if cancelled is not None:
+        # The very one: a cancel scope of anyio takes back only what it knows for its own.
+        raise cancelled
 
 
 def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
