@@ -224,13 +224,37 @@ async def serving(channel: BaseChannel, **settings: Any) -> AsyncIterator[FastAP
     async def endpoint(websocket: WebSocket, room: str, user: str | None = None) -> None:
         await BaseChannel.connect(channel, websocket, room or None, user=user)
 
-    async with app.router.lifespan_context(app):
+    channel.bind(app)
+    async with living(app):
         yield app
         node = node_of(app)
         assert not node.hub.rooms
         assert not node._connections
         assert not node._users
         assert len(node.seats) == 0
+
+
+@asynccontextmanager
+async def living(app: FastAPI) -> AsyncIterator[None]:
+    """Run the application's lifespan as a server does: in a task, whose context nobody else has."""
+    started, ends = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        try:
+            async with app.router.lifespan_context(app):
+                started.set()
+                await ends.wait()
+        finally:
+            started.set()
+
+    task = asyncio.create_task(live())
+    try:
+        await started.wait()
+        yield
+    finally:
+        ends.set()
+        await asyncio.wait((task,))
+    task.result()
 
 
 def node_of(app: FastAPI) -> Node:
