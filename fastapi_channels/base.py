@@ -262,11 +262,12 @@ class BaseChannel:
         """
         raise WebSocketException(error_msg=error_msg, close=close)
 
-    async def authorize(self, connection: Connection, **params: Any) -> bool:
+    async def authorize(self, connection: Connection, *args: Any, **params: Any) -> bool:
         """Whether a client may enter a room: override it, with the parameters of the room's name.
 
         Asked after the permissions; only True allows.
         """
+        # `*args` is never passed: with both, type checkers let an override name the parameters it takes.
         return True
 
     # Codec: override these, plain or async, static or not
