@@ -7,7 +7,7 @@ import ipaddress
 import logging
 import secrets
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -192,6 +192,7 @@ class Node:
     def _forget_loop(self) -> None:
         self._loop, self._starting, self._starts = None, None, 0
         self.watch.stop()
+        self.broker.reset()
         self.cluster.reset()
         self._idle.clear()
         self._tasks.clear()
@@ -409,7 +410,13 @@ def _node_of_router(scope: Scope | None) -> Node | None:
     if endpoint is None:
         return None
     for reference, node in list(_targets.values()):
-        routes = getattr(reference(), "routes", ())
-        if any(getattr(route, "endpoint", None) is endpoint for route in routes):
+        if endpoint in _endpoints(getattr(reference(), "routes", ())):
             return node
     return None
+
+
+def _endpoints(routes: Iterable[Any]) -> Iterator[Any]:
+    """Those of the routes, and of the routers that FastAPI included without copying their routes."""
+    for route in routes:
+        yield getattr(route, "endpoint", None)
+        yield from _endpoints(getattr(getattr(route, "original_router", None), "routes", ()))

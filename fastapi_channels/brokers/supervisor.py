@@ -72,10 +72,7 @@ class Broker:
         self._logger = logger or logging.getLogger("fastapi_channels")
         self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(_pull, backend)
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
-        self._subscriptions = Subscriptions(self._join, self._leave, publish_timeout)
-        self._session: _Session | None = None
-        self._outage: _Outage | None = None
-        self._supervisor: asyncio.Task[NoReturn] | None = None
+        self.reset()
 
     @property
     def up(self) -> bool:
@@ -87,6 +84,13 @@ class Broker:
         return self._subscriptions.topics
 
     # Life
+
+    def reset(self) -> None:
+        """Want nothing, as before `start`, and run in whatever event loop comes next."""
+        self._subscriptions = Subscriptions(self._join, self._leave, self._timeout)
+        self._session: _Session | None = None
+        self._outage: _Outage | None = None
+        self._supervisor: asyncio.Task[NoReturn] | None = None
 
     async def start(self) -> None:
         """Connect; if that fails, or takes too long, go on trying in the background."""
