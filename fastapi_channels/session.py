@@ -18,7 +18,7 @@ from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, 
 from .inbox import Event, Inbox
 from .membership import Membership
 from .messages import Body, Envelope, Frame
-from .node import SEND_KEY, Node
+from .node import SEND_KEY, Node, current_node
 from .origin import origin_allowed
 from .outbox import Outbox, SlowPolicy
 from .report import Reporter, as_client_error
@@ -93,11 +93,14 @@ class Session(ABC):
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
         """Returns when the client has left and everything of it is undone."""
+        # An endpoint of a router that add_channel() was called on comes without.
+        token = current_node.set(self.node)
         try:
             if await self._enter(subprotocol, headers):
                 await self._stay()
         finally:
             await self._end()
+            current_node.reset(token)
 
     @abstractmethod
     async def expel(self, member: Membership | None, code: int, reason: str) -> None:
