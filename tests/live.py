@@ -188,6 +188,7 @@ class Site:
         held.update(connections=len(node._connections), users=len(node._users), seats=len(node.seats._rooms))
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             held[getattr(task.get_coro(), "__qualname__", "task")] += 1
+        del held["Cluster._live"]  # which a process has from its first moment with others on
         return held
 
 
