@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import HTTPException
 
 from .actions import ActionSpec
+from .connection import user_key
 from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
-from .node import Node, user_key
+from .node import Node
 from .permission import ALLOW, BasePermission, allows
 from .throttling import ForeignLimiter, Rate, address_group, limit_key
 

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from .brokers import Broker
 from .cluster import RESERVED, Cluster, check_room
-from .connection import Connection
+from .connection import Connection, user_key
 from .exceptions import ChannelFull, ConfigurationError
 from .hub import Hub
 from .inbox import Watch
@@ -93,7 +93,7 @@ class Node:
         self._starts = 0
         self._numbers = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._starting: asyncio.Lock | None = None
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # Life
 
@@ -137,9 +137,7 @@ class Node:
                     "connection inside one `with TestClient(app) as client:`"
                 )
             self._forget_loop()
-        if self._starting is None:
-            self._starting = asyncio.Lock()
-        async with self._starting:
+        async with self._turn():
             self._starts += 1
             if self._loop is None:
                 self._loop = loop
@@ -155,11 +153,20 @@ class Node:
             await self.start()
 
     async def stop(self) -> None:
-        if self._loop is None:
-            return
-        self._starts -= 1
-        if self._starts > 0:
-            return
+        """Undo one `start`; the last one disconnects."""
+        async with self._turn():
+            self._starts = max(0, self._starts - 1)
+            if self._starts == 0 and self._loop is not None:
+                await self._stop()
+
+    def _turn(self) -> asyncio.Lock:
+        """For one start or stop at a time: a start during the last stop is a start."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, asyncio.Lock())
+        return self._turns[1]
+
+    async def _stop(self) -> None:
         for handle in self._idle.values():
             handle.cancel()
         self._idle.clear()
@@ -190,7 +197,7 @@ class Node:
         self.cluster.start()
 
     def _forget_loop(self) -> None:
-        self._loop, self._starting, self._starts = None, None, 0
+        self._loop, self._starts = None, 0
         self.watch.stop()
         self.broker.reset()
         self.cluster.reset()
@@ -388,20 +395,6 @@ class Node:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def user_key(user: Any) -> str | None:
-    """The text that names `user`: its `id`, its `identity`, a value of its mapping, or itself."""
-    if user is None or isinstance(user, str):
-        return user or None
-    for name in ("id", "identity", "username"):
-        try:
-            value = user[name] if isinstance(user, dict) else getattr(user, name, None)
-        except (KeyError, NotImplementedError):
-            continue
-        if value is not None:
-            return str(value)
-    return str(user) if isinstance(user, int) else None
 
 
 def _node_of_router(scope: Scope | None) -> Node | None:

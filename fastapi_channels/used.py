@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .channels import Channel
-from .connection import Connection
-from .node import user_key
+from .connection import Connection, user_key
 
 
 class PersonChannel(Channel):
