@@ -1,0 +1,113 @@
+"""A support desk: tickets by HTTP, the talk about them over one WebSocket."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
+from typing import Annotated
+
+from fastapi import APIRouter, Body, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+
+from fastapi_channels import add_channel
+
+from .channels import desk, team_room, ticket_room
+from .database import Room, Session, Ticket, User, create_tables
+from .events import TicketOpened
+from .login import COOKIE, CurrentPerson, Signer
+from .tickets import TicketIsClosed, close, find, room_of
+
+api = APIRouter()
+
+
+class NewTicket(BaseModel):
+    room: str
+    subject: Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class TicketView(BaseModel):
+    id: int
+    subject: str
+    is_open: bool
+
+
+@api.post("/login")
+async def login(name: Annotated[str, Body(embed=True)], request: Request, session: Session) -> Response:
+    """Log in by name alone: this is a demonstration."""
+    user = await session.scalar(select(User).where(User.name == name))
+    if user is None:
+        raise HTTPException(404, "nobody has that name")
+    response = JSONResponse({"name": name})
+    response.set_cookie(COOKIE, request.app.state.signer.sign(user.id), httponly=True, samesite="lax")
+    return response
+
+
+@api.post("/tickets", status_code=201)
+async def open_ticket(new: NewTicket, person: CurrentPerson, session: Session) -> TicketView:
+    """Open a ticket, and tell the team."""
+    room = await session.scalar(select(Room).where(Room.name == new.room))
+    if room is None:
+        raise HTTPException(404, "there is no such room")
+    ticket = Ticket(subject=new.subject, customer_id=person.id, room_id=room.id)
+    session.add(ticket)
+    await session.commit()
+    opened = TicketOpened(id=ticket.id, subject=ticket.subject, customer=person.name)
+    await team_room.broadcast(f"team:{room.name}", opened)
+    return TicketView(id=ticket.id, subject=ticket.subject, is_open=ticket.is_open)
+
+
+@api.get("/tickets/{ticket_id}")
+async def read_ticket(ticket_id: int, person: CurrentPerson, session: Session) -> TicketView:
+    ticket = await find(session, ticket_id, person)
+    return TicketView(id=ticket.id, subject=ticket.subject, is_open=ticket.is_open)
+
+
+@api.post("/tickets/{ticket_id}/close", status_code=204)
+async def close_ticket(ticket_id: int, person: CurrentPerson, session: Session) -> None:
+    """Close a ticket, and tell its room."""
+    ticket = await find(session, ticket_id, person)
+    await ticket_room.broadcast(room_of(ticket_id), await close(session, ticket, person))
+
+
+@api.websocket("/desk")
+async def enter(websocket: WebSocket, person: CurrentPerson) -> None:
+    await desk.connect(websocket, user=person)
+
+
+async def ticket_is_closed(request: object, exc: Exception) -> Response:
+    """One answer for both: a response of HTTP, and an error frame of an action."""
+    return JSONResponse({"detail": "the ticket is closed"}, status_code=409)
+
+
+def create_app(database: str | None = None, secret: bytes | None = None) -> FastAPI:
+    """The application.
+
+    Args:
+        database: a URL of SQLAlchemy; without it, a SQLite file that is gone when the application stops.
+        secret: signs the cookies; without it, everybody has to log in again after a restart.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with TemporaryDirectory() as folder:
+            engine = create_async_engine(database or f"sqlite+aiosqlite:///{folder}/desk.db")
+            await create_tables(engine)
+            app.state.engine = engine
+            app.state.sessions = async_sessionmaker(engine, expire_on_commit=False)
+            yield
+            await engine.dispose()
+
+    app = FastAPI(title="A support desk", lifespan=lifespan)
+    app.state.signer = Signer(secret or secrets.token_bytes())
+    app.add_exception_handler(TicketIsClosed, ticket_is_closed)
+    app.include_router(api)
+    return add_channel(app)
+
+
+app = create_app(os.environ.get("DESK_DATABASE"), os.environ.get("DESK_SECRET", "").encode())
