@@ -304,7 +304,7 @@ async def test_who_comes_back_at_any_moment_misses_nothing() -> None:
             await asyncio.sleep(IDLE + late)
             await connection.join(name)
 
-        await asyncio.gather(*(come_back(name, (n - 100) * 1e-6) for n, name in enumerate(rooms)))
+        await asyncio.gather(*(come_back(name, -n * 5e-6) for n, name in enumerate(rooms)))
         await asyncio.sleep(IDLE)
         for name in rooms:
             await room.broadcast_to_channel(name, name)
