@@ -147,7 +147,7 @@ def _backend(
 
 
 def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:
-    if storage is None and (url or "").startswith(("redis", "unix")):
+    if storage is None and (url or "").partition("://")[0].lower() in ("redis", "rediss", "unix"):
         storage = url
     if storage is None:
         return MemoryLimiter()
