@@ -106,6 +106,7 @@ class ActionSpec:
         async with AsyncExitStack() as stack:
             arguments.update(await binding.depend(connection, message, envelope, stack))
             return self._encoded(await self._called(first, arguments))
+        raise self._swallowed()
 
     async def stream(
         self, owner: Any, connection: Connection, message: Message, envelope: Envelope
@@ -121,6 +122,8 @@ class ActionSpec:
             async with aclosing(self.func(*first, **arguments)) as items:
                 async for item in items:
                     yield self._encoded(item)
+            return
+        raise self._swallowed()
 
     def _arguments(
         self, owner: Any, connection: Connection, message: Message, envelope: Envelope
@@ -133,6 +136,9 @@ class ActionSpec:
         if self._is_async:
             return await self.func(*first, **arguments)
         return await run_in_threadpool(self.func, *first, **arguments)
+
+    def _swallowed(self) -> RuntimeError:
+        return RuntimeError(f"a dependency of {where(self.func)} swallows exceptions: it must raise them on")
 
     def _encoded(self, result: Any) -> Any:
         """`result` validated and filtered by the response model, where there is one."""
