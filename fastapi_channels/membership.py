@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from fastapi import HTTPException
+
 from .cluster import check_room
 from .connection import Connection
 from .dispatch import Dispatcher
-from .exceptions import NotFound, PermissionDenied
+from .exceptions import NotFound, PermissionDenied, WebSocketException
 from .guard import Guard
 
 if TYPE_CHECKING:
@@ -122,6 +124,8 @@ class Membership:
             return
         try:
             allowed = await authorize(self.connection, **self.connection.params) is True
+        except (WebSocketException, HTTPException):
+            raise
         except Exception:
             self.session.log.exception("authorize failed, and so refuses")
             allowed = False
