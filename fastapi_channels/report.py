@@ -93,8 +93,12 @@ class Reporter:
         """
         session = self._session
         try:
-            if isinstance(exc, Exception) and await self._offer(exc, message, member):
-                return
+            try:
+                if isinstance(exc, Exception) and await self._offer(exc, message, member):
+                    return
+            except (WebSocketException, HTTPException) as answer:
+                # A handler may raise what its client is told instead.
+                exc = answer
             error = as_client_error(exc)
             if isinstance(error, InternalError):
                 session.log.error("error %s", error.context["error_id"], exc_info=exc)
