@@ -178,6 +178,8 @@ def make_spec(
         raise ConfigurationError(f"concurrent of the action {name!r} must be 1 or more, got {concurrent!r}")
     if sunset is not None and not isinstance(sunset, date):
         raise ConfigurationError(f"sunset of the action {name!r} must be a date, got {sunset!r}")
+    if inspect.isgeneratorfunction(func):
+        raise ConfigurationError(f"the action {name!r} must be an async generator to stream its replies")
     # A stream lasts: whoever is sent one must be able to ask for something else, and to cancel it.
     beside = detached or inspect.isasyncgenfunction(func)
     return ActionSpec(
