@@ -4,6 +4,7 @@ from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
 from .connection import Connection
 from .decorators import action, limiter
+from .dependencies import current_connection, current_message
 from .exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
@@ -68,6 +69,8 @@ __all__ = [
     "WebSocketException",
     "action",
     "add_channel",
+    "current_connection",
+    "current_message",
     "limiter",
     "rate",
 ]

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin
 
 from fastapi.params import Depends
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
 from starlette.websockets import WebSocket
-from typing_extensions import TypedDict, is_typeddict
+from typing_extensions import TypedDict
 
 from .connection import Connection
-from .dependencies import Dependencies, DependencyErrors, is_dependency
+from .dependencies import Dependencies, DependencyErrors, is_dependency, is_model
 from .exceptions import ConfigurationError, InvalidPayload
 from .messages import Envelope, Message, RequestId
 
@@ -26,6 +25,8 @@ Source = Callable[[Connection, Message], Any]
 
 MAX_ERRORS: Final = 100
 """How many faults of a payload a client is told of."""
+MAX_LISTED: Final = 1000
+"""Beyond so many faults they are counted and not listed: to list a million takes seconds."""
 SOURCES: Final[dict[str, Source]] = {
     "websocket": lambda connection, message: connection.websocket,
     "channel": lambda connection, message: connection.room,
@@ -35,6 +36,8 @@ SOURCES: Final[dict[str, Source]] = {
     "connection": lambda connection, message: connection,
 }
 """What a handler may receive by the name of a parameter."""
+_TYPES: Final[Mapping[str, type]] = {"channel": str, "action": str, "data": dict}
+"""Of which type some of it is."""
 
 _EMPTY: Final = inspect.Parameter.empty
 
@@ -65,13 +68,14 @@ class Binding:
         fields: dict[str, inspect.Parameter] = {}
         resolved: list[inspect.Parameter] = []
         for parameter in _parameters(func, method):
+            _check_kind(func, parameter)
             if parameter.kind is parameter.VAR_KEYWORD:
                 sources = {**SOURCES, **sources}
             elif is_dependency(parameter):
                 resolved.append(parameter)
             elif parameter.name in room_parameters:
                 sources[parameter.name] = _room_parameter(parameter.name)
-            elif (source := _source_of(parameter)) is not None:
+            elif (source := _source_of(func, parameter)) is not None:
                 sources[parameter.name] = source
             else:
                 _check_field(func, parameter)
@@ -96,8 +100,7 @@ class Binding:
             try:
                 value = self._payload.validate_python(envelope.payload_of(message))
             except ValidationError as exc:
-                errors = exc.errors(include_url=False, include_context=False, include_input=False)
-                raise _invalid(errors, message) from None
+                raise _invalid(_listed(exc), message) from None
             if self._payload_name is None:
                 found.update(value)
             else:
@@ -114,20 +117,23 @@ class Binding:
         """
         if self.dependencies is None:
             return {}
-        payload = envelope.payload_of(message)
         try:
-            return await self.dependencies.solve(connection.websocket, payload, stack)
+            return await self.dependencies.solve(connection, message, envelope, stack)
         except DependencyErrors as exc:
             raise _invalid(exc.errors, message) from None
 
     def _bind_payload(self, func: Callable[..., Any], fields: dict[str, inspect.Parameter]) -> None:
         first = next(iter(fields.values()))
-        if len(fields) == 1 and _is_model(first.annotation):
+        if len(fields) == 1 and is_model(first.annotation):
             self._payload_name, self.payload_type = first.name, first.annotation
-        else:
-            members = {name: _field_type(parameter) for name, parameter in fields.items()}
-            self.payload_type = _typed_dict(f"{func.__name__}_payload", members)
-        self._payload = adapter(self.payload_type, f"the parameters {', '.join(fields)} of {where(func)}")
+            self._payload = adapter(first.annotation, _parameter(func, first.name))
+            return
+        members = {name: _field_type(parameter) for name, parameter in fields.items()}
+        for name, member in members.items():
+            # Each by itself, so that an error names it.
+            adapter(_typed_dict(name, {name: member}), _parameter(func, name))
+        self.payload_type = _typed_dict(f"{func.__name__}_payload", members)
+        self._payload = adapter(self.payload_type, f"the payload of {where(func)}")
 
 
 def _parameters(func: Callable[..., Any], method: bool) -> list[inspect.Parameter]:
@@ -156,48 +162,59 @@ def evaluate(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
         ) from exc
 
 
-def _source_of(parameter: inspect.Parameter) -> Source | None:
-    """What the framework itself passes for `parameter`, or None where it is part of the payload."""
-    annotation = parameter.annotation
-    if annotation is RequestId:
+def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source | None:
+    """What the framework itself passes for `parameter`, or None where it is part of the payload.
+
+    Raises:
+        ConfigurationError: its name and its annotation contradict each other.
+    """
+    name, annotation = parameter.name, parameter.annotation
+    if annotation == RequestId:
         return SOURCES["request_id"]
-    for candidate in get_args(annotation) or (annotation,):
+    for candidate in _members(annotation):
         if isinstance(candidate, type) and issubclass(candidate, WebSocket):
             return SOURCES["websocket"]
         if isinstance(candidate, type) and issubclass(candidate, Connection):
             return SOURCES["connection"]
-    if parameter.name == "data" and _is_model(annotation):
+    if is_model(annotation):
         return None
-    return SOURCES.get(parameter.name)
+    if name in _TYPES and annotation is not _EMPTY:
+        plain = get_origin(annotation) or annotation
+        if isinstance(plain, type) and not issubclass(_TYPES[name], plain):
+            problem = f"that name stands for a {_TYPES[name].__name__}, not a {plain.__name__}"
+            raise _unbindable(func, name, problem)
+    return SOURCES.get(name)
+
+
+def _members(annotation: Any) -> Sequence[Any]:
+    """The types that a value may have besides None."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [member for member in get_args(annotation) if member is not NoneType]
+    return (annotation,)
+
+
+def _check_kind(func: Callable[..., Any], parameter: inspect.Parameter) -> None:
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise _unbindable(func, parameter.name, "it is positional-only, and would be called with keywords")
 
 
 def _check_field(func: Callable[..., Any], parameter: inspect.Parameter) -> None:
-    if parameter.kind is parameter.POSITIONAL_ONLY:
-        problem = "is positional-only, handlers are called with keywords"
-    elif parameter.annotation is _EMPTY:
-        problem = "has no annotation"
-    else:
-        return
-    raise ConfigurationError(
-        f"the parameter {parameter.name!r} of {where(func)} cannot be bound: it {problem}. A handler "
-        f"may take {', '.join(SOURCES)}, **kwargs, a payload model, or annotated fields of the message"
+    if parameter.annotation is _EMPTY:
+        raise _unbindable(func, parameter.name, "it has no annotation")
+
+
+def _unbindable(func: Callable[..., Any], name: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{_parameter(func, name)} cannot be bound: {problem}. A handler may take {', '.join(SOURCES)}, "
+        "**kwargs, a payload model, annotated fields of the message, and whatever FastAPI resolves"
     )
 
 
-def _is_model(annotation: Any) -> bool:
-    """Whether a parameter of this type takes the whole payload rather than one field."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _is_model(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return all(_is_model(member) for member in get_args(annotation))
-    if origin is not None and isinstance(origin, type):
-        annotation = origin
-    if not isinstance(annotation, type):
-        return False
-    return (
-        issubclass(annotation, BaseModel) or dataclasses.is_dataclass(annotation) or is_typeddict(annotation)
-    )
+def _parameter(func: Callable[..., Any], name: str) -> str:
+    return f"the parameter {name!r} of {where(func)}"
 
 
 _typed_dict = cast("Callable[[str, dict[str, Any]], Any]", TypedDict)
@@ -217,6 +234,13 @@ def adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
         return TypeAdapter(annotation)
     except (PydanticUserError, TypeError) as exc:
         raise ConfigurationError(f"{what} cannot be validated: {exc}") from exc
+
+
+def _listed(exc: ValidationError) -> Sequence[Any]:
+    count = exc.error_count()
+    if count > MAX_LISTED:
+        return [{"loc": (), "msg": f"{count} faults are too many to list", "type": "too_many_errors"}]
+    return exc.errors(include_url=False, include_context=False, include_input=False)
 
 
 def _invalid(errors: Sequence[Any], message: Message) -> InvalidPayload:

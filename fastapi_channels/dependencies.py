@@ -1,38 +1,63 @@
-"""FastAPI's dependencies, resolved for each message. The only module that touches its resolver.
+"""FastAPI's dependencies, resolved for each message. The only module that touches FastAPI's code for them.
 
-The dependants are FastAPI's own, so signatures mean what they mean in a route. A graph that asks for
-nothing of the request but the WebSocket itself is compiled once into a list of calls; one that reads
-headers, cookies, query, path or the body, or uses security scopes, and any graph while the application
-has `dependency_overrides`, goes through `solve_dependencies`, which costs ten times as much.
+FastAPI reads the signatures, so that they mean what they mean in a route, and reads parameters from the
+request. What it found is compiled once into a list of calls. Its own `solve_dependencies` works it out anew
+for each request, at ten times the price, and leaves open what it was opening in a thread when the task is
+cancelled.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, Final, get_args, get_origin
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack
+from types import UnionType
+from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from fastapi import params
-from fastapi.concurrency import contextmanager_in_threadpool
 from fastapi.dependencies.models import Dependant
-from fastapi.dependencies.utils import get_dependant, get_parameterless_sub_dependant, solve_dependencies
+from fastapi.dependencies.utils import (
+    get_dependant,
+    get_parameterless_sub_dependant,
+    request_body_to_args,
+    request_params_to_args,
+)
 from fastapi.exceptions import FastAPIError
-from starlette.concurrency import run_in_threadpool
+from fastapi.security import SecurityScopes
+from pydantic import BaseModel
 from starlette.types import Scope
 from starlette.websockets import WebSocket
+from typing_extensions import is_typeddict
 
+from .callables import Caller, caller_of, opener_of
+from .connection import Connection
 from .exceptions import ConfigurationError
+from .messages import Envelope, Message
 
-REQUEST_PARAMETERS: Final = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
-SPECIAL_PARAMETERS: Final = (
-    "request_param_name",
-    "response_param_name",
-    "background_tasks_param_name",
-    "security_scopes_param_name",
-)
+logger = logging.getLogger("fastapi_channels")
+
+NOT_FOR_MESSAGES: Final = {
+    "request_param_name": "a Request",
+    "response_param_name": "a Response",
+    "background_tasks_param_name": "BackgroundTasks",
+}
+"""What FastAPI passes to a dependency of an HTTP request, and a message has not."""
+FIELDS: Final = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
+
+
+def current_connection() -> Connection:
+    """Dependency: the connection whose message is being handled.
+
+    `Annotated[Connection, Depends(current_connection)]` in a function that an action depends on.
+    """
+    raise ConfigurationError("current_connection is for what actions depend on: a route has no connection")
+
+
+def current_message() -> Message:
+    """Dependency: the message that is being handled."""
+    raise ConfigurationError("current_message is for what actions depend on: a route has no message")
 
 
 def is_dependency(parameter: inspect.Parameter) -> bool:
@@ -41,6 +66,20 @@ def is_dependency(parameter: inspect.Parameter) -> bool:
     if get_origin(parameter.annotation) is Annotated:
         markers.extend(get_args(parameter.annotation)[1:])
     return any(isinstance(marker, params.Depends | params.Param) for marker in markers)
+
+
+def is_model(annotation: Any) -> bool:
+    """Whether a parameter of this type takes the whole payload rather than one field of it."""
+    annotation = getattr(annotation, "__value__", annotation)  # of `type X = …`
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return is_model(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return all(map(is_model, get_args(annotation)))
+    plain = origin or annotation
+    if not isinstance(plain, type):
+        return False
+    return issubclass(plain, BaseModel) or dataclasses.is_dataclass(plain) or is_typeddict(plain)
 
 
 class DependencyErrors(Exception):
@@ -60,67 +99,47 @@ class Dependencies:
         where: names the handler in errors.
 
     Raises:
-        ConfigurationError: FastAPI cannot make sense of a parameter.
+        ConfigurationError: a parameter that FastAPI, or a message, has nothing for.
     """
 
-    __slots__ = ("_dependant", "_embed", "_names", "_plan")
+    __slots__ = ("_dependant", "_overridden", "_plan", "_where")
 
     def __init__(
         self, parameters: Sequence[inspect.Parameter], extra: Sequence[params.Depends], where: str
     ) -> None:
+        self._where = where
         self._dependant = _dependant(parameters, extra, where)
-        self._embed = _count_body_fields(self._dependant) > 1
-        self._plan = _compile(self._dependant)
-        self._names = tuple(parameter.name for parameter in parameters)
+        self._plan = self._compiled({})
+        self._overridden: tuple[Mapping[Any, Any], _Plan] = ({}, self._plan)
 
-    async def solve(self, websocket: WebSocket, payload: Any, stack: AsyncExitStack) -> dict[str, Any]:
-        """The values of the parameters; what was opened for them closes with `stack`.
+    async def solve(
+        self, connection: Connection, message: Message, envelope: Envelope, stack: AsyncExitStack
+    ) -> dict[str, Any]:
+        """The values of the parameters; what is opened for them closes with `stack`.
+
+        Nothing is called unless the whole request fits.
 
         Raises:
-            DependencyErrors: the request does not validate. What a dependency raises passes through.
+            DependencyErrors: it does not. What a dependency raises passes through.
         """
-        app = websocket.scope.get("app")
-        if self._plan is not None and not getattr(app, "dependency_overrides", None):
-            return await self._plan.run(websocket, stack)
-        return await self._solve(websocket, payload, stack, app)
+        plan = self._plan
+        overrides = getattr(connection.websocket.scope.get("app"), "dependency_overrides", None)
+        if overrides:
+            plan = self._plan_with(overrides)
+        return await plan.run(connection, message, envelope, stack)
 
-    async def _solve(
-        self, websocket: WebSocket, payload: Any, stack: AsyncExitStack, app: Any
-    ) -> dict[str, Any]:
-        # A scope of its own: concurrent actions must not meet in the connection's.
-        scope: Scope = {
-            **websocket.scope,
-            "fastapi_inner_astack": stack,
-            "fastapi_function_astack": stack,
-        }
-        view = WebSocket(scope, websocket.receive, websocket.send)
-        solved = await solve_dependencies(
-            request=view,
-            dependant=self._dependant,
-            body=payload,
-            dependency_overrides_provider=app,
-            async_exit_stack=stack,
-            embed_body_fields=self._embed,
-        )
-        if solved.errors:
-            raise DependencyErrors(solved.errors)
-        return solved.values
+    def _plan_with(self, overrides: Mapping[Any, Any]) -> _Plan:
+        known, plan = self._overridden
+        if known != overrides:
+            plan = self._compiled(overrides)
+            self._overridden = (dict(overrides), plan)
+        return plan
 
-
-def generators_of_route(scope: Scope) -> list[str]:
-    """Names of the `yield` dependencies of the route being served: they stay open with the connection."""
-    dependant = getattr(scope.get("route"), "dependant", None)
-    found: list[str] = []
-    if isinstance(dependant, Dependant):
-        _collect_generators(dependant, found)
-    return found
-
-
-def _collect_generators(dependant: Dependant, found: list[str]) -> None:
-    for sub in dependant.dependencies:
-        if inspect.isgeneratorfunction(sub.call) or inspect.isasyncgenfunction(sub.call):
-            found.append(getattr(sub.call, "__name__", repr(sub.call)))
-        _collect_generators(sub, found)
+    def _compiled(self, overrides: Mapping[Any, Any]) -> _Plan:
+        try:
+            return _Plan(self._dependant, overrides)
+        except (FastAPIError, AssertionError, TypeError) as exc:
+            raise ConfigurationError(f"the dependencies of {self._where} cannot be resolved: {exc}") from exc
 
 
 def _dependant(
@@ -134,94 +153,189 @@ def _dependant(
     try:
         dependant = get_dependant(path="", call=handler)
         dependant.dependencies[:0] = [get_parameterless_sub_dependant(depends=d, path="") for d in extra]
-    except (FastAPIError, AssertionError, TypeError) as exc:
+    except (FastAPIError, AssertionError, AttributeError, TypeError) as exc:
         raise ConfigurationError(f"the dependencies of {where} cannot be resolved: {exc}") from exc
     return dependant
 
 
-def _count_body_fields(dependant: Dependant) -> int:
-    return len(dependant.body_params) + sum(map(_count_body_fields, dependant.dependencies))
-
-
-@dataclass(slots=True)
-class _Step:
-    """One call of a compiled graph; `arguments` are (parameter, place of its value)."""
-
-    call: Callable[..., Any]
-    kind: str
-    arguments: tuple[tuple[str, int], ...]
-
-
 _WEBSOCKET: Final = 0
-"""The place of the WebSocket among the values."""
+_CONNECTION: Final = 1
+_MESSAGE: Final = 2
+"""The places of what is known before anything is called."""
+
+_GIVEN: Final[dict[Any, int]] = {current_connection: _CONNECTION, current_message: _MESSAGE}
 
 
 class _Plan:
-    """A graph of dependencies as a list of calls, each after those it needs."""
+    """A graph of dependencies as a list of calls, each after those whose values it takes.
 
-    __slots__ = ("_results", "_steps")
+    Every value has a place in one list: what is known, what is read from the request, what is returned.
+    """
 
-    def __init__(self, steps: Sequence[_Step], results: Sequence[tuple[str, int]]) -> None:
-        self._steps = tuple(steps)
-        self._results = tuple(results)
+    __slots__ = ("_body_fields", "_embed", "_overrides", "_places", "_readers", "_root", "_steps", "_values")
 
-    async def run(self, websocket: WebSocket, stack: AsyncExitStack) -> dict[str, Any]:
-        values: list[Any] = [websocket]
+    def __init__(self, root: Dependant, overrides: Mapping[Any, Any]) -> None:
+        self._overrides = overrides
+        self._values: list[Any] = [None] * 3
+        self._places: dict[Any, int] = {}
+        self._readers: list[_Reader] = []
+        self._steps: list[_Step] = []
+        self._root = self._step_of(root, dict)
+        fields = [field for reader in self._readers for field in reader.dependant.body_params]
+        self._body_fields = bool(fields)
+        # As in FastAPI: one model is the whole body, several things are its fields.
+        whole = len({field.name for field in fields}) == 1 and is_model(fields[0].field_info.annotation)
+        self._embed = not whole
+
+    async def run(
+        self, connection: Connection, message: Message, envelope: Envelope, stack: AsyncExitStack
+    ) -> dict[str, Any]:
+        values = self._values.copy()
+        values[:3] = connection.websocket, connection, message
+        if self._readers:
+            await self._read(values, envelope)
         for step in self._steps:
-            arguments = {name: values[place] for name, place in step.arguments}
-            if step.kind == "async":
-                value = await step.call(**arguments)
-            elif step.kind == "async yield":
-                value = await stack.enter_async_context(step.call(**arguments))
-            elif step.kind == "yield":
-                context = contextmanager_in_threadpool(step.call(**arguments))
-                value = await stack.enter_async_context(context)
-            else:
-                value = await run_in_threadpool(step.call, **arguments)
-            values.append(value)
-        return {name: values[place] for name, place in self._results}
+            values[step.place] = await step.call(step.arguments(values), stack)
+        return self._root.arguments(values)
+
+    async def _read(self, values: list[Any], envelope: Envelope) -> None:
+        """
+        Raises:
+            DependencyErrors: something in the request does not fit.
+        """
+        payload = envelope.payload_of(values[_MESSAGE]) if self._body_fields else None
+        errors: list[Any] = []
+        for reader in self._readers:
+            values[reader.place], wrong = await reader.read(values[_WEBSOCKET], payload, self._embed)
+            errors.extend(wrong)
+        if errors:
+            raise DependencyErrors(errors)
+
+    def _place_of(self, dependant: Dependant) -> int:
+        """Where the value of `dependant` stands; adds the steps that make it."""
+        original: Any = dependant.call
+        call = self._overrides.get(original, original)
+        if call in _GIVEN:
+            return _GIVEN[call]
+        scopes = tuple(sorted(_scopes(dependant))) if _uses_scopes(dependant) else ()
+        key = (original, scopes, dependant.scope == "function")
+        if dependant.use_cache and key in self._places:
+            return self._places[key]
+        concurrency = getattr(dependant, "concurrency", None)  # newer than the oldest FastAPI
+        if call is not original:
+            dependant = get_dependant(path="", call=call, parent_oauth_scopes=_scopes(dependant))
+        step = self._step_of(dependant, call, concurrency)
+        self._steps.append(step)
+        self._places.setdefault(key, step.place)
+        return step.place
+
+    def _step_of(self, dependant: Dependant, call: Callable[..., Any], concurrency: Any = None) -> _Step:
+        """The step for `dependant`; those that it needs are added."""
+        _check(dependant, call)
+        taken = [(sub.name, self._place_of(sub)) for sub in dependant.dependencies]
+        taken.append((dependant.websocket_param_name, _WEBSOCKET))
+        taken.append((dependant.http_connection_param_name, _WEBSOCKET))
+        if dependant.security_scopes_param_name:
+            scopes = SecurityScopes(_scopes(dependant))
+            taken.append((dependant.security_scopes_param_name, self._new_place(scopes)))
+        read = None
+        if any(getattr(dependant, kind) for kind in FIELDS):
+            read = self._new_place()
+            self._readers.append(_Reader(dependant, read))
+        named = tuple((name, place) for name, place in taken if name)
+        return _Step(caller_of(call, concurrency), named, read, self._new_place())
+
+    def _new_place(self, value: Any = None) -> int:
+        self._values.append(value)
+        return len(self._values) - 1
 
 
-def _compile(root: Dependant) -> _Plan | None:
-    """The plan for `root`, or None where it needs FastAPI's own resolver."""
-    steps: list[_Step] = []
-    places: dict[Any, int] = {}
-    if not _is_plain(root):
-        return None
-    results = [(sub.name or "", _place(sub, steps, places)) for sub in root.dependencies]
-    if root.websocket_param_name:
-        results.append((root.websocket_param_name, _WEBSOCKET))
-    return _Plan(steps, [(name, place) for name, place in results if name])
+@dataclasses.dataclass(slots=True)
+class _Reader:
+    """Reads the parameters of one dependency from the request; `place` is that of their values."""
+
+    dependant: Dependant
+    place: int
+
+    async def read(self, websocket: WebSocket, payload: Any, embed: bool) -> tuple[dict[str, Any], list[Any]]:
+        """The values, and what is wrong with others."""
+        wanted = self.dependant
+        parts = [
+            request_params_to_args(wanted.path_params, websocket.path_params),
+            request_params_to_args(wanted.query_params, websocket.query_params),
+            request_params_to_args(wanted.header_params, websocket.headers),
+            request_params_to_args(wanted.cookie_params, websocket.cookies),
+        ]
+        if wanted.body_params:
+            parts.append(await request_body_to_args(wanted.body_params, payload, embed))
+        values = {name: value for found, _ in parts for name, value in found.items()}
+        return values, [error for _, wrong in parts for error in wrong]
 
 
-def _is_plain(dependant: Dependant) -> bool:
-    """Whether nothing in the graph needs more of the request than the WebSocket."""
-    own = (*REQUEST_PARAMETERS, *SPECIAL_PARAMETERS, "own_oauth_scopes", "concurrency")
-    return not any(getattr(dependant, name, None) for name in own) and all(
-        map(_is_plain, dependant.dependencies)
-    )
+@dataclasses.dataclass(slots=True)
+class _Step:
+    """One call; `taken` are parameters and the places of their values, `read` is that of further ones."""
+
+    call: Caller
+    taken: tuple[tuple[str, int], ...]
+    read: int | None
+    place: int
+
+    def arguments(self, values: Sequence[Any]) -> dict[str, Any]:
+        found = {name: values[place] for name, place in self.taken}
+        if self.read is not None:
+            found.update(values[self.read])
+        return found
 
 
-def _place(dependant: Dependant, steps: list[_Step], places: dict[Any, int]) -> int:
-    """Where the value of `dependant` will stand; adds the steps that make it."""
-    call = dependant.call
-    assert call is not None, "a sub-dependant has a call"
-    if dependant.use_cache and call in places:
-        return places[call]
-    arguments = [(sub.name or "", _place(sub, steps, places)) for sub in dependant.dependencies]
-    own = (dependant.websocket_param_name, dependant.http_connection_param_name)
-    arguments.extend((name, _WEBSOCKET) for name in own if name)
-    steps.append(_step(call, tuple((name, place) for name, place in arguments if name)))
-    places[call] = len(steps)
-    return len(steps)
+def _check(dependant: Dependant, call: Callable[..., Any]) -> None:
+    """
+    Raises:
+        TypeError: it wants what only an HTTP request has.
+    """
+    for attribute, kind in NOT_FOR_MESSAGES.items():
+        name = getattr(dependant, attribute)
+        if name:
+            raise TypeError(
+                f"the parameter {name!r} of {call!r} is {kind}, which a message has not; it may take a "
+                "WebSocket or an HTTPConnection"
+            )
 
 
-def _step(call: Callable[..., Any], arguments: tuple[tuple[str, int], ...]) -> _Step:
-    target = inspect.unwrap(call.func if isinstance(call, partial) else call)
-    if not inspect.isroutine(target) and not inspect.isclass(target):
-        target = target.__call__
-    if inspect.isasyncgenfunction(target):
-        return _Step(asynccontextmanager(call), "async yield", arguments)
-    if inspect.isgeneratorfunction(target):
-        return _Step(contextmanager(call), "yield", arguments)
-    return _Step(call, "async" if inspect.iscoroutinefunction(target) else "sync", arguments)
+def _scopes(dependant: Dependant) -> list[str]:
+    """The OAuth scopes that hold for `dependant`."""
+    return list(dict.fromkeys([*(dependant.parent_oauth_scopes or ()), *(dependant.own_oauth_scopes or ())]))
+
+
+def _uses_scopes(dependant: Dependant) -> bool:
+    """Whether its value depends on the OAuth scopes."""
+    own = dependant.own_oauth_scopes or dependant.security_scopes_param_name
+    return bool(own) or any(map(_uses_scopes, dependant.dependencies))
+
+
+def warn_of_generators(scope: Scope, told: set[str]) -> None:
+    """Log the `yield` dependencies of the route that serves `scope`: they live as long as the connection.
+
+    Args:
+        told: the paths that were looked at already.
+    """
+    route = scope.get("route")
+    path, dependant = getattr(route, "path", None), getattr(route, "dependant", None)
+    if path is None or path in told or not isinstance(dependant, Dependant):
+        return
+    told.add(path)
+    names = [getattr(call, "__name__", repr(call)) for call in _generators(dependant)]
+    if names:
+        logger.warning(
+            "%s of %s stay open as long as each connection does: let the actions depend on them, for each "
+            "message",
+            ", ".join(dict.fromkeys(names)),
+            path,
+        )
+
+
+def _generators(dependant: Dependant) -> Iterator[Any]:
+    for sub in dependant.dependencies:
+        if sub.call is not None and opener_of(sub.call) is not None:
+            yield sub.call
+        yield from _generators(sub)

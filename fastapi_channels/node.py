@@ -75,6 +75,8 @@ class Node:
         self.hub: Hub[Connection] = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
         self.watch = Watch()
+        self.told: set[str] = set()
+        """Paths of routes that were looked at for warnings."""
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,

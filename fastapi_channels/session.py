@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .calls import Calls
+from .dependencies import warn_of_generators
 from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
 from .inbox import Event, Inbox
 from .membership import Membership
@@ -93,6 +94,7 @@ class Session(ABC):
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
         """Returns when the client has left and everything of it is undone."""
+        warn_of_generators(self.websocket.scope, self.node.told)
         # An endpoint of a router that add_channel() was called on comes without.
         token = current_node.set(self.node)
         try:

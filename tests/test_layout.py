@@ -15,7 +15,7 @@ PACKAGE = "fastapi_channels"
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[set[str], ...] = (
-    {"texts", "exceptions", "messages", "marks", "server", "calls"},
+    {"texts", "exceptions", "messages", "marks", "server", "calls", "callables"},
     {"origin", "events", "upstream", "permission", "rooms", "brokers", "throttling", "dependencies"}
     | {"inbox", "outbox", "writer", "connection"},
     {"hub", "binding", "actions", "cluster", "seats"},

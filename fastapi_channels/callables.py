@@ -1,0 +1,111 @@
+"""Callables of every kind, called in one way: coroutines, plain functions, and what yields its value."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+)
+from functools import partial
+from types import TracebackType
+from typing import Any, TypeAlias
+
+from starlette.concurrency import run_in_threadpool
+
+Caller: TypeAlias = Callable[[dict[str, Any], AsyncExitStack], Awaitable[Any]]
+"""Makes a call with the arguments; what it opens closes with the stack."""
+
+
+def caller_of(call: Callable[..., Any], concurrency: Any) -> Caller:
+    """Calls `call` in its way: a coroutine here, a plain function in a thread, what yields with the stack.
+
+    Args:
+        concurrency: bounds how many calls there may be at a time; None bounds nothing.
+    """
+    opens = opener_of(call)
+    if opens is not None:
+
+        async def enter(arguments: dict[str, Any], stack: AsyncExitStack) -> Any:
+            if concurrency is not None:
+                await stack.enter_async_context(concurrency.get_semaphore())
+            return await stack.enter_async_context(opens(**arguments))
+
+        return enter
+    runs = call if _is(inspect.iscoroutinefunction, call) else partial(run_in_threadpool, call)
+    if concurrency is None:
+        return lambda arguments, stack: runs(**arguments)
+
+    async def wait(arguments: dict[str, Any], stack: AsyncExitStack) -> Any:
+        async with concurrency.get_semaphore():
+            return await runs(**arguments)
+
+    return wait
+
+
+def opener_of(call: Callable[..., Any]) -> Callable[..., AbstractAsyncContextManager[Any]] | None:
+    """What makes a context manager of a call, if it yields its value; else None."""
+    if _is(inspect.isasyncgenfunction, call):
+        return asynccontextmanager(call)
+    if _is(inspect.isgeneratorfunction, call):
+        entered = contextmanager(call)
+        return lambda **arguments: _InThread(entered(**arguments))
+    return None
+
+
+def _is(kind: Callable[[Any], bool], call: Any) -> bool:
+    """Whether `call` is of some kind by itself, as what it wraps, or by its `__call__`; as in FastAPI."""
+    while isinstance(call, partial):
+        call = call.func
+    forms = [call, inspect.unwrap(call)]
+    if not inspect.isclass(forms[1]):
+        forms += [inspect.unwrap(form.__call__) for form in forms]
+    return any(map(kind, forms))
+
+
+class _InThread:
+    """A context manager that is entered and left in threads.
+
+    A thread cannot be interrupted: who is cancelled meanwhile waits for it, and closes what it opened.
+    """
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: AbstractContextManager[Any]) -> None:
+        self._context = context
+
+    async def __aenter__(self) -> Any:
+        entering = asyncio.ensure_future(run_in_threadpool(self._context.__enter__))
+        cancelled = await _ended(entering)
+        if cancelled is None:
+            return entering.result()
+        if entering.exception() is None:
+            await self.__aexit__(type(cancelled), cancelled, cancelled.__traceback__)
+        raise cancelled
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        # Not in the threads of __enter__: these may all be waiting for what is released here.
+        leaving = asyncio.ensure_future(asyncio.to_thread(self._context.__exit__, kind, exc, trace))
+        cancelled = await _ended(leaving)
+        suppressed = bool(leaving.result())
+        if cancelled is not None:
+            raise cancelled
+        return suppressed
+
+
+async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait for `task` to its end; the cancellation that came meanwhile, if one did."""
+    cancelled = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    return cancelled
