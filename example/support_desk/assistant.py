@@ -12,7 +12,7 @@ from pydantic import Field
 from fastapi_channels import ActionRouter, Connection
 
 from .database import Session
-from .tickets import find, post
+from .tickets import CurrentTicket, post
 
 NAME: Final = "assistant"
 ANSWERS: Final = {
@@ -43,7 +43,7 @@ router = ActionRouter(NAME + ".", tags=["assistant"])
 @router.action()
 async def ask(
     question: Annotated[str, Field(min_length=1, max_length=500)],
-    ticket_id: int,
+    ticket: CurrentTicket,
     connection: Connection,
     session: Session,
     assistant: Annotated[Assistant, Depends(get_assistant)],
@@ -52,7 +52,6 @@ async def ask(
 
     A client that cancels, or leaves, ends it where it is, and nothing is written down.
     """
-    ticket = await find(session, ticket_id, connection.user)
     # The answer takes its time: the database's connection goes back to the pool meanwhile.
     await session.commit()
     pieces: list[str] = []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
-from fastapi import HTTPException, WebSocket
+from fastapi import Depends, HTTPException, WebSocket
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_channels import ActionRouter, BasePermission, Connection, limiter
+from fastapi_channels import ActionRouter, BasePermission, Connection, current_connection, limiter
 
 from .database import Message, Session, Ticket
 from .events import Said, TicketClosed
@@ -79,6 +79,16 @@ async def close(session: AsyncSession, ticket: Ticket, by: Person) -> TicketClos
     return TicketClosed(id=ticket.id, by=by.name)
 
 
+async def current_ticket(
+    connection: Annotated[Connection, Depends(current_connection)], session: Session
+) -> Ticket:
+    """The ticket in whose room an action was called."""
+    return await find(session, connection.params["ticket_id"], connection.user)
+
+
+CurrentTicket: TypeAlias = Annotated[Ticket, Depends(current_ticket)]
+
+
 class IsAgent(BasePermission):
     """Those who work in a room."""
 
@@ -95,12 +105,11 @@ router = ActionRouter("ticket.", tags=["tickets"])
 @router.action()
 async def say(
     text: Annotated[str, Field(min_length=1, max_length=2000)],
-    ticket_id: int,
+    ticket: CurrentTicket,
     connection: Connection,
     session: Session,
 ) -> Posted:
     """Say something to everybody in the ticket's room."""
-    ticket = await find(session, ticket_id, connection.user)
     said = await post(session, ticket, connection.user.name, text)
     await connection.channel.broadcast(connection.room, said)
     return Posted(id=said.id)
@@ -122,7 +131,6 @@ async def history(
 
 
 @router.action("close", permission=IsAgent)
-async def close_ticket(ticket_id: int, connection: Connection, session: Session) -> None:
+async def close_ticket(ticket: CurrentTicket, connection: Connection, session: Session) -> None:
     """Close the ticket."""
-    ticket = await find(session, ticket_id, connection.user)
     await connection.channel.broadcast(connection.room, await close(session, ticket, connection.user))
