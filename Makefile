@@ -33,7 +33,7 @@ check: ## Lint, and check the types
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) pyright --pythonpath .venv/bin/python
+	$(RUN) pyright --project pyproject.toml --pythonpath .venv/bin/python
 
 format: ## Sort imports, format, and repair what ruff can
 	@.ci/venv .venv "$(PYTHON)" $(PINS) --group check
