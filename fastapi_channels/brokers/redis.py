@@ -110,7 +110,7 @@ class RedisBackend(BroadcastBackend):
         self._backlog.fail(reason)
 
     def _connection(self) -> Any:
-        """A connection as the pool makes it, but one that never reconnects, decodes or times out itself."""
+        """A connection as the pool makes it, but one that never reconnects or times out of itself."""
         options = {
             name: value
             for name, value in self._pool.connection_kwargs.items()
@@ -118,7 +118,6 @@ class RedisBackend(BroadcastBackend):
         }
         options |= {
             "protocol": 2,
-            "decode_responses": False,
             "socket_timeout": None,
             "health_check_interval": 0,
             "retry": None,

@@ -38,8 +38,9 @@ class Broker:
 
     What is promised of a message: it is delivered at most once to each process, and those of one task
     in the order in which it published them. It is lost for a process that has no connection at that
-    moment. A `publish` that returns was taken by the backend; one that raises may still be delivered if
-    the connection broke between sending and the answer: only what was surely not sent is sent again.
+    moment. A `publish` that returns was taken by the backend. One that raises may still be delivered: it
+    may have been sent, and only the answer is missing. What was surely not sent, and nothing else, is
+    sent again.
 
     Args:
         backend: any of broadcaster's contract; driven better if it is `Listening`.
@@ -243,7 +244,6 @@ class Broker:
         except Exception as exc:
             return exc
         finally:
-            session.lost.cancel()
             await self._hang_up(reader)
 
     def _end_if_stopped(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 from broadcaster import Broadcast, BroadcastBackend
@@ -33,27 +34,26 @@ def redis(request: pytest.FixtureRequest) -> Make:
 
 
 def redis_of_a_client(request: pytest.FixtureRequest) -> Make:
-    """A client that decodes, speaks RESP3, retries, and parses in Python."""
+    """A client that decodes, speaks RESP3, and is impatient."""
     url = request.getfixturevalue("shared_redis").url
+    return lambda: _of_a_client(url)
 
-    def make() -> BroadcastBackend:
-        from redis._parsers import _AsyncRESP3Parser
-        from redis.asyncio import Redis
 
-        from fastapi_channels.brokers.redis import RedisBackend
+def redis_in_python(request: pytest.FixtureRequest) -> Make:
+    """The same, with the parser that is used where hiredis is not installed."""
+    from redis._parsers import _AsyncRESP3Parser
 
-        client = Redis.from_url(
-            url,
-            decode_responses=True,
-            protocol=3,
-            parser_class=_AsyncRESP3Parser,
-            socket_timeout=0.01,
-            health_check_interval=1,
-            retry_on_timeout=True,
-        )
-        return RedisBackend(client=client)
+    url = request.getfixturevalue("shared_redis").url
+    return lambda: _of_a_client(url, parser_class=_AsyncRESP3Parser)
 
-    return make
+
+def _of_a_client(url: str, **options: Any) -> BroadcastBackend:
+    from redis.asyncio import Redis
+
+    from fastapi_channels.brokers.redis import RedisBackend
+
+    common: dict[str, Any] = {"protocol": 3, "decode_responses": True, "socket_timeout": 0.01}
+    return RedisBackend(client=Redis.from_url(url, health_check_interval=1, **common, **options))
 
 
 def redis_socket(request: pytest.FixtureRequest) -> Make:
@@ -66,7 +66,7 @@ def adopted_redis(request: pytest.FixtureRequest) -> Make:
     return lambda: adopt(Broadcast(url))
 
 
-SERVERS = (redis, redis_of_a_client, redis_socket, adopted_redis)
+SERVERS = (redis, redis_of_a_client, redis_in_python, redis_socket, adopted_redis)
 BACKENDS = (memory, stock_memory, *SERVERS)
 
 

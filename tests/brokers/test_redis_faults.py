@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from broadcaster import Broadcast
 
 from fastapi_channels.brokers import adopt
-from fastapi_channels.brokers.redis import RedisBackend
+from fastapi_channels.brokers.redis import RedisBackend, _Link
 from fastapi_channels.exceptions import BrokerUnavailable
 from tests.servers import RedisServer, required
 
@@ -188,16 +190,67 @@ async def test_a_hung_server_does_not_hold_up_the_end(redis_server: RedisServer)
 
 
 async def test_a_loop_that_was_blocked_is_not_a_dead_server(
-    process: Process, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
+    """Blocked at the worst moment: between asking for a sign of life and sending the question."""
+    blocks = deque([0.2, 0.2])
+    send = _Link._send
+
+    def send_and_block(link: _Link, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
+        send(link, words, answer)
+        if answer is None and blocks:
+            asyncio.get_running_loop().call_soon(time.sleep, blocks.popleft())
+
     monkeypatch.setattr("fastapi_channels.brokers.redis.PING_INTERVAL", 0.05)
-    process.broker.suspect("to begin with the shorter interval")
-    await until(lambda: process.broker.up)
-    process.changes.clear()
-    for _ in range(5):
-        time.sleep(0.2)  # noqa: ASYNC251 - blocks the event loop on purpose
-        await asyncio.sleep(0.12)
-    assert process.changes == []
+    monkeypatch.setattr(_Link, "_send", send_and_block)
+    process = Process(RedisBackend(redis_server.url))
+    async with running(process):
+        await asyncio.sleep(0.3)
+        assert not blocks
+        assert process.changes == [True]
+
+
+async def test_a_join_that_is_not_answered_is_repeated(redis_server: RedisServer):
+    process = Process(RedisBackend(redis_server.url), publish_timeout=10)
+    async with running(process):
+        redis_server.pause()
+        joining = asyncio.create_task(process.broker.subscribe("room"))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(redis_server.kill)
+        await asyncio.to_thread(redis_server.restart)
+        await joining
+        await process.publish("room", "x")
+        assert await process.receives(1) == ["x"]
+
+
+async def test_a_publish_that_is_not_answered_is_not_repeated(redis_server: RedisServer):
+    process = Process(RedisBackend(redis_server.url), publish_timeout=10)
+    async with running(process):
+        await process.broker.subscribe("room")
+        redis_server.pause()
+        publishing = asyncio.create_task(process.publish("room", "x"))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(redis_server.kill)
+        with pytest.raises(BrokerUnavailable, match="broke before the answer"):
+            await publishing
+        await asyncio.to_thread(redis_server.restart)
+        await process.drained("room")
+        assert process.bodies == ["the last one"]
+
+
+async def test_a_client_that_retries_does_not_hide_an_outage(redis_server: RedisServer):
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import ConstantBackoff
+
+    patient = Retry(ConstantBackoff(1), 1000)
+    client = Redis.from_url(
+        redis_server.url, retry=patient, retry_on_timeout=True, retry_on_error=[Exception]
+    )
+    redis_server.kill()
+    async with asyncio.timeout(0.9):
+        with pytest.raises(Exception, match="Connect"):
+            await RedisBackend(client=client).connect()
 
 
 async def test_no_server_at_start(redis_server: RedisServer, caplog: pytest.LogCaptureFixture):
