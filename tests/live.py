@@ -289,6 +289,10 @@ class RawClient:
     async def send_handshake(self, site: Site, path: str, *headers: str) -> None:
         """Connect, and ask for a WebSocket; the answer is not waited for."""
         await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
+        await self.write(self.handshake(site, path, *headers))
+
+    @staticmethod
+    def handshake(site: Site, path: str, *headers: str) -> bytes:
         lines = [
             f"GET {path} HTTP/1.1",
             f"Host: 127.0.0.1:{site.port}",
@@ -298,7 +302,7 @@ class RawClient:
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
             *headers,
         ]
-        await self.write("\r\n".join([*lines, "", ""]).encode())
+        return "\r\n".join([*lines, "", ""]).encode()
 
     async def write(self, data: bytes) -> None:
         async with asyncio.timeout(DEADLINE):
