@@ -133,6 +133,8 @@ class Dispatcher:
             async for item in items:
                 if not await self._reply(spec, message, item, more=True):
                     return
+                # Neither what yields nor the write need have waited for anything: the others get their turn.
+                await asyncio.sleep(0)
         await self._reply(spec, message, None, more=False)
 
     async def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> bool:
