@@ -178,7 +178,7 @@ def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source
             return SOURCES["connection"]
     if is_model(annotation):
         return None
-    if name in _TYPES and annotation is not _EMPTY:
+    if name in _TYPES and annotation not in (_EMPTY, Any):
         plain = get_origin(annotation) or annotation
         if isinstance(plain, type) and not issubclass(_TYPES[name], plain):
             problem = f"that name stands for a {_TYPES[name].__name__}, not a {plain.__name__}"
