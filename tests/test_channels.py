@@ -307,6 +307,29 @@ async def test_sending_in_ways_of_starlette_keeps_the_order():
         assert (await client.receive())["data"] == "7"
 
 
+@each_implementation
+async def test_clients_that_compress_read_the_same(ws: str):
+    """Frames that are written at once are not compressed, those that go through the server are."""
+
+    class Mixed(Channel):
+        @action()
+        async def mix(self, size: int, websocket: WebSocket, connection: Connection) -> str:
+            await websocket.send_text("a" * size)
+            await self.broadcast_to_channel(connection.room, "b" * size)
+            await websocket.send_bytes(b"c" * size)
+            await self.broadcast_to_channel(connection.room, b"d" * size)
+            return "e" * size
+
+    app = application(Mixed())
+    async with serving(app, ws=ws) as site, site.connect("/r", compression="deflate") as client:
+        assert client.socket.protocol.extensions
+        for size in (0, 1, 125, 126, 1000, 65_535, 65_536, 200_000):
+            await client.send({"action": "mix", "size": size})
+            frames = [await client.read() for _ in range(4)]
+            assert frames == ["a" * size, "b" * size, b"c" * size, b"d" * size]
+            assert (await client.receive())["data"] == "e" * size
+
+
 async def test_who_is_not_connected_cannot_be_sent_to():
     app = FastAPI()
     add_channel(app)

@@ -226,6 +226,14 @@ async def test_a_permission_is_asked_before_the_handshake_is_accepted(ws: str, l
     assert joined == ["r"]
 
 
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_a_handshake_that_either_parser_of_the_server_reads(http: str):
+    async with serving(application(Room(permission_classes=HasKey)), http=http) as site, site.unharmed():
+        assert (await site.refusal("/r")).body["code"] == "permission_denied"
+        async with site.connect("/r?key=k") as client:
+            assert (await client.call("whoami"))["data"] == "nobody"
+
+
 @pytest.mark.parametrize(
     ("permission", "allowed"),
     [

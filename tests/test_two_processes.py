@@ -28,6 +28,11 @@ class Room(Channel):
         await self.broadcast(connection.room, "said", text)
 
     @action()
+    async def tell(self, room: str, text: str) -> str:
+        await self.broadcast(room, "said", text)
+        return "told"
+
+    @action()
     async def me(self, connection: Connection) -> str:
         return connection.id
 
@@ -124,6 +129,17 @@ async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
         assert [await ask(client, "rarely") for client in (ann, anns_phone)] == ["ok", "ok"]
         assert await ask(ann, "rarely") == "rate_limited"
         assert await ask(eve, "rarely") == "ok"
+
+
+async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(
+    processes: list[ServerProcess],
+):
+    here, there = (server.site for server in processes)
+    async with here.connect("/rooms/speaker") as speaker:
+        for number in range(30):
+            async with there.connect(f"/rooms/r{number % 3}") as client:
+                await ask(speaker, "tell", room=f"r{number % 3}", text=str(number))
+                assert (await client.receive())["data"] == str(number)
 
 
 async def test_two_people_over_both_and_a_third_in_neither(processes: list[ServerProcess]):
