@@ -267,7 +267,9 @@ class _Reader:
             request_params_to_args(wanted.cookie_params, websocket.cookies),
         ]
         if wanted.body_params:
-            parts.append(await request_body_to_args(wanted.body_params, payload, embed))
+            found, wrong = await request_body_to_args(wanted.body_params, payload, embed)
+            # A field of a message is where it is, whoever asks for it.
+            parts.append((found, [{**error, "loc": error["loc"][1:]} for error in wrong]))
         values = {name: value for found, _ in parts for name, value in found.items()}
         return values, [error for _, wrong in parts for error in wrong]
 

@@ -885,10 +885,10 @@ async def test_a_body_is_the_payload_of_the_message():
             assert (await wire.receive())["data"] == expected
         wire.call("model")
         assert (await wire.receive())["data"] == [
-            {"loc": ["body", "text"], "msg": "Field required", "type": "missing"}
+            {"loc": ["text"], "msg": "Field required", "type": "missing"}
         ]
         wire.call("fields", text="hi", number="x")
-        assert [error["loc"] for error in (await wire.receive())["data"]] == [["body", "number"]]
+        assert [error["loc"] for error in (await wire.receive())["data"]] == [["number"]]
 
 
 async def test_a_dependency_may_ask_for_the_connection_and_the_message():
