@@ -263,7 +263,7 @@ class BaseChannel:
         raise WebSocketException(error_msg=error_msg, close=close)
 
     async def authorize(self, connection: Connection, *args: Any, **params: Any) -> bool:
-        """Whether a client may enter a room: override it, with the parameters of the room's name.
+        """Whether a client may enter a room: override it, plain or async, with the parameters of its name.
 
         Asked after the permissions; only True allows.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
@@ -123,7 +124,8 @@ class Membership:
         if authorize is None:
             return
         try:
-            allowed = await authorize(self.connection, **self.connection.params) is True
+            answer = authorize(self.connection, **self.connection.params)
+            allowed = (await answer if inspect.isawaitable(answer) else answer) is True
         except (WebSocketException, HTTPException):
             raise
         except Exception:
