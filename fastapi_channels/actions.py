@@ -135,7 +135,9 @@ class ActionSpec:
     async def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
         if self._is_async:
             return await self.func(*first, **arguments)
-        return await run_in_threadpool(self.func, *first, **arguments)
+        result = await run_in_threadpool(self.func, *first, **arguments)
+        # A wrapper or a callable object may be async although nothing in its own form says so.
+        return await result if inspect.isawaitable(result) else result
 
     def _swallowed(self) -> RuntimeError:
         return RuntimeError(f"a dependency of {where(self.func)} swallows exceptions: it must raise them on")
@@ -146,6 +148,15 @@ class ActionSpec:
             return result
         valid = self._reply.validate_python(result, from_attributes=True)
         return self._reply.dump_python(valid, mode="json", by_alias=True)
+
+
+def check_parentheses(name: Any) -> None:
+    """
+    Raises:
+        ConfigurationError: `name` is the function: the decorator was written without its parentheses.
+    """
+    if callable(name):
+        raise ConfigurationError(f"{where(name)} needs action() with parentheses")
 
 
 def make_spec(
@@ -169,7 +180,9 @@ def make_spec(
     Raises:
         ConfigurationError: an option that cannot work; names it.
     """
-    name = func.__name__ if name is None else name
+    name = getattr(func, "__name__", None) if name is None else name
+    if name is None:
+        raise ConfigurationError(f"{func!r} has no name of its own: give the action one")
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
         raise ConfigurationError(
             f"an action's name must be a text of 1 to {MAX_NAME} characters, got {name!r}"
@@ -213,6 +226,9 @@ def collect(
         spec = marks(func).action if inspect.isfunction(func) else None
         if spec is None:
             continue
+        if spec.func is not func:
+            # A wrapper stands above `@action`, and must not be passed by.
+            spec = dataclasses.replace(spec, func=func, limits=marks(func).limits)
         other = table.get(spec.name)
         if other is None:
             passes = {staticmethod: "", classmethod: "cls"}.get(type(value), "self")

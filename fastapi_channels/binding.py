@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin
 
@@ -132,7 +133,7 @@ class Binding:
         for name, member in members.items():
             # Each by itself, so that an error names it.
             adapter(_typed_dict(name, {name: member}), _parameter(func, name))
-        self.payload_type = _typed_dict(f"{func.__name__}_payload", members)
+        self.payload_type = _typed_dict(f"{getattr(func, '__name__', 'action')}_payload", members)
         self._payload = adapter(self.payload_type, f"the payload of {where(func)}")
 
 
@@ -150,7 +151,8 @@ def evaluate(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
     annotation = parameter.annotation
     if not isinstance(annotation, str):
         return annotation
-    names = getattr(inspect.unwrap(func), "__globals__", None) or vars(sys.modules[func.__module__])
+    target = inspect.unwrap(func.func if isinstance(func, partial) else func)
+    names = getattr(target, "__globals__", None) or vars(sys.modules[target.__module__])
     try:
         return eval(annotation, names)  # noqa: S307  the user's own annotation, as typing.get_type_hints does
     except Exception as exc:
@@ -257,4 +259,5 @@ def _room_parameter(name: str) -> Source:
 
 
 def where(func: Callable[..., Any]) -> str:
-    return f"{func.__module__}.{func.__qualname__}"
+    name = getattr(func, "__qualname__", None)
+    return repr(func) if name is None else f"{func.__module__}.{name}"

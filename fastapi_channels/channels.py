@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from fastapi.params import Depends
 
 from . import upstream
-from .actions import ActionSpec, Func, collect, make_spec
+from .actions import ActionSpec, Func, check_parentheses, collect, make_spec
 from .base import BaseChannel
 from .exceptions import ConfigurationError
 from .permission import Permission
@@ -63,6 +63,7 @@ class Channel(BaseChannel):
         **unused: Any,
     ) -> Callable[[Func], Func]:
         """Decorator: make a function an action of this instance. The arguments are those of `@action`."""
+        check_parentheses(name)
         upstream.drop("action()", unused, upstream.ACTION)
 
         def decorate(func: Func) -> Func:

@@ -7,7 +7,8 @@ from datetime import date
 from typing import Any
 
 from . import upstream
-from .actions import Func, make_spec
+from .actions import Func, check_parentheses, make_spec
+from .binding import where
 from .exceptions import ConfigurationError
 from .marks import marks
 from .permission import Permission
@@ -47,13 +48,14 @@ def action(
     Raises:
         ConfigurationError: an option, or a parameter of the method, that cannot work.
     """
+    check_parentheses(name)
     upstream.drop("action()", unused, upstream.ACTION)
 
     def decorate(func: Func) -> Func:
         marked = marks(func)
         plain = getattr(func, "__func__", func)
         if marked.action is not None:
-            raise ConfigurationError(f"{plain.__qualname__} is the action {marked.action.name!r} already")
+            raise ConfigurationError(f"{where(plain)} is the action {marked.action.name!r} already")
         marked.action = make_spec(
             plain,
             name,

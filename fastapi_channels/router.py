@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi.params import Depends
 
-from .actions import ActionSpec, Func, make_spec
+from .actions import ActionSpec, Func, check_parentheses, make_spec
 from .exceptions import ConfigurationError
 from .permission import Permission, combine
 
@@ -61,6 +61,7 @@ class ActionRouter:
         include_in_schema: bool = True,
     ) -> Callable[[Func], Func]:
         """Decorator: make a function an action. The arguments are those of `@action`."""
+        check_parentheses(name)
 
         def decorate(func: Func) -> Func:
             spec = make_spec(
