@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .actions import ActionSpec
 from .exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
-from .messages import Body, Frame, Message
+from .messages import Body, Frame, Message, RequestId
 
 if TYPE_CHECKING:
     from .membership import Membership
+
+
+class Run:
+    """One action on its way. Until its handler has ended the client can cancel it; once."""
+
+    __slots__ = ("_interrupted", "_task", "message")
+
+    def __init__(self, message: Message) -> None:
+        self.message = message
+        self._task: asyncio.Task[Any] | None = None
+        self._interrupted = False
+
+    def cancel(self) -> None:
+        """Interrupt the handler, or keep it from being called."""
+        if self.message.cancelled:
+            return
+        self.message.cancelled = True
+        if self._task is not None:
+            self._interrupted = True
+            self._task.cancel()
+
+    @contextmanager
+    def cancellable(self) -> Iterator[None]:
+        """The current task may be interrupted within."""
+        task = self._task = asyncio.current_task()
+        try:
+            yield
+        finally:
+            self._task = None
+            if task is not None and self._interrupted:
+                task.uncancel()
 
 
 class Dispatcher:
     """Runs the actions of one client on one channel, one after the other unless an action says
     otherwise. Nothing that a message contains makes it raise."""
 
-    __slots__ = ("_current", "_member", "_running", "_slots", "_task")
+    __slots__ = ("_member", "_runs", "_slots", "_tasks")
 
     def __init__(self, member: Membership) -> None:
         self._member = member
-        self._current: Message | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._running: dict[asyncio.Task[None], Message] = {}
+        self._runs: dict[Run, None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._slots: dict[ActionSpec, asyncio.Semaphore] = {}
 
     async def relay(self, body: Body) -> None:
@@ -43,111 +73,114 @@ class Dispatcher:
         if spec is None:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             await self._member.session.reporter.report(unknown, message, self._member)
-        elif spec.concurrent > 1:
-            await self._start(spec, message)
+            return
+        run = Run(message)
+        self._runs[run] = None
+        if spec.concurrent > 1:
+            await self._start(spec, run)
         else:
-            await self._run_cancellable(spec, message)
+            await self._run(spec, run)
 
-    def cancel(self, request_id: Any) -> bool:
-        """Cancel the client's running request of that id; whether there was one."""
-        current = self._current
-        if current is not None and current.request_id == request_id and self._task is not None:
-            current.cancelled = True
-            self._task.cancel()
-            return True
-        for task, message in self._running.items():
-            if message.request_id == request_id:
-                message.cancelled = True
-                return task.cancel()
+    def cancel(self, request_id: RequestId) -> bool:
+        """Cancel the client's request of that id, if it is running; whether there was one."""
+        for run in self._runs:
+            if run.message.request_id == request_id:
+                run.cancel()
+                return True
         return False
 
     async def stop(self, grace: float) -> None:
-        """Give what runs `grace` seconds, then cancel it."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=grace)
-        for task in list(self._running):
+        """Give what runs beside the others `grace` seconds, then cancel it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in self._tasks:
             task.cancel()
-        if self._running:
-            await asyncio.wait(self._running)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def _run_cancellable(self, spec: ActionSpec, message: Message) -> None:
-        """Run in the task of the session, which a client's cancel interrupts and does not end."""
-        self._current, self._task = message, asyncio.current_task()
-        try:
-            await self._run(spec, message)
-        finally:
-            self._current = None
-            if message.cancelled and self._task is not None:
-                self._task.uncancel()
-
-    async def _start(self, spec: ActionSpec, message: Message) -> None:
+    async def _start(self, spec: ActionSpec, run: Run) -> None:
         """Run beside the others; waits while as many as allowed are running."""
         slots = self._slots.setdefault(spec, asyncio.Semaphore(spec.concurrent))
         await slots.acquire()
 
-        async def run() -> None:
+        async def beside() -> None:
             try:
-                await self._run(spec, message)
+                await self._run(spec, run)
             finally:
                 slots.release()
 
-        task = asyncio.get_running_loop().create_task(run())
-        self._running[task] = message
-        task.add_done_callback(self._running.pop)
+        task = asyncio.get_running_loop().create_task(beside())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, spec: ActionSpec, message: Message) -> None:
-        """Run one action to its reply, or to the report of what went wrong."""
-        member = self._member
+    async def _run(self, spec: ActionSpec, run: Run) -> None:
+        """Run one action to its last reply, or to the report of what went wrong."""
+        session = self._member.session
+        problem: BaseException
         try:
-            await self._call(spec, message)
+            last = await self._outcome(spec, run)
         except Exception as exc:
-            await member.session.reporter.report(exc, message, member)
+            problem = exc
         except asyncio.CancelledError as exc:
-            if message.cancelled:
-                await member.session.reporter.report(Cancelled(), message, member)
-            elif _is_own_cancellation():
+            if _is_being_cancelled():
                 raise
-            else:
-                await member.session.reporter.report(exc, message, member)
+            problem = Cancelled() if run.message.cancelled else exc
+        else:
+            if last is not None:
+                await session.writer.write(last)
+            return
+        await session.reporter.report(problem, run.message, self._member)
 
-    async def _call(self, spec: ActionSpec, message: Message) -> None:
+    async def _outcome(self, spec: ActionSpec, run: Run) -> Frame | None:
+        """The last reply. Nothing can cancel the request any more when this returns or raises."""
+        try:
+            if run.message.cancelled:
+                raise Cancelled()
+            with run.cancellable():
+                return await self._call(spec, run.message)
+        finally:
+            self._runs.pop(run)
+
+    async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
+        """Call the handler, and send what it yields; the last reply is returned, if there is one."""
         member = self._member
         if spec.gone:
             raise ActionIsDeprecated(close=False, context={"action": repr(spec.name)})
         await member.guard.check_permissions(spec, message.data)
         if not await member.guard.check_rates(spec):
-            return
+            return None
         if spec.sunset is not None:
             spec.late_calls += 1
         channel, connection = member.channel, member.connection
         if spec.is_stream:
-            await self._stream(spec, message, spec.stream(channel, connection, message, channel.envelope))
-            return
+            items = spec.stream(channel, connection, message, channel.envelope)
+            return await self._stream(spec, message, items)
         result = await spec.call(channel, connection, message, channel.envelope)
-        if result is not None or (message.request_id is not None and (channel.ack or spec.sunset)):
-            await self._reply(spec, message, result)
+        if result is None and (message.request_id is None or not (channel.ack or spec.sunset)):
+            return None
+        return self._reply(spec, message, result)
 
-    async def _stream(self, spec: ActionSpec, message: Message, items: AsyncGenerator[Any]) -> None:
-        """One reply for each item, each when the one before has left; `more` is false in the last."""
+    async def _stream(self, spec: ActionSpec, message: Message, items: AsyncGenerator[Any]) -> Frame | None:
+        """Send a reply for each item, each when the one before has left; `more` is false in the last."""
         async with aclosing(items):
             async for item in items:
-                if not await self._reply(spec, message, item, more=True):
-                    return
+                if not await self._member.session.writer.write(self._reply(spec, message, item, more=True)):
+                    return None
                 # Neither what yields nor the write need have waited for anything: the others get their turn.
                 await asyncio.sleep(0)
-        await self._reply(spec, message, None, more=False)
+        return self._reply(spec, message, None, more=False)
 
-    async def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> bool:
-        member = self._member
-        frame = member.channel.envelope.reply(message, data)
-        frame.update(member.address)
+    def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> Frame:
+        channel = self._member.channel
+        frame = channel.envelope.reply(message, data)
+        frame.update(self._member.address)
         frame.update(extra)
         if spec.sunset is not None:
             frame.update(deprecated=True, sunset=spec.sunset.isoformat())
-        return await member.session.writer.write(Frame(member.channel.envelope.encode(frame)))
+        return Frame(channel.envelope.encode(frame))
 
 
-def _is_own_cancellation() -> bool:
+def _is_being_cancelled() -> bool:
     """Whether somebody cancels the running task, rather than the handler having raised it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
