@@ -58,6 +58,15 @@ def opener_of(call: Callable[..., Any]) -> Callable[..., AbstractAsyncContextMan
     return None
 
 
+def is_failure(exc: BaseException) -> bool:
+    """Whether `exc` is the doing of the code that ran: not the cancellation of the running task, and not
+    an order to exit. Code that waited for something else that was cancelled has failed."""
+    if isinstance(exc, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or not task.cancelling()
+    return isinstance(exc, Exception)
+
+
 def _is(kind: Callable[[Any], bool], call: Any) -> bool:
     """Whether `call` is of some kind by itself, as what it wraps, or by its `__call__`; as in FastAPI."""
     while isinstance(call, partial):

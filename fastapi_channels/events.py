@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 from starlette.concurrency import run_in_threadpool
 
+from .callables import is_failure
 from .exceptions import ConfigurationError
 
 logger = logging.getLogger("fastapi_channels")
@@ -72,7 +73,9 @@ class Events:
 async def _guarded(work: Any) -> None:
     try:
         await work
-    except Exception:
+    except BaseException as exc:
+        if not is_failure(exc):
+            raise
         logger.exception("a leave handler failed")
 
 

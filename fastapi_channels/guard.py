@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import HTTPException
 
 from .actions import ActionSpec
+from .callables import is_failure
 from .connection import user_key
 from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
 from .node import Node
@@ -89,7 +90,9 @@ class Guard:
             allowed = await allows(permission, self._connection.websocket, action, extras)
         except (WebSocketException, HTTPException):
             raise
-        except Exception:
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             self._log.exception("a permission failed, and so refuses")
             allowed = False
         if not allowed:

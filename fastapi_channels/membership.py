@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import HTTPException
 
+from .callables import is_failure
 from .cluster import check_room
 from .connection import Connection
 from .dispatch import Dispatcher
@@ -84,7 +85,9 @@ class Membership:
         self._began = True
         try:
             self._visit = await self.channel._events.join(self._values(None, None))
-        except Exception as exc:
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             await self.session.reporter.report(exc, None, self, fatal=True)
             return False
         return True
@@ -128,7 +131,9 @@ class Membership:
             allowed = (await answer if inspect.isawaitable(answer) else answer) is True
         except (WebSocketException, HTTPException):
             raise
-        except Exception:
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             self.session.log.exception("authorize failed, and so refuses")
             allowed = False
         if not allowed:

@@ -227,6 +227,21 @@ async def test_a_join_handler_that_raises_ends_the_connection_and_is_left(option
     assert events == ["join", "leave"]
 
 
+async def test_handlers_that_wait_for_what_was_cancelled_have_failed_like_others():
+    """As opposed to being cancelled themselves."""
+    ran: list[str] = []
+
+    async def fail() -> None:
+        ran.append("fail")
+        raise asyncio.CancelledError
+
+    room = Channel(on_join=[fail], on_leave=[fail, lambda: ran.append("last")])
+    async with serving(application(room)) as site, site.unharmed(), site.connect("/r") as client:
+        assert (await client.receive())["code"] == "internal_error"
+        assert (await client.closed()).code == 1011
+    assert ran == ["fail", "fail", "last"]
+
+
 async def test_a_join_handler_may_refuse_with_its_own_words():
     async def join(connection: Connection) -> None:
         raise WebSocketException(4503, "not today", data={"until": "tomorrow"})

@@ -198,6 +198,11 @@ class HasKey(BasePermission):
         return websocket.query_params.get("key") == "k"
 
 
+async def _cancelled() -> bool:
+    """As when it waits for something that was cancelled."""
+    raise asyncio.CancelledError
+
+
 @each_implementation
 @pytest.mark.parametrize("level", ["application", "channel", "argument"])
 async def test_a_permission_is_asked_before_the_handshake_is_accepted(ws: str, level: str):
@@ -255,6 +260,7 @@ async def test_a_handshake_that_either_parser_of_the_server_reads(http: str):
         (lambda websocket, channel: channel == "r", True),
         (lambda websocket, connection: connection.room == "r" and not connection.closed, True),
         (lambda websocket: 1 / 0, False),
+        (lambda websocket: _cancelled(), False),
     ],
 )
 async def test_what_a_permission_may_be(permission: Any, allowed: bool):
