@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from typing import Any, ClassVar, TypeVar
 
+import pytest
 from fastapi import FastAPI
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -261,6 +262,7 @@ async def _all(work: Any) -> None:
             group.create_task(each)
 
 
+@pytest.mark.timeout(180)
 def test_ten_thousand_joins_and_leaves() -> None:
     before = len(live(Outbox, Inbox, Connection))
     Visits.total.clear()
