@@ -63,9 +63,14 @@ class Inbox:
         self._size -= _size(event)
         return event
 
+    @property
+    def has_ahead(self) -> bool:
+        """Whether something was read that has not had its turn."""
+        return bool(self._ahead)
+
     def look_ahead(self) -> None:
-        """Read on although the message before is still being handled."""
-        if self._read is None and self._size < self._limit and not self._ends():
+        """Read on while a message is still being handled; who waits in `get` reads anyway."""
+        if self.busy and self._read is None and self._size < self._limit and not self._ends():
             self._read = asyncio.get_running_loop().create_task(self._read_ahead())
             self._read.add_done_callback(self._arrived)
 
@@ -97,7 +102,7 @@ class Inbox:
         self._size += _size(event)
         if self._ends():
             self._on_disconnect()
-        elif self.busy:
+        else:
             self.look_ahead()
 
     def _ends(self) -> bool:

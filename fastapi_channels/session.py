@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -18,7 +19,7 @@ from .dependencies import warn_of_generators
 from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
 from .inbox import Event, Inbox
 from .membership import Membership
-from .messages import Body, Envelope, Frame
+from .messages import Body, Envelope, Frame, Message, RequestId
 from .node import SEND_KEY, Node, current_node
 from .origin import origin_allowed
 from .outbox import Outbox, SlowPolicy
@@ -33,6 +34,8 @@ logger = logging.getLogger("fastapi_channels")
 
 CONNECTION_KEY: Final = "fastapi_channels.connection"
 """Where the scope of a WebSocket has its connection."""
+MAX_WITHDRAWN: Final = 64
+"""How many requests that wait for their turn a client may cancel."""
 IN_ONE_TURN: Final = 64
 """How many messages of a client are handled before the others get their turn."""
 
@@ -86,6 +89,7 @@ class Session(ABC):
         self.reporter = Reporter(self)
         self.calls = Calls()
         self._terms = terms
+        self._withdrawn: deque[RequestId] = deque(maxlen=MAX_WITHDRAWN)
         self._scope: asyncio.Timeout | None = None
         self._code: int | None = None
         self._reason: str | None = None
@@ -222,8 +226,11 @@ class Session(ABC):
 
     async def _take_early(self, event: Event) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
+        body = _body(event)
+        if len(body) > self._terms.max_message_size:
+            return False
         try:
-            return self._take_control(await self._decode(_body(event)))
+            return self._take_control(await self._decode(body))
         except Exception:
             # It is read again in its turn, and answered then.
             return False
@@ -234,10 +241,7 @@ class Session(ABC):
             return False
         kind = frame.get(self.envelope.type)
         if kind == "cancel":
-            request_id = frame.get(self.envelope.request_id)
-            for member in self._members():
-                if member.dispatcher.cancel(request_id):
-                    break
+            self._cancel(frame.get(self.envelope.request_id))
         elif kind == "answer":
             self.calls.answer(
                 frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
@@ -245,6 +249,22 @@ class Session(ABC):
         else:
             return False
         return True
+
+    def _cancel(self, request_id: Any) -> None:
+        """Cancel a request that runs, or that is going to when what was read before it is done."""
+        if not isinstance(request_id, str | int | float):
+            return
+        running = any(member.dispatcher.cancel(request_id) for member in self._members())
+        if not running and self.inbox.has_ahead:
+            self._withdrawn.append(request_id)
+
+    def _open(self, frame: Any) -> Message:
+        message = self.envelope.open(frame)
+        if message.request_id in self._withdrawn:
+            message.cancelled = True
+        if not self.inbox.has_ahead:
+            self._withdrawn.clear()
+        return message
 
     def _wind_up(self) -> None:
         """Nothing can be sent any more: what runs gets a moment to finish."""
@@ -302,7 +322,7 @@ class RoomSession(Session):
             frame = await self._decode(body)
             if self._take_control(frame):
                 return
-            message = self.envelope.open(frame)
+            message = self._open(frame)
         except Exception as exc:
             await self.reporter.report(exc, None, self._member)
         else:
