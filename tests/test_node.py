@@ -304,7 +304,8 @@ async def test_who_comes_back_at_any_moment_misses_nothing() -> None:
             await asyncio.sleep(IDLE + late)
             await connection.join(name)
 
-        await asyncio.gather(*(come_back(name, -n * 5e-6) for n, name in enumerate(rooms)))
+        moments = (*(-n * 5e-12 for n in range(100)), *(n * 5e-6 for n in range(-50, 50)))
+        await asyncio.gather(*(come_back(name, late) for late, name in zip(moments, rooms, strict=True)))
         await asyncio.sleep(IDLE)
         for name in rooms:
             await room.broadcast_to_channel(name, name)
