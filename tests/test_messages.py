@@ -17,6 +17,7 @@ from fastapi_channels.messages import (
     MAX_REQUEST_ID,
     Body,
     Envelope,
+    Event,
     Frame,
     Message,
     Publication,
@@ -130,6 +131,28 @@ def test_a_frame_of_nobodys_room() -> None:
 def test_what_is_no_text_is_no_frame() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         Frame("\ud800")
+
+
+# Events
+
+
+class Said(Event):
+    text: str
+
+
+class RoomRenamed(Said):
+    pass
+
+
+class Room2Opened(Event, name="room.opened"):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("event", "name"), [(Said, "said"), (RoomRenamed, "room_renamed"), (Room2Opened, "room.opened")]
+)
+def test_the_name_of_an_event(event: type[Event], name: str) -> None:
+    assert event.event_name == name
 
 
 # JSON
