@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fastapi import HTTPException
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from .connection import Connection
 
+_Items: TypeAlias = list[tuple[str, Rate]]
+
 
 class Guard:
     """Asks the application's, the channel's and the action's rules about one client in one room.
@@ -32,7 +34,7 @@ class Guard:
         throttles: of the application and the channel, over all messages.
     """
 
-    __slots__ = ("_address", "_connection", "_log", "_node", "_permissions", "_throttles")
+    __slots__ = ("_address", "_connection", "_counted", "_foreign", "_log", "_node", "_permissions", "_rates")
 
     def __init__(
         self,
@@ -46,8 +48,11 @@ class Guard:
         self._node = node
         self._log = log
         self._permissions = tuple(p for p in permissions if p is not ALLOW)
-        self._throttles = tuple(throttles)
+        self._foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
+        self._rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
         self._address: str | None = None
+        self._counted: dict[str, tuple[str, _Items]] = {}
+        """For each action, whom it was last counted for, and what that counts under."""
 
     async def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> None:
         """Ask every permission for a call of `spec`, or for the connection itself.
@@ -69,17 +74,13 @@ class Guard:
             RateLimitExceeded: over a rate, and nobody wants to answer otherwise.
         """
         limits = spec.limits if spec is not None else ()
-        if not self._throttles and not limits:
+        if not limits and not self._rates and not self._foreign:
             return True
-        action = spec.name if spec is not None else ""
-        items: list[tuple[str, Rate]] = []
-        for limit in self._throttles:
-            if not await self._count(limit, await self._key(limit, ""), items):
-                return False
-        for limit in limits:
-            items.append((await self._key(limit, action), limit))  # noqa: PERF401  it awaits
-        # The same rate said twice counts once.
-        items = list(dict.fromkeys(items))
+        for limit in self._foreign:
+            wait = await limit.hit(await self._key(limit, ""))
+            if wait:
+                return await self._exceeded([limit], wait)
+        items = await self._items(spec.name if spec is not None else "", limits)
         wait = await self._node.limiter.hit(items) if items else 0.0
         return not wait or await self._exceeded([rate for _, rate in items], wait)
 
@@ -98,16 +99,24 @@ class Guard:
         if not allowed:
             raise PermissionDenied(close=action is None)
 
-    async def _count(self, limit: Any, key: str, items: list[tuple[str, Rate]]) -> bool:
-        """Hit a foreign limiter at once, keep any other for the common hit."""
-        if not isinstance(limit, ForeignLimiter):
-            items.append((key, limit))
-            return True
-        wait = await limit.hit(key)
-        return not wait or await self._exceeded([limit], wait)
+    async def _items(self, action: str, limits: Sequence[Rate]) -> _Items:
+        """The keys and rates that one call counts under; a rate that is said twice counts once."""
+        who = user_key(self._connection.user) or ""
+        counted = self._counted.get(action)
+        if counted is not None and counted[0] == who:
+            return counted[1]
+        keyed = [(await self._key(limit, ""), limit) for limit in self._rates]
+        keyed += [(await self._key(limit, action), limit) for limit in limits]
+        items = list(dict.fromkeys(keyed))
+        if not any(self._identifier(limit) for _, limit in items):
+            self._counted[action] = who, items
+        return items
+
+    def _identifier(self, limit: Any) -> Callable[..., Any] | None:
+        return limit.identifier or self._node.settings.identifier
 
     async def _key(self, limit: Any, action: str) -> str:
-        identifier = limit.identifier or self._node.settings.identifier
+        identifier = self._identifier(limit)
         if identifier is not None:
             found = identifier(self._connection.websocket)
             kind, who = "custom", str(await found if inspect.isawaitable(found) else found)
