@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 from .actions import ActionSpec
@@ -34,16 +34,14 @@ class Run:
             self._interrupted = True
             self._task.cancel()
 
-    @contextmanager
-    def cancellable(self) -> Iterator[None]:
+    def __enter__(self) -> None:
         """The current task may be interrupted within."""
-        task = self._task = asyncio.current_task()
-        try:
-            yield
-        finally:
-            self._task = None
-            if task is not None and self._interrupted:
-                task.uncancel()
+        self._task = asyncio.current_task()
+
+    def __exit__(self, *exc: object) -> None:
+        task, self._task = self._task, None
+        if task is not None and self._interrupted:
+            task.uncancel()
 
 
 class Dispatcher:
@@ -136,7 +134,7 @@ class Dispatcher:
         try:
             if run.message.cancelled:
                 raise Cancelled()
-            with run.cancellable():
+            with run:
                 return await self._call(spec, run.message)
         finally:
             self._runs.pop(run)
