@@ -7,6 +7,8 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
+from fastapi_channels import writer
+
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -33,3 +35,17 @@ def _unskipped(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"skipped, but nothing may be skipped here: {report.longreprtext}"
     return report
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--asgi",
+        action="store_true",
+        help="send every frame through ASGI, as on a server whose transport is not known",
+    )
+
+
+@pytest.fixture(autouse=True)
+def _way_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.config.getoption("--asgi") and request.node.get_closest_marker("direct") is None:
+        monkeypatch.setattr(writer, "port_of", lambda send: None)

@@ -1,0 +1,253 @@
+"""What is known of uvicorn, held against each of its WebSocket protocols, and against other servers."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Any, Final
+
+import pytest
+import trustme
+from fastapi import FastAPI, WebSocket
+from websockets.asyncio.client import connect
+from websockets.frames import Opcode
+
+from fastapi_channels import Channel, Connection, action
+from fastapi_channels.api import add_channel
+from fastapi_channels.server import Port, port_of
+from tests.live import RawClient, application, each_implementation, serving, wait_until
+
+pytestmark = pytest.mark.direct
+
+BIG: Final = 16 * 1024 * 1024
+
+
+class Room(Channel):
+    max_message_size = BIG + 1024
+    outbox_limit = 4 * BIG
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.connections: list[Connection] = []
+        self.add_event_handler("join", self.remember)
+
+    async def remember(self, connection: Connection) -> None:
+        self.connections.append(connection)
+
+    @action()
+    async def echo(self, text: str) -> str:
+        return text
+
+    @property
+    def port(self) -> Port | None:
+        return self.connections[0]._session.writer._port
+
+
+@each_implementation
+async def test_each_protocol_of_uvicorn_has_a_port(ws: str) -> None:
+    room = Room()
+    async with serving(application(room), ws=ws) as site, site.connect("/r") as client:
+        await client.call("echo", text="x")
+        port = room.port
+        assert port is not None
+        assert port.offer(b"\x81\x02hi")
+        assert await client.read() == "hi"
+
+
+@each_implementation
+async def test_a_port_takes_nothing_while_the_transport_is_paused(ws: str) -> None:
+    room = Room()
+    async with (
+        serving(application(room), ws=ws) as site,
+        RawClient.open(site, "/r", receive_buffer=4096) as client,
+    ):
+        await wait_until(lambda: room.connections)
+        port, sent = room.port, 0
+        assert port is not None
+        wire = b"\x82\x7f" + (1 << 16).to_bytes(8, "big") + bytes(1 << 16)
+        while port.offer(wire):
+            sent += 1
+            assert sent < 1000
+            await asyncio.sleep(0)
+        for _ in range(sent):
+            assert await client.receive() == (Opcode.BINARY, bytes(1 << 16))
+        await wait_until(lambda: port.offer(b"\x81\x00"))
+        assert await client.receive() == (Opcode.TEXT, b"")
+
+
+@each_implementation
+async def test_a_port_takes_nothing_behind_a_close_frame(ws: str) -> None:
+    room = Room()
+    async with serving(application(room), ws=ws) as site, RawClient.open(site, "/r") as client:
+        await wait_until(lambda: room.connections)
+        port = room.port
+        assert port is not None
+        closing = asyncio.create_task(room.connections[0].close(4001, "enough"))
+        assert await client.closed() == (4001, "enough")
+        assert not port.offer(b"\x81\x02hi")
+        client.reset()
+        await closing
+
+
+@each_implementation
+async def test_a_port_takes_nothing_when_the_client_has_gone(ws: str) -> None:
+    room = Room()
+    async with serving(application(room), ws=ws) as site, RawClient.open(site, "/r") as client:
+        await wait_until(lambda: room.connections)
+        port = room.port
+        assert port is not None
+        client.reset()
+        await wait_until(lambda: not port.offer(b"\x81\x00"))
+
+
+@each_implementation
+async def test_a_port_can_cut_a_client_that_reads_nothing(ws: str) -> None:
+    room = Room()
+    async with (
+        serving(application(room), ws=ws, may_complain=True) as site,
+        RawClient.open(site, "/r", receive_buffer=4096) as client,
+    ):
+        await wait_until(lambda: room.connections)
+        port = room.port
+        assert port is not None
+        while port.offer(bytes(2)):
+            await asyncio.sleep(0)
+            if port.offer(b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)):
+                break
+        port.abort()
+        await wait_until(lambda: room.connections[0].closed)
+        client.close()
+
+
+@each_implementation
+async def test_frames_pass_uncompressed_where_compression_was_negotiated(ws: str) -> None:
+    """As RFC 7692 section 6 allows: a message without RSV1 is not compressed."""
+    room = Room()
+    async with (
+        serving(application(room), ws=ws) as site,
+        site.connect("/r", compression="deflate") as client,
+    ):
+        assert "permessage-deflate" in client.socket.response.headers["Sec-WebSocket-Extensions"]
+        for number in range(10):
+            text = f"{number}" * 200
+            assert (await client.call("echo", text=text, request_id=number))["data"] == text
+            await room.connections[0].websocket.send_text("compressed" * 100)  # by the server itself
+            assert await client.read() == "compressed" * 100
+
+
+@each_implementation
+async def test_messages_of_16_mib_in_fragments_with_pings_between(ws: str) -> None:
+    room = Room()
+    options: dict[str, Any] = {"ws": ws, "ws_max_size": BIG + 1024}
+    async with serving(application(room), **options) as site, site.connect("/r") as client:
+        part = "x" * (BIG // 16)
+
+        async def parts() -> Any:
+            yield '{"action": "echo", "request_id": 1, "text": "'
+            for _ in range(16):
+                yield part
+                await (await client.socket.ping())
+            yield '"}'
+
+        await client.socket.send(parts())
+        reply = await client.receive()
+        assert reply["request_id"] == 1
+        assert len(reply["data"]) == BIG
+
+
+@each_implementation
+async def test_over_tls(ws: str, tmp_path: Any) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
+    certificate.private_key_pem.write_to_path(key)
+    certificate.cert_chain_pems[0].write_to_path(chain)
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    room = Room()
+    async with serving(application(room), ws=ws, ssl_keyfile=str(key), ssl_certfile=str(chain)) as site:
+        url = f"wss://localhost:{site.port}/r"
+        async with connect(url, ssl=context, proxy=None, host="127.0.0.1") as client:
+            await wait_until(lambda: room.connections)
+            assert room.port is not None
+            for size in (0, 125, 126, 65_535, 65_536, 1_000_000):
+                await room.broadcast_to_channel("r", "x" * size)
+                assert len(await client.recv()) == size
+
+
+async def test_a_send_that_was_wrapped_is_not_known() -> None:
+    """A middleware around may do something with what is sent: it must see it."""
+    seen: list[str] = []
+    room = Room()
+    app = FastAPI()
+    add_channel(app)
+    room.mount(app, "/{channel}")
+
+    async def around(scope: Any, receive: Any, send: Any) -> None:
+        async def watched(message: Any) -> None:
+            seen.append(message.get("text", ""))
+            await send(message)
+
+        await app(scope, receive, watched if scope["type"] == "websocket" else send)
+
+    async with serving(around) as site, site.connect("/r") as client:
+        await client.call("echo", text="seen", request_id=7)
+        assert room.port is None
+        assert any("seen" in text for text in seen)
+
+
+async def test_an_endpoint_that_accepted_itself_is_written_to_directly_too() -> None:
+    room = Room()
+    app = FastAPI()
+    add_channel(app)
+
+    @app.websocket("/own")
+    async def own(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text("first")
+        await room.connect(websocket, channel="r")
+
+    async with serving(app) as site, site.connect("/own") as client:
+        assert await client.read() == "first"
+        assert (await client.call("echo", text="x"))["data"] == "x"
+        assert room.port is not None
+
+
+class Stranger:
+    """Looks like uvicorn's protocol, and is not of it."""
+
+    transport: Any = asyncio.Transport()
+    close_sent = False
+    writable = asyncio.Event
+
+    async def send(self, message: Any) -> None: ...
+
+
+async def test_other_servers_are_not_known() -> None:
+    async def send(message: Any) -> None: ...
+
+    assert port_of(send) is None
+    assert port_of(Stranger().send) is None
+
+
+class Changed(Stranger):
+    """A uvicorn of another time."""
+
+
+Changed.__module__ = "uvicorn.protocols.websockets.new"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"transport": None},
+        {"transport": object()},
+        {"close_sent": None},
+        {"close_sent": "no"},
+    ],
+)
+async def test_a_uvicorn_that_looks_different_is_not_known(attributes: dict[str, Any]) -> None:
+    protocol = Changed()
+    for name, value in attributes.items():
+        setattr(protocol, name, value)
+    assert port_of(protocol.send) is None
