@@ -35,7 +35,9 @@ class Connection:
         "_session",
         "_state",
         "_user",
+        "_websocket",
         "channel",
+        "ended",
         "id",
         "offer",
         "params",
@@ -57,6 +59,9 @@ class Connection:
         self._session = session
         self._user = session.user
         self._state: State | None = None
+        self._websocket = session.websocket_of(self)
+        self.ended = False
+        """Whether it has left its channel: its WebSocket may still serve others."""
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} in {self.room!r}{' closed' if self.closed else ''}>"
@@ -64,7 +69,7 @@ class Connection:
     @property
     def websocket(self) -> WebSocket:
         """The Starlette object; sending and closing through it keeps the order of frames."""
-        return self._session.websocket
+        return self._websocket
 
     @property
     def envelope(self) -> Envelope:
@@ -98,7 +103,7 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self._session.writer.closed
+        return self.ended or self._session.writer.closed
 
     @property
     def address(self) -> str:
@@ -177,7 +182,7 @@ class Connection:
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
-        await self._session.writer.close(code, reason)
+        await self._session.expel(self, code, reason)
 
 
 def _never(wire: bytes) -> bool:

@@ -87,6 +87,11 @@ class Dispatcher:
                 return True
         return False
 
+    def cancel_all(self) -> None:
+        """Cancel whatever runs."""
+        for run in list(self._runs):
+            run.cancel()
+
     async def stop(self, grace: float) -> None:
         """Give what runs beside the others `grace` seconds, then cancel it."""
         if self._tasks:

@@ -39,7 +39,6 @@ class Membership:
         "connection",
         "dispatcher",
         "guard",
-        "lane",
         "node",
         "session",
     )
@@ -61,8 +60,6 @@ class Membership:
             (*self.node.settings.throttles, *channel._throttles),
         )
         self.dispatcher = Dispatcher(self)
-        self.lane = asyncio.Lock()
-        """Held by the one action that may run; only sockets with many rooms need it."""
         self._began = False
         self._visit: Visit | None = None
 
@@ -94,6 +91,7 @@ class Membership:
 
     def leave(self) -> None:
         """Receive nothing more; never waits."""
+        self.connection.ended = True
         for room in list(self.connection.rooms):
             self.node.leave(room, self.connection)
 
@@ -141,7 +139,7 @@ class Membership:
 
     def _values(self, code: int | None, reason: str | None) -> dict[str, Any]:
         return {
-            "websocket": self.session.websocket,
+            "websocket": self.connection.websocket,
             "channel": self.connection.room,
             "connection": self.connection,
             "code": code,

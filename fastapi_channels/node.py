@@ -337,8 +337,9 @@ class Node:
     def _deliver_to(self, connections: Sequence[Connection | None], body: Body) -> None:
         frame = Frame(body, "*")
         self.hub.flush()
-        for connection in connections:
-            if connection is not None and not connection.offer(frame.wire):
+        # A WebSocket that is in many rooms has a connection in each.
+        for connection in {c._session: c for c in connections if c is not None}.values():
+            if not connection.offer(frame.wire):
                 connection.push(frame)
 
     async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:

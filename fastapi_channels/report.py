@@ -92,6 +92,7 @@ class Reporter:
             fatal: close even if the exception does not ask for it.
         """
         session = self._session
+        connection = member.connection if member is not None else None
         try:
             try:
                 if isinstance(exc, Exception) and await self._offer(exc, message, member):
@@ -107,10 +108,10 @@ class Reporter:
             await self._answer(error, message, member)
             if error.close or fatal:
                 code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
-                await session.expel(member, code, error.reason)
+                await session.expel(connection, code, error.reason)
         except Exception:
             session.log.exception("an error could not be reported")
-            await session.expel(member, CloseCode.INTERNAL_ERROR, "")
+            await session.expel(connection, CloseCode.INTERNAL_ERROR, "")
 
     async def _answer(
         self, error: WebSocketException, message: Message | None, member: Membership | None
@@ -146,7 +147,7 @@ class Reporter:
             handler = self._application_handler(exc)
         if handler is None:
             return False
-        websocket = self._session.websocket
+        websocket = member.connection.websocket if member is not None else self._session.websocket
         if inspect.iscoroutinefunction(handler):
             result = await handler(websocket, exc)
         else:

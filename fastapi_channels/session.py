@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from .calls import Calls
+from .connection import Connection
 from .dependencies import warn_of_generators
 from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
 from .inbox import Event, Inbox
@@ -109,8 +110,12 @@ class Session(ABC):
             current_node.reset(token)
 
     @abstractmethod
-    async def expel(self, member: Membership | None, code: int, reason: str) -> None:
-        """End `member`, or the connection, for something that happened there."""
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        """End one connection, or all that this WebSocket has."""
+
+    def websocket_of(self, connection: Connection) -> WebSocket:
+        """What the handlers of `connection` get for their WebSocket."""
+        return self.websocket
 
     @abstractmethod
     async def _admit(self) -> None:
@@ -211,7 +216,7 @@ class Session(ABC):
         limit = self._terms.max_message_size
         if not any_kind and isinstance(body, bytes) is not self.envelope.binary:
             await self.writer.close(CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted")
-        elif len(body) > limit or _utf8_size(body) > limit:
+        elif len(body) > limit or size_of(body) > limit:
             await self.writer.close(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
         else:
             return True
@@ -298,7 +303,7 @@ class RoomSession(Session):
         self._member = Membership(self, channel, room, addressed=False)
         self._relays = channel._actions is None
 
-    async def expel(self, member: Membership | None, code: int, reason: str) -> None:
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
         await self.writer.close(code, reason)
 
     async def _admit(self) -> None:
@@ -360,7 +365,8 @@ def _body(event: Event) -> Body:
     return event.get("bytes") or b"" if text is None else text
 
 
-def _utf8_size(body: Body) -> int:
+def size_of(body: Body) -> int:
+    """Bytes of `body` in UTF-8."""
     return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
 
 

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
+from starlette.websockets import WebSocketState
 
+from .base import BaseChannel
 from .channels import Channel
-from .exceptions import (
-    CloseCode,
-    ConfigurationError,
-    NotFound,
-    PermissionDenied,
-    TooManyRooms,
-    WebSocketException,
-)
+from .cluster import check_room
+from .connection import Connection
+from .exceptions import ConfigurationError, NotFound, PermissionDenied, TooManyRooms, WebSocketException
+from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
-from .messages import Body, Envelope, Frame, Message
+from .messages import Body, Envelope, Message
 from .node import Node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
-from .permission import Permission, allows, as_permission
-from .session import Session, headers_of
+from .permission import BasePermission, Permission, allows, as_permission
+from .session import CONNECTION_KEY, Session, headers_of, size_of
 
 IN_FLIGHT: Final = 64
 """How many messages of one socket may be waiting or running; beyond them the client waits."""
-
-
-class NotJoined(WebSocketException):
-    """A message for a room that the client is not in."""
-
-    error_code = "not_joined"
-    http_status = 404
-    code = CloseCode.NOT_FOUND
-
-
-class AlreadyJoined(WebSocketException):
-    """A join of a room that the client is in."""
-
-    error_code = "already_joined"
-    http_status = 409
-    code = CloseCode.BAD_REQUEST
 
 
 class Socket:
@@ -50,19 +32,22 @@ class Socket:
     The client joins with `{"type": "join", "channel": room, "request_id": …}`, leaves with
     `{"type": "leave", …}`, and names the room in the `channel` of every action. Each channel keeps its
     own permissions, limits, events and error handling; what closes a connection elsewhere ends one room
-    here. The actions of one room run in order, those of different rooms do not wait for each other.
+    here. The messages for one room are handled in order, those for different rooms do not wait for each
+    other.
 
     Args:
-        channels: the first whose `room_pattern` fits a name has the room.
+        channels: the first whose `room_pattern` fits a name has the room. All have one envelope.
         permission_classes: asked before the WebSocket is accepted.
 
     Attributes:
+        envelope: that of the channels.
         max_rooms: how many rooms one client may be in.
-        envelope, max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout: as of a channel.
+        max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout: as of a channel. What is
+            said here holds for the WebSocket as a whole; a channel's own `max_message_size` holds too.
     """
 
+    permission_classes: Permission = None
     max_rooms: int = 100
-    envelope: Envelope = Envelope()
     max_message_size: int = 64 * 1024
     outbox_limit: int = DEFAULT_LIMIT
     slow_policy: SlowPolicy = "disconnect"
@@ -70,13 +55,13 @@ class Socket:
     finish_timeout: float = 1.0
 
     def __init__(self, *channels: Channel, permission_classes: Permission = None) -> None:
-        for channel in channels:
-            if not isinstance(channel, Channel):
-                raise ConfigurationError(f"a Socket takes instances of Channel, got {channel!r}")
         if not channels:
             raise ConfigurationError("a Socket needs at least one channel")
+        for channel in channels:
+            _check(channel, channels[0])
         self.channels = channels
-        self._permission = as_permission(permission_classes)
+        self.envelope: Envelope = channels[0].envelope
+        self._permission = as_permission(permission_classes or self.permission_classes)
 
     async def connect(
         self,
@@ -116,26 +101,59 @@ class Socket:
         return self.envelope.decode(body)
 
 
+def _check(channel: Channel, first: Channel) -> None:
+    """
+    Raises:
+        ConfigurationError: `channel` cannot share a WebSocket with `first`.
+    """
+    if not isinstance(channel, Channel):
+        raise ConfigurationError(f"a Socket takes instances of Channel, got {channel!r}")
+    name = type(channel).__name__
+    if channel.envelope != first.envelope:
+        raise ConfigurationError(f"{name} has another envelope than {type(first).__name__}: a Socket has one")
+    if type(channel).decode_json is not BaseChannel.decode_json:
+        raise ConfigurationError(f"a Socket decodes with its envelope: decode_json of {name} is not called")
+
+
 class SocketSession(Session):
     """A WebSocket that is in as many rooms as its client has joined."""
 
     def __init__(self, socket: Socket, websocket: WebSocket, node: Node, user: Any = None) -> None:
         super().__init__(socket, websocket, node, user)
+        self.slots = asyncio.Semaphore(IN_FLIGHT)
+        """Each message has one until it is done."""
         self._socket = socket
-        self._rooms: dict[str, Membership] = {}
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._lanes: dict[str, Lane] = {}
 
-    async def expel(self, member: Membership | None, code: int, reason: str) -> None:
-        if member is None:
+    def websocket_of(self, connection: Connection) -> WebSocket:
+        # The scope is where whoever has a WebSocket finds its connection.
+        scope = {**self.websocket.scope, CONNECTION_KEY: connection}
+        view = WebSocket(scope, self.websocket.receive, self.websocket.send)
+        view.client_state = view.application_state = WebSocketState.CONNECTED
+        return view
+
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        if connection is None:
             await self.writer.close(code, reason)
-        else:
-            self._spawn(self._leave(member, None, code, reason))
+            return
+        for lane in self._lanes.values():
+            if lane.member is not None and lane.member.connection is connection and not self.writer.closed:
+                lane.expel(lane.member, code, reason)
 
     async def _admit(self) -> None:
         for permission in (self.node.settings.permission, self._socket._permission):
-            if not await allows(permission, self.websocket, None, {}):
+            if not await self._is_allowed(permission):
                 raise PermissionDenied()
+
+    async def _is_allowed(self, permission: BasePermission) -> bool:
+        try:
+            nothing = {"channel": None, "connection": None, "data": None}
+            return await allows(permission, self.websocket, None, nothing)
+        except (WebSocketException, HTTPException):
+            raise
+        except Exception:
+            self.log.exception("a permission failed, and so refuses")
+            return False
 
     async def _handle(self, body: Body) -> None:
         if not await self._acceptable(body, any_kind=False):
@@ -145,118 +163,66 @@ class SocketSession(Session):
             frame = await self._decode(body)
             if self._take_control(frame):
                 return
-            message = self._control_of(frame) or self.envelope.open(frame)
-            work = self._work_for(message)
+            message = self._read(frame)
+            lane = self._lane_of(message)
         except Exception as exc:
             await self.reporter.report(exc, message)
         else:
-            await self._slots.acquire()
-            self._spawn(self._in_slot(work))
+            await self.slots.acquire()
+            lane.put(message, size_of(body))
 
-    def _control_of(self, frame: Any) -> Message | None:
-        """A join or a leave as a message, or None."""
-        if not isinstance(frame, dict) or self.envelope.action in frame:
-            return None
-        kind = frame.get(self.envelope.type)
-        if kind not in ("join", "leave"):
-            return None
-        named = self.envelope.open({**frame, self.envelope.action: kind})
-        return Message(kind, frame, named.request_id)
+    def _read(self, frame: Any) -> Message:
+        """The message in a decoded frame."""
+        controls = isinstance(frame, dict) and self.envelope.action not in frame
+        kind = frame.get(self.envelope.type) if controls else None
+        if kind not in (JOIN, LEAVE):
+            return self._open(frame)
+        message = self._open({**frame, self.envelope.action: kind})
+        return Control(kind, message.data, message.request_id)
 
-    def _work_for(self, message: Message) -> Coroutine[Any, Any, None]:
-        """What a message asks for.
+    def _lane_of(self, message: Message) -> Lane:
+        """The lane of the room that `message` names, which a join opens.
 
         Raises:
-            WebSocketException: it cannot be done.
+            WebSocketException: there is none, and there cannot be.
         """
-        room = message.data.get(self.envelope.channel)
-        if self.envelope.action not in message.data and message.action == "join":
-            return self._enter_room(self._new_member(room), message)
-        member = self._rooms.get(room) if isinstance(room, str) else None
-        if member is None:
-            raise NotJoined(close=False, context={"room": repr(room)[:64]})
-        if self.envelope.action not in message.data:
-            return self._leave(member, message, CloseCode.NORMAL, "")
-        message.data.pop(self.envelope.channel)
-        return self._act(member, message)
-
-    def _new_member(self, room: Any) -> Membership:
-        if room in self._rooms if isinstance(room, str) else False:
-            raise AlreadyJoined(close=False, context={"room": repr(room)[:64]})
-        if len(self._rooms) >= self._socket.max_rooms:
+        room = message.data.pop(self.envelope.channel, None)
+        lane = self._lanes.get(room) if isinstance(room, str) else None
+        if lane is not None:
+            return lane
+        if not isinstance(message, Control) or message.action != JOIN:
+            raise not_joined(room)
+        if len(self._lanes) >= self._socket.max_rooms:
             raise TooManyRooms(close=False, context={"limit": self._socket.max_rooms})
-        channel = self._socket.find(room) if isinstance(room, str) else None
+        channel = self._socket.find(check_room(room))
         if channel is None:
             raise NotFound(close=False)
-        member = self._rooms[room] = Membership(self, channel, room, addressed=True)
-        return member
+        lane = self._lanes[room] = Lane(self, channel, room, self._close_lane)
+        return lane
 
-    async def _enter_room(self, member: Membership, message: Message) -> None:
-        async with member.lane:
-            release = member.connection.hold()
-            try:
-                await member.enter()
-            except Exception as exc:
-                self._forget(member)
-                await self.reporter.report(_without_close(exc), message)
-                return
-            self._tell({self.envelope.type: "joined"}, member, message)
-            release()
-            await member.begin()
+    def _close_lane(self, lane: Lane) -> None:
+        if lane.member is None:
+            del self._lanes[lane.room]
 
-    async def _act(self, member: Membership, message: Message) -> None:
-        async with member.lane:
-            if self._rooms.get(member.connection.room) is member:
-                await member.dispatcher.handle(message)
-            else:
-                room = repr(member.connection.room)[:64]
-                await self.reporter.report(NotJoined(close=False, context={"room": room}), message)
-
-    async def _leave(self, member: Membership, message: Message | None, code: int, reason: str) -> None:
-        if self._rooms.get(member.connection.room) is not member:
-            return
-        self._forget(member)
-        await member.end(code, reason)
-        frame: dict[str, Any] = {self.envelope.type: "left"}
-        if code != CloseCode.NORMAL:
-            frame.update(close_code=code, reason=reason)
-        self._tell(frame, member, message)
-
-    def _forget(self, member: Membership) -> None:
-        self._rooms.pop(member.connection.room, None)
-        member.leave()
-
-    def _tell(self, frame: dict[str, Any], member: Membership, message: Message | None) -> None:
-        frame[self.envelope.channel] = member.connection.room
-        if message is not None:
-            frame[self.envelope.request_id] = message.request_id
-        self.writer.post(Frame(self.envelope.encode(frame)))
-
-    async def _in_slot(self, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            self._slots.release()
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _cancel(self, request_id: Any) -> None:
+        if not any(lane.cancel(request_id) for lane in self._lanes.values()):
+            super()._cancel(request_id)
 
     def _members(self) -> Iterable[Membership]:
-        return list(self._rooms.values())
+        return [lane.member for lane in self._lanes.values() if lane.member is not None]
 
     async def _clean_up(self) -> None:
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=self._socket.finish_timeout)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.writer.lost()
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._socket.finish_timeout)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        await asyncio.gather(*map(self._leave_room, self._members()))
         await super()._clean_up()
 
-
-def _without_close(exc: Exception) -> Exception:
-    """A refusal to enter one room closes nothing."""
-    if isinstance(exc, WebSocketException):
-        exc.close = False
-    return exc
+    async def _leave_room(self, member: Membership) -> None:
+        # Again: it may have entered since.
+        member.leave()
+        await member.end(self._code, self._reason)

@@ -22,7 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"node", "router"},
     {"guard", "dispatch", "membership", "report"},
     {"session"},
-    {"base", "channels", "used", "decorators", "sockets"},
+    {"base", "channels", "used", "decorators", "lanes", "sockets"},
     {"api"},
     {"__init__"},
 )

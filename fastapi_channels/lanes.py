@@ -1,0 +1,161 @@
+"""What one client asks of one of its rooms, in turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from .channels import Channel
+from .exceptions import CloseCode, WebSocketException
+from .membership import Membership
+from .messages import Frame, Message
+from .session import finish
+
+if TYPE_CHECKING:
+    from .sockets import SocketSession
+
+JOIN: Final = "join"
+LEAVE: Final = "leave"
+Step: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class Control(Message):
+    """A message that joins or leaves a room, and is no action although it is named like one."""
+
+    __slots__ = ()
+
+
+class NotJoined(WebSocketException):
+    """A message for a room that the client is not in."""
+
+    error_code = "not_joined"
+    http_status = 404
+    code = CloseCode.NOT_FOUND
+
+
+class AlreadyJoined(WebSocketException):
+    """A join of a room that the client is in."""
+
+    error_code = "already_joined"
+    http_status = 409
+    code = CloseCode.BAD_REQUEST
+
+
+def not_joined(room: Any) -> NotJoined:
+    return NotJoined(close=False, context={"room": repr(room)[:64]})
+
+
+class Lane:
+    """What one client asks of one room, in turn; a task works it off, and lives no longer.
+
+    Args:
+        on_idle: called when nothing is left to do.
+    """
+
+    __slots__ = ("_on_idle", "_session", "_steps", "channel", "member", "room", "task")
+
+    def __init__(
+        self, session: SocketSession, channel: Channel, room: str, on_idle: Callable[[Lane], None]
+    ) -> None:
+        self.channel = channel
+        self.room = room
+        self.member: Membership | None = None
+        """The client's membership, from the question whether it may to the last leave handler."""
+        self.task: asyncio.Task[None] | None = None
+        self._session = session
+        self._steps: deque[tuple[Message | None, Step]] = deque()
+        self._on_idle = on_idle
+
+    def put(self, message: Message, size: int) -> None:
+        """Handle `message` of `size` bytes when everything before it is done."""
+        step: Callable[[Message], Awaitable[None]] = partial(self._act, size=size)
+        if isinstance(message, Control):
+            step = self._join if message.action == JOIN else self._leave
+        self._steps.append((message, partial(step, message)))
+        self._start()
+
+    def expel(self, member: Membership, code: int, reason: str) -> None:
+        """Let `member` leave next; what runs gets a moment to finish."""
+        member.leave()
+        grace = self.channel.finish_timeout
+        asyncio.get_running_loop().call_later(grace, member.dispatcher.cancel_all)
+        self._steps.appendleft((None, partial(self._end, member, None, code, reason)))
+        self._start()
+
+    def cancel(self, request_id: Any) -> bool:
+        """Cancel the message of that id, if it waits for its turn; whether there was one."""
+        for message, _ in self._steps:
+            if message is not None and message.request_id == request_id:
+                message.cancelled = True
+                return True
+        return False
+
+    def _start(self) -> None:
+        if self.task is None:
+            self.task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._steps:
+                message, step = self._steps.popleft()
+                try:
+                    await step()
+                except Exception as exc:
+                    await self._session.reporter.report(exc, message, self.member)
+                finally:
+                    if message is not None:
+                        self._session.slots.release()
+        finally:
+            self.task = None
+            self._on_idle(self)
+
+    async def _join(self, message: Message) -> None:
+        if self.member is not None:
+            raise AlreadyJoined(close=False, context={"room": repr(self.room)[:64]})
+        member = self.member = Membership(self._session, self.channel, self.room, addressed=True)
+        release = member.connection.hold()
+        try:
+            await member.enter()
+        except Exception as exc:
+            self.member = None
+            member.leave()
+            await self._session.reporter.report(exc, message, member)
+            return
+        self._session.writer.post(self._notice("joined", message))
+        release()
+        await member.begin()
+
+    async def _act(self, message: Message, *, size: int) -> None:
+        if self.member is None:
+            raise not_joined(self.room)
+        limit = self.channel.max_message_size
+        if size > limit:
+            raise WebSocketException(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
+        await self.member.dispatcher.handle(message)
+
+    async def _leave(self, message: Message) -> None:
+        if self.member is None:
+            raise not_joined(self.room)
+        await self._end(self.member, message, CloseCode.NORMAL, "")
+
+    async def _end(self, member: Membership, message: Message | None, code: int, reason: str) -> None:
+        if self.member is not member:
+            return
+        member.leave()
+        try:
+            # Not cut short where the whole session ends meanwhile.
+            await finish(member.end(code, reason))
+        finally:
+            self.member = None
+        closed = {} if code == CloseCode.NORMAL else {"close_code": code, "reason": reason}
+        await self._session.writer.write(self._notice("left", message, **closed))
+
+    def _notice(self, kind: str, message: Message | None, **extra: Any) -> Frame:
+        envelope = self.channel.envelope
+        frame: dict[str, Any] = {envelope.type: kind, envelope.channel: self.room, **extra}
+        if message is not None:
+            frame[envelope.request_id] = message.request_id
+        return Frame(envelope.encode(frame))
