@@ -64,8 +64,9 @@ class RedisBackend(BroadcastBackend):
 
     async def connect(self) -> None:
         self._backlog.open()
-        self._publisher = _Link(self._connection(), self._backlog.put, self._lose)
-        self._subscriber = _Link(self._connection(), self._backlog.put, self._lose)
+        # Whichever is lost, reading ends with it: there is one state, not two.
+        self._publisher = _Link(self._connection(), self._backlog.put, self._backlog.fail)
+        self._subscriber = _Link(self._connection(), self._backlog.put, self._backlog.fail)
         try:
             await self._publisher.open()
             await self._subscriber.open()
@@ -102,13 +103,6 @@ class RedisBackend(BroadcastBackend):
         except ConnectionError as exc:
             raise NotSent(str(exc)) from exc  # a subscription ends with its connection
 
-    def _lose(self, reason: Exception) -> None:
-        """Give up both connections when one is lost, so that there is one state and not two."""
-        for link in (self._publisher, self._subscriber):
-            if link is not None:
-                link.lose(reason)
-        self._backlog.fail(reason)
-
     def _connection(self) -> Any:
         """A connection as the pool makes it, but one that never reconnects or times out of itself."""
         options = {
@@ -116,14 +110,7 @@ class RedisBackend(BroadcastBackend):
             for name, value in self._pool.connection_kwargs.items()
             if not name.startswith(("maint_notifications", "oss_cluster_maint"))  # they need RESP3
         }
-        options |= {
-            "protocol": 2,
-            "socket_timeout": None,
-            "health_check_interval": 0,
-            "retry": None,
-            "retry_on_timeout": False,
-            "retry_on_error": [],
-        }
+        options |= {"protocol": 2, "socket_timeout": None, "retry": None}
         return self._pool.connection_class(**options)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -86,17 +86,22 @@ async def test_what_waits_for_answers_is_bounded(redis_server: RedisServer, monk
 async def test_those_that_wait_for_room_are_told_of_a_loss(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 1000)
-    process = Process(RedisBackend(redis_server.url), publish_timeout=0.3)
+    """They had sent nothing, so they go on with the next connection."""
+    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 1500)
+    backend = RedisBackend(redis_server.url)
+    process = Process(backend, publish_timeout=10)
     async with running(process):
+        link = backend._publisher
+        assert link is not None
         redis_server.pause()
         publishing = [asyncio.create_task(process.publish("room", "x" * 1000)) for _ in range(10)]
-        await asyncio.sleep(0.01)
+        await until(lambda: link._size > 1500)
         process.broker.suspect("a test says so")
-        outcomes = await asyncio.gather(*publishing, return_exceptions=True)
-        assert all(isinstance(outcome, BrokerUnavailable) for outcome in outcomes)
+        await until(lambda: link._error is not None)
         redis_server.resume()
-        await until(lambda: process.broker.up)
+        async with asyncio.timeout(5):
+            outcomes = await asyncio.gather(*publishing, return_exceptions=True)
+    assert [isinstance(outcome, BrokerUnavailable) for outcome in outcomes] == [True] * 2 + [False] * 8
 
 
 async def test_what_its_caller_gave_up_before_it_was_sent_is_not_sent(shared_redis: RedisServer):
@@ -109,6 +114,46 @@ async def test_what_its_caller_gave_up_before_it_was_sent_is_not_sent(shared_red
         await process.drained("room")
         assert publishing.cancelled()
         assert process.bodies == ["the last one"]
+
+
+# Sentinel
+
+
+class Sentinel(RedisServer):
+    """Knows where the server `main` is."""
+
+    def __init__(self, main: RedisServer) -> None:
+        super().__init__()
+        self._main = main
+
+    def command(self) -> Sequence[str]:
+        lines = (
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"sentinel monitor main 127.0.0.1 {self._main.port} 1",
+        )
+        configuration = self.folder / "sentinel.conf"
+        configuration.write_text("\n".join(lines))
+        return (self.binary, str(configuration), "--sentinel")
+
+
+async def test_the_server_that_a_sentinel_names(redis_server: RedisServer):
+    from redis.asyncio.sentinel import Sentinel as Client
+
+    with Sentinel(redis_server) as sentinel:
+        client = Client([("127.0.0.1", sentinel.port)])
+        process = Process(RedisBackend(client=client.master_for("main")))
+        async with running(process):
+            await process.broker.subscribe("room")
+            await process.publish("room", "x")
+            assert await process.receives(1) == ["x"]
+            await asyncio.to_thread(redis_server.kill)
+            await until(lambda: not process.broker.up)
+            await asyncio.to_thread(redis_server.restart)
+            await process.publish("room", "again")
+            assert await process.receives(2) == ["x", "again"]
+        for each in client.sentinels:
+            await each.aclose()
 
 
 # Other things at the other end

@@ -585,6 +585,50 @@ async def test_only_a_backend_that_listens_is_called_by_several(kind: type[Scrip
         assert seen == min(most, 5)
 
 
+async def test_topics_come_back_some_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastapi_channels.brokers.supervisor.AT_ONCE", 3)
+    backend = Attentive()
+    process = Process(backend, **FAST)
+    now, most = 0, 0
+
+    async def take_a_while() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await asyncio.sleep(0.001)
+        now -= 1
+
+    async with running(process):
+        topics = {str(number) for number in range(10)}
+        await asyncio.gather(*map(process.broker.subscribe, topics))
+        backend.will("subscribe", *[take_a_while] * 10)
+        backend.lose(ConnectionError("lost"))
+        await until(lambda: process.changes == [True, False, True])
+        assert backend.subscribed == topics
+    assert most == 3
+
+
+async def test_reading_has_ended_when_the_backend_disconnects():
+    class Slow(Attentive):
+        ended = False
+
+        async def listen(self, receive: Receive) -> None:
+            try:
+                await super().listen(receive)
+            finally:
+                await asyncio.sleep(0.01)
+                self.ended = True
+
+        async def disconnect(self) -> None:
+            assert self.ended
+            await super().disconnect()
+
+    backend = Slow()
+    async with running(Process(backend)):
+        pass
+    assert backend.calls == ["connect", "disconnect"]
+
+
 async def test_what_nobody_wants_any_more_is_not_delivered(backend: Scripted):
     process = Process(backend)
     async with running(process):
