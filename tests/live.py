@@ -129,9 +129,16 @@ class Client:
 class Site:
     """One application and where it is served."""
 
-    def __init__(self, app: ASGIApp, port: int) -> None:
+    def __init__(self, app: ASGIApp, port: int, server: uvicorn.Server | None = None) -> None:
         self.app = app
         self.port = port
+        self._server = server
+
+    @property
+    def open_connections(self) -> int:
+        """How many sockets the server has not closed yet."""
+        assert self._server is not None, "it is in another process"
+        return len(self._server.server_state.connections)
 
     @property
     def http(self) -> str:
@@ -246,7 +253,7 @@ async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -
     try:
         await server.startup(sockets=[listener])
         try:
-            yield Site(app, listener.getsockname()[1])
+            yield Site(app, listener.getsockname()[1], server)
         finally:
             await server.shutdown(sockets=[listener])
     finally:

@@ -185,6 +185,30 @@ async def test_each_join_is_left_once_when_its_task_is_cancelled():
     assert room.balanced
 
 
+async def test_a_leave_handler_is_not_cancelled_with_the_task_of_its_connection():
+    """However often that is done, as by a server that has waited long enough."""
+    room, tasks, ended = Room(), list[asyncio.Task[Any] | None](), asyncio.Event()
+
+    async def join() -> None:
+        tasks.append(asyncio.current_task())
+
+    async def leave() -> None:
+        for _ in range(3):
+            assert tasks[0] is not None
+            tasks[0].cancel()
+            await asyncio.sleep(0.01)
+        ended.set()
+
+    room.add_event_handler("join", join)
+    room.add_event_handler("leave", leave)
+    app = application(room)
+    async with serving(app, may_complain=True) as site, site.unharmed(), site.connect("/r") as client:
+        await client.send({"action": "cancel"})
+        await client.closed()
+        await wait_until(ended.is_set)
+    assert room.balanced
+
+
 @each_implementation
 async def test_each_join_is_left_once_when_the_server_stops(ws: str):
     room = Room()
