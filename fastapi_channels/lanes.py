@@ -78,7 +78,9 @@ class Lane:
         self._start()
 
     def expel(self, member: Membership, code: int, reason: str) -> None:
-        """Let `member` leave next; what runs gets a moment to finish."""
+        """Let `member` leave next; what runs gets a moment to finish. Nothing happens the second time."""
+        if member.connection.ended:
+            return
         member.leave()
         grace = self.channel.finish_timeout
         asyncio.get_running_loop().call_later(grace, member.dispatcher.cancel_all)
@@ -142,8 +144,6 @@ class Lane:
         await self._end(self.member, message, CloseCode.NORMAL, "")
 
     async def _end(self, member: Membership, message: Message | None, code: int, reason: str) -> None:
-        if self.member is not member:
-            return
         member.leave()
         try:
             # Not cut short where the whole session ends meanwhile.
