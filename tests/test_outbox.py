@@ -64,7 +64,7 @@ class Model:
         new = frame("x" * length, room)
         full = bool(self.frames) and self.size + cost(new) > LIMIT
         kept = self.outbox.put(new)
-        assert kept is not (full and self.policy == "disconnect")
+        assert kept is (not full or self.policy != "disconnect")
         if not kept:
             return
         self.numbers[new] = self.counts.get(room, 0)
@@ -112,10 +112,12 @@ class Model:
             item.set_result(True)
 
     def clear(self) -> None:
+        waiting = [waiter for waiter in self.waiters if not waiter.done()]
         self.outbox.clear()
         self.queued.clear()
         self.seen = dict(self.counts)
         assert all(waiter.done() for waiter in self.waiters)
+        assert not any(waiter.result() for waiter in waiting), "they did not leave"
         assert self.outbox.pop() is None
 
     def check(self) -> None:

@@ -218,6 +218,12 @@ def test_either_side_may_be_anything_that_is_a_permission(own: Any, other: Any) 
     assert ask(own | other) is ask(other | own) is True
 
 
+@pytest.mark.parametrize("other", OTHERS, ids=str)
+def test_a_class_and_an_instance_that_refuse_do_not_allow_together(other: Any) -> None:
+    for own in (IsBanned, IsBanned()):
+        assert ask(own | other) is ask(other | own) is False
+
+
 def test_the_operators_are_typed() -> None:
     assert_type(IsMember & ~IsBanned, BasePermission)
     assert_type(IsMember | IsBanned, BasePermission)
