@@ -34,7 +34,18 @@ class Inbox:
         take_early: asked of what is read ahead; True says that it is dealt with.
     """
 
-    __slots__ = ("_ahead", "_limit", "_on_disconnect", "_read", "_size", "_take_early", "_websocket", "busy")
+    __slots__ = (
+        "_ahead",
+        "_limit",
+        "_on_disconnect",
+        "_read",
+        "_size",
+        "_take_early",
+        "_websocket",
+        "busy",
+        "looks",
+        "watched",
+    )
 
     def __init__(
         self,
@@ -52,6 +63,10 @@ class Inbox:
         self._read: asyncio.Task[Event] | None = None
         self.busy = False
         """Whether a message is being handled."""
+        self.looks = 0
+        """How often the watch has found it busy with the same message."""
+        self.watched = False
+        """Whether the watch is going to look at it."""
 
     async def get(self) -> Event:
         """The next ASGI message: `websocket.receive`, or `websocket.disconnect` for ever after it."""
@@ -116,33 +131,41 @@ def _size(event: Event) -> int:
 class Watch:
     """Looks at the inboxes of all running actions, one timer for the whole process."""
 
-    __slots__ = ("_running", "_timer")
+    __slots__ = ("_inboxes", "_timer")
 
     def __init__(self) -> None:
-        self._running: dict[Inbox, int] = {}
+        self._inboxes: list[Inbox] = []
+        """Those that were busy since the last look."""
         self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, inbox: Inbox) -> None:
         """A message of `inbox` is going to be handled."""
         inbox.busy = True
-        self._running[inbox] = 0
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+        inbox.looks = 0
+        if not inbox.watched:
+            self._watch(inbox)
 
     def leave(self, inbox: Inbox) -> None:
         inbox.busy = False
-        self._running.pop(inbox, None)
 
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
+    def _watch(self, inbox: Inbox) -> None:
+        inbox.watched = True
+        self._inboxes.append(inbox)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+
     def _look(self) -> None:
         self._timer = None
-        for inbox, looks in self._running.items():
-            if looks:
-                inbox.look_ahead()
-            self._running[inbox] = looks + 1
-        if self._running:
-            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
+        inboxes, self._inboxes = self._inboxes, []
+        for inbox in inboxes:
+            inbox.watched = False
+            if inbox.busy:
+                if inbox.looks:
+                    inbox.look_ahead()
+                inbox.looks += 1
+                self._watch(inbox)

@@ -211,21 +211,19 @@ class Session(ABC):
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
 
-    async def _acceptable(self, body: Body, any_kind: bool) -> bool:
-        """Whether a frame has a kind and size that is taken; closes the connection if not."""
+    def _fault(self, body: Body, any_kind: bool) -> tuple[CloseCode, str] | None:
+        """What to close the connection with, if a frame has a kind or a size that is not taken."""
         limit = self._terms.max_message_size
         if not any_kind and isinstance(body, bytes) is not self.envelope.binary:
-            await self.writer.close(CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted")
-        elif len(body) > limit or size_of(body) > limit:
-            await self.writer.close(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
-        else:
-            return True
-        return False
+            return CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted"
+        if len(body) > limit or size_of(body) > limit:
+            return CloseCode.TOO_BIG, f"a message may have {limit} bytes"
+        return None
 
     async def _decode(self, body: Body) -> Any:
         try:
             decoded = self._terms._decode(body)
-            return await decoded if inspect.isawaitable(decoded) else decoded
+            return await decoded if type(decoded) is not dict and inspect.isawaitable(decoded) else decoded
         except (ValueError, RecursionError) as exc:
             raise ParseError(close=False, context={"problem": str(exc)[:200]}) from None
 
@@ -318,7 +316,9 @@ class RoomSession(Session):
             self.node.watch.leave(self.inbox)
 
     async def _handle(self, body: Body) -> None:
-        if not await self._acceptable(body, self._relays):
+        fault = self._fault(body, self._relays)
+        if fault is not None:
+            await self.writer.close(*fault)
             return
         if self._relays:
             await self._member.dispatcher.relay(body)

@@ -9,7 +9,6 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
 from starlette.websockets import WebSocketState
 
-from .base import BaseChannel
 from .channels import Channel
 from .cluster import check_room
 from .connection import Connection
@@ -111,7 +110,7 @@ def _check(channel: Channel, first: Channel) -> None:
     name = type(channel).__name__
     if channel.envelope != first.envelope:
         raise ConfigurationError(f"{name} has another envelope than {type(first).__name__}: a Socket has one")
-    if type(channel).decode_json is not BaseChannel.decode_json:
+    if channel._decode_json is not None:
         raise ConfigurationError(f"a Socket decodes with its envelope: decode_json of {name} is not called")
 
 
@@ -156,7 +155,9 @@ class SocketSession(Session):
             return False
 
     async def _handle(self, body: Body) -> None:
-        if not await self._acceptable(body, any_kind=False):
+        fault = self._fault(body, any_kind=False)
+        if fault is not None:
+            await self.writer.close(*fault)
             return
         message: Message | None = None
         try:
