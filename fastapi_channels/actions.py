@@ -212,6 +212,12 @@ def make_spec(
     )
 
 
+def is_action(func: Any) -> bool:
+    """Whether `func` was marked with `@action`."""
+    func = getattr(func, "__func__", func)
+    return inspect.isfunction(func) and marks(func).action is not None
+
+
 def collect(
     cls: type, dependencies: Sequence[Depends] = (), room_parameters: Collection[str] = ()
 ) -> dict[str, ActionSpec]:

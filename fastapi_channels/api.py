@@ -38,7 +38,6 @@ def add_channel(
     trusted_proxies: Iterable[str] = (),
     namespace: str = "",
     publish_timeout: float = 2.0,
-    add_exception_handlers: bool = True,
     **unused: Any,
 ) -> Parent:
     """Give `parent` what its channels need: a broker, rate limits, and rules that hold for all of them.
@@ -59,7 +58,6 @@ def add_channel(
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
         namespace: begins the broker's topics, so that two applications can share a server.
         publish_timeout: seconds until `BrokerUnavailable`.
-        add_exception_handlers: whether exceptions are offered to the application's own handlers.
 
     Raises:
         ConfigurationError: an argument that cannot work, or a second call for the same parent.
@@ -80,7 +78,6 @@ def add_channel(
         trusted_proxies=parse_proxies(trusted_proxies),
         namespace=namespace,
         publish_timeout=publish_timeout,
-        call_exception_handlers=add_exception_handlers,
         view={
             "permission_classes": permission_classes,
             "throttle_classes": throttle_classes,

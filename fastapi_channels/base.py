@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypeAlias, TypeVar
 
@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
 
 from . import upstream
-from .actions import ActionSpec
+from .actions import ActionSpec, is_action
 from .cluster import check_room
 from .connection import Connection
 from .events import Events, EventType
@@ -101,11 +101,19 @@ class BaseChannel:
         self._check_settings()
         self._permission = as_permission(self.permission_classes)
         self._throttles = normalize(self.throttle_classes)
-        self._events = Events(on_join or self.on_join, on_leave or self.on_leave, lifespan or self.lifespan)
+        lifespan = lifespan or self._hook("lifespan")
+        self._events = Events(on_join or self.on_join, on_leave or self.on_leave, lifespan)
+        self._authorize = self._hook("authorize")
+        self._encode_json = self._hook("encode_json")
+        self._decode_json = self._hook("decode_json")
         self._pattern = None if self.room_pattern is None else RoomPattern(self.room_pattern)
         self._actions: dict[str, ActionSpec] | None = None
         self._exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._node: weakref.ref[Node] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        upstream.warn_of_overrides(cls, is_action)
 
     # Wiring
 
@@ -308,20 +316,22 @@ class BaseChannel:
     async def _encode(self, data: Any) -> Body:
         if isinstance(data, str | bytes):
             return data
-        if type(self).encode_json is BaseChannel.encode_json:
+        if self._encode_json is None:
             return self.envelope.encode(data)
-        body = self.encode_json(data)
+        body = self._encode_json(data)
         found: Body = await body if inspect.isawaitable(body) else body
         return found
 
     def _decode(self, body: Body) -> Any:
-        if type(self).decode_json is BaseChannel.decode_json:
-            return self.envelope.decode(body)
-        return self.decode_json(body)
+        return self.envelope.decode(body) if self._decode_json is None else self._decode_json(body)
 
-    def _authorizer(self) -> Callable[..., Awaitable[bool]] | None:
-        """The hook, where it is overridden."""
-        return None if type(self).authorize is BaseChannel.authorize else self.authorize
+    def _hook(self, name: str) -> Callable[..., Any] | None:
+        """The method of that name where a subclass overrides it, unless that is an action of this name."""
+        found = getattr(type(self), name)
+        if found is getattr(BaseChannel, name) or is_action(found):
+            return None
+        own: Callable[..., Any] = getattr(self, name)
+        return own
 
     def _find(self, action: str) -> ActionSpec | None:
         """The action of that name, or the one for every other name."""

@@ -250,7 +250,7 @@ def _invalid(errors: Sequence[Any], message: Message) -> InvalidPayload:
         close=False,
         data=[{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in errors[:MAX_ERRORS]],
         request_id=message.request_id,
-        context={"action": message.action},
+        context={"action": repr(message.action[:64])},
     )
 
 

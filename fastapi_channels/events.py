@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, TypeAlias, get_args
 
+from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
 from .callables import is_failure
@@ -65,18 +67,19 @@ class Events:
     async def leave(self, values: Mapping[str, Any], visit: Visit | None) -> None:
         """Leave the lifespan, then run every leave handler, whatever the others raise."""
         if visit is not None:
-            await _guarded(visit.leave())
+            await _guarded(visit.leave(), values)
         for handler in self._handlers["leave"]:
-            await _guarded(handler(values))
+            await _guarded(handler(values), values)
 
 
-async def _guarded(work: Any) -> None:
+async def _guarded(work: Any, values: Mapping[str, Any]) -> None:
     try:
         await work
     except BaseException as exc:
         if not is_failure(exc):
             raise
-        logger.exception("a leave handler failed")
+        extra = {"connection": values["connection"].id, "room": values["channel"]}
+        logger.exception("a leave handler failed", extra=extra)
 
 
 class Visit:
@@ -179,7 +182,20 @@ class _Handler:
 
 
 def _as_context(lifespan: Callable[..., Any]) -> Lifespan:
-    """`lifespan` as a context manager: a bare async generator function is one too."""
+    """`lifespan` as a context manager: a bare generator function is one too, and runs in a thread if it
+    is not async."""
     if inspect.isasyncgenfunction(lifespan):
         return contextlib.asynccontextmanager(lifespan)
+    if inspect.isgeneratorfunction(lifespan):
+        return _in_thread(lifespan)
     return lifespan
+
+
+def _in_thread(lifespan: Callable[..., Any]) -> Lifespan:
+    make = contextlib.contextmanager(lifespan)
+
+    @functools.wraps(lifespan)
+    def in_thread(*args: Any, **kwargs: Any) -> AbstractAsyncContextManager[Any]:
+        return contextmanager_in_threadpool(make(*args, **kwargs))
+
+    return in_thread

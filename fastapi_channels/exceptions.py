@@ -127,16 +127,26 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
         )
         self.close = close
         self.status = cls.status if status is None else status
-        self.error_msg = own_text if error_msg is None else error_msg
+        self._error_msg = own_text if error_msg is None else error_msg
         self.data = data
         self.request_id = request_id
         self.extra = extra
 
     def message(self, language: str = "en") -> Any:
         """The frame's `errors`: what was given, else the text of `error_code` in `language`."""
-        if self.error_msg is not None:
-            return self.error_msg
+        if self._error_msg is not None:
+            return self._error_msg
         return text(self.error_code, language, self.context)
+
+    @property
+    def error_msg(self) -> Any:
+        """The frame's `errors`, in English where it is a text of this package."""
+        return self.message()
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """What upstream called `extra`."""
+        return self.extra
 
     def __str__(self) -> str:
         return str(self.message())

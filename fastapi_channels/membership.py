@@ -121,7 +121,7 @@ class Membership:
         return params
 
     async def _authorize(self) -> None:
-        authorize = self.channel._authorizer()
+        authorize = self.channel._authorize
         if authorize is None:
             return
         try:

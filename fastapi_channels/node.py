@@ -54,7 +54,6 @@ class Settings:
     trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
     namespace: str = ""
     publish_timeout: float = 2.0
-    call_exception_handlers: bool = True
     view: dict[str, Any] = field(default_factory=dict)
 
 

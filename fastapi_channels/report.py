@@ -21,6 +21,7 @@ from .exceptions import (
     ActionNotExist,
     BrokerUnavailable,
     CloseCode,
+    InvalidPayload,
     ParseError,
     Unavailable,
     WebSocketException,
@@ -103,7 +104,7 @@ class Reporter:
             error = as_client_error(exc)
             if isinstance(error, InternalError):
                 session.log.error("error %s", error.context["error_id"], exc_info=exc)
-            if isinstance(error, ParseError | ActionNotExist) and not await self._strike():
+            if _is_unreadable(error) and not await self._strike():
                 return
             await self._answer(error, message, member)
             if error.close or fatal:
@@ -161,8 +162,6 @@ class Reporter:
 
     def _application_handler(self, exc: Exception) -> Any:
         """The handler that the application's own code registered, not those of the frameworks."""
-        if not self._session.node.settings.call_exception_handlers:
-            return None
         known, _ = self._session.websocket.scope.get("starlette.exception_handlers", ({}, {}))
         handler = _lookup(known, exc)
         if handler in _DEFAULT_HANDLERS or getattr(handler, "__module__", "").startswith("starlette."):
@@ -183,6 +182,11 @@ def as_client_error(exc: BaseException) -> WebSocketException:
     if isinstance(exc, BrokerUnavailable):
         return Unavailable(close=False)
     return InternalError(close=False, context={"error_id": secrets.token_hex(4)})
+
+
+def _is_unreadable(error: WebSocketException) -> bool:
+    """Whether no honest client sends what is answered with `error` again and again."""
+    return isinstance(error, ParseError | ActionNotExist) and not isinstance(error, InvalidPayload)
 
 
 def _from_response(response: Response) -> HTTPError:

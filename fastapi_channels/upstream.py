@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from .exceptions import ConfigurationError
@@ -26,7 +26,16 @@ ACTION: Final = (
     "generate_unique_id_function",
 )
 CHANNEL: Final = ("history_key", "max_history", "limiter_depends")
-ADD_CHANNEL: Final = ("http_callback", "pagination_class", "query_token_key", "cookie_token_key")
+ADD_CHANNEL: Final = (
+    "http_callback",
+    "pagination_class",
+    "query_token_key",
+    "cookie_token_key",
+    # Decided who had the last word; here an application's own handler always has it.
+    "add_exception_handlers",
+)
+OVERRIDDEN: Final = ("receiver", "encode", "decode", "handle_action", "get_permissions", "check_permissions")
+"""Methods of upstream's channels that a subclass could override: nothing calls them here."""
 
 
 def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
@@ -40,7 +49,18 @@ def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
             raise ConfigurationError(f"{where} got an unexpected keyword argument {name!r}")
         if value is not None:
             warnings.warn(
-                f"{name!r} of {where} never had an effect and is ignored: remove it",
+                f"{name!r} of {where} has no effect and is ignored: remove it",
+                DeprecationWarning,
+                stacklevel=_level_of_user(),
+            )
+
+
+def warn_of_overrides(cls: type, is_action: Callable[[Any], bool]) -> None:
+    """Warn of methods that upstream would have called."""
+    for name in OVERRIDDEN:
+        if name in vars(cls) and not is_action(vars(cls)[name]):
+            warnings.warn(
+                f"{cls.__name__}.{name} overrides what upstream called; nothing calls it here (docs/upstream.md)",
                 DeprecationWarning,
                 stacklevel=_level_of_user(),
             )

@@ -260,7 +260,7 @@ def test_upstreams_keywords():
         "limiter_url": "memory://",
     }
     live |= {"storage": None, "prefix": "p", "identifier": print, "ws_callback": print}
-    live |= {"permission_classes": True, "throttle_classes": None, "add_exception_handlers": True}
+    live |= {"permission_classes": True, "throttle_classes": None}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         unset: dict[str, Any] = dict.fromkeys(UPSTREAM)

@@ -586,3 +586,28 @@ async def test_settings_of_an_instance_are_its_own():
         assert (await site.refusal("/large/a")).status == 503
         async with site.connect("/small/b"):
             assert (await site.refusal("/small/b")).status == 503
+
+
+async def test_an_action_may_have_the_name_of_a_hook():
+    class Pay(Channel):
+        @action()
+        async def authorize(self, amount: int) -> int:
+            return amount
+
+        @action()
+        async def encode_json(self, text: str) -> str:
+            return f"encoded {text}"
+
+        @action()
+        async def decode_json(self, text: str) -> str:
+            return f"decoded {text}"
+
+        @action()
+        async def lifespan(self, websocket: WebSocket, channel: str) -> str:
+            return "long"
+
+    async with serving(application(Pay())) as site, site.connect("/r") as client:
+        assert (await client.call("authorize", amount=3))["data"] == 3
+        assert (await client.call("encode_json", text="x"))["data"] == "encoded x"
+        assert (await client.call("decode_json", text="x"))["data"] == "decoded x"
+        assert (await client.call("lifespan"))["data"] == "long"

@@ -598,15 +598,34 @@ async def test_a_handler_of_the_application_is_offered_exceptions_too():
         assert await client.call("upset", very=True) == {"sent": "by the handler"}
 
 
-async def test_the_application_can_keep_its_handlers_to_itself():
-    app, _ = upsetting(add_exception_handlers=False)
+async def test_a_handler_for_upstreams_exception_answers_in_its_place():
+    """As it was written for upstream: it reads `error_msg` and `kwargs`."""
 
-    @app.exception_handler(Upset)
-    async def handle(websocket: Any, exc: Exception) -> JSONResponse:
-        raise AssertionError("must not be called")
+    class Room(Channel):
+        @action()
+        async def refuse(self) -> None:
+            raise PermissionDenied(close=False, hint="no")
+
+    app = application(Room())
+
+    @app.exception_handler(WebSocketException)
+    async def mine(websocket: WebSocket, exc: WebSocketException) -> None:
+        await websocket.send_json({"errors": exc.error_msg, **exc.kwargs})
 
     async with serving(app) as site, site.connect("/r") as client:
-        assert (await client.call("upset"))["code"] == "internal_error"
+        assert await client.call("refuse") == {"errors": "Permission Denied", "hint": "no"}
+
+
+async def test_payloads_that_do_not_fit_are_answered_however_many_come():
+    class Room(Channel):
+        @action()
+        async def add(self, number: int) -> int:
+            return number + 1
+
+    async with serving(application(Room())) as site, site.connect("/r") as client:
+        for number in range(150):
+            assert (await client.call("add", number="x", request_id=number))["request_id"] == number
+        assert (await client.call("add", number=1))["data"] == 2
 
 
 async def test_a_handler_of_exceptions_that_fails_itself(caplog: pytest.LogCaptureFixture):

@@ -226,6 +226,19 @@ async def test_a_bare_generator_is_a_lifespan_too() -> None:
     assert seen == ["r", "exit"]
 
 
+async def test_a_generator_that_is_not_async_is_one_in_a_thread() -> None:
+    seen: Seen = []
+
+    def lifespan(websocket: Any, channel: str) -> Iterator[None]:
+        seen.append(channel)
+        seen.append("a thread" if threading.current_thread() is not threading.main_thread() else "the loop")
+        yield
+        seen.append("exit")
+
+    await visit(Channel(lifespan=lifespan))
+    assert seen == ["r", "a thread", "exit"]
+
+
 def test_a_lifespan_replaces_the_handlers_of_the_constructor() -> None:
     async def lifespan() -> AsyncIterator[None]:
         yield

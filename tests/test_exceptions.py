@@ -183,3 +183,9 @@ def test_a_clients_own_error_is_kept_apart() -> None:
     exc = CallFailed({"why": "no"})
     assert exc.errors == {"why": "no"}
     assert str(exc) == "the client answered with an error: {'why': 'no'}"
+
+
+def test_upstreams_names_of_what_an_exception_carries() -> None:
+    assert PermissionDenied().error_msg == "Permission Denied"
+    assert PermissionDenied(error_msg={"why": 1}).error_msg == {"why": 1}
+    assert PermissionDenied(hint=1).kwargs == {"hint": 1}

@@ -43,7 +43,7 @@ def test_what_never_did_anything_is_taken_with_a_warning(
 ) -> None:
     for name in names:
         vars(handler).clear()
-        message = f"{name!r} of {where} never had an effect and is ignored: remove it"
+        message = f"{name!r} of {where} has no effect and is ignored: remove it"
         with pytest.warns(DeprecationWarning, match=re.escape(message)) as caught:
             call(**{name: 7})
         assert [str(warning.message) for warning in caught] == [message]
@@ -101,3 +101,22 @@ def test_upstreams_modules_hold_upstreams_names() -> None:
     assert decorators.limiter is throttling.limiter is limiter
     assert issubclass(exceptions.PermissionDenied, exceptions.WebSocketException)
     assert permission.AllowAny in permission.BasePermission.__subclasses__()
+
+
+def test_what_upstream_would_have_called_is_told_of():
+    with pytest.warns(DeprecationWarning, match=r"Old\.receiver overrides what upstream called"):
+
+        class Old(Channel):
+            async def receiver(self, websocket: Any, channel: str, message: Any) -> None: ...
+
+
+def test_an_action_may_have_the_name_of_what_upstream_called():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        class New(Channel):
+            @action()
+            async def receiver(self) -> None: ...
+
+            @action()
+            async def encode(self) -> None: ...

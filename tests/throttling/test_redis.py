@@ -19,8 +19,8 @@ from redis.exceptions import ResponseError
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import MemoryLimiter, Rate, RedisLimiter, limit_key
 from fastapi_channels.throttling import redis as store
+from tests.servers import RedisServer
 
-from .conftest import RedisServer
 from .strategies import Item, bursts, moments, rates
 
 ONCE = [("key", Rate(1, 3600.0))]
