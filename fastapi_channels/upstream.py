@@ -60,7 +60,8 @@ def warn_of_overrides(cls: type, is_action: Callable[[Any], bool]) -> None:
     for name in OVERRIDDEN:
         if name in vars(cls) and not is_action(vars(cls)[name]):
             warnings.warn(
-                f"{cls.__name__}.{name} overrides what upstream called; nothing calls it here (docs/upstream.md)",
+                f"{cls.__name__}.{name} overrides what upstream called; nothing calls it here: "
+                "see docs/upstream.md",
                 DeprecationWarning,
                 stacklevel=_level_of_user(),
             )
