@@ -25,7 +25,11 @@ class Calls:
         return self._number, future
 
     def forget(self, number: int) -> None:
-        self._waiting.pop(number, None)
+        """Nobody waits for the answer any more."""
+        future = self._waiting.pop(number, None)
+        if future is not None and future.done() and not future.cancelled():
+            # Looked at, for who was interrupted did not: the loop complains of errors that nobody saw.
+            future.exception()
 
     def answer(self, number: Any, data: Any, errors: Any) -> None:
         """Take an answer; one that nobody waits for, or waits for no longer, is dropped."""

@@ -277,6 +277,7 @@ class Session(ABC):
 
     async def _end(self) -> None:
         self.writer.on_closed(None)
+        self.calls.fail()
         for member in self._members():
             member.leave()
         await finish(self._clean_up())
