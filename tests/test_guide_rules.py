@@ -230,11 +230,15 @@ async def test_what_authorize_raises_for_the_client_is_its_answer():
             assert await join(client, "else") == ("bad", "Permission Denied")
 
 
-async def test_closing_the_connection_closes_the_whole_socket():
+async def test_closing_a_connection_ends_its_room_and_closing_the_websocket_all():
     class Room(Channel):
         @action()
+        async def close_one(self, connection: Connection) -> None:
+            await connection.close(4000, "out")
+
+        @action()
         async def close_all(self, connection: Connection) -> None:
-            await connection.close(4000, "bye")
+            await connection.websocket.close(4000, "bye")
 
     app = FastAPI()
     add_channel(app)
@@ -243,6 +247,9 @@ async def test_closing_the_connection_closes_the_whole_socket():
         for room in ("a", "b"):
             await client.send({"type": "join", "channel": room})
             assert (await client.receive())["type"] == "joined"
+        await client.send({"action": "close_one", "channel": "b"})
+        left = {"type": "left", "channel": "b", "close_code": 4000, "reason": "out"}
+        assert await client.receive() == left
         await client.send({"action": "close_all", "channel": "a"})
         assert await client.closed() == (4000, "bye")
         await wait_until(lambda: not site.node.hub.rooms)
