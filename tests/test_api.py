@@ -95,10 +95,10 @@ async def test_an_application_that_is_served_twice_one_after_the_other():
 async def test_a_router(included: str, caplog: pytest.LogCaptureFixture):
     """Included before, its lifespan is not the application's, and the first connection starts it."""
     app, router, room = FastAPI(), APIRouter(prefix="/api"), Room()
+    room.mount(router, "/{channel}")
     if included == "before":
         app.include_router(router)
     add_channel(router)
-    room.mount(router, "/{channel}")
     if included == "after":
         app.include_router(router)
     async with serving(app) as site:
