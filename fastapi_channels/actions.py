@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar, get_args
@@ -132,9 +132,13 @@ class ActionSpec:
         first = () if not self.passes else (owner,) if self.passes == "self" else (type(owner),)
         return first, self.binding.arguments(connection, message, envelope), self.binding
 
-    async def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+    def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Awaitable[Any]:
         if self._is_async:
-            return await self.func(*first, **arguments)
+            result: Awaitable[Any] = self.func(*first, **arguments)
+            return result
+        return self._called_in_thread(first, arguments)
+
+    async def _called_in_thread(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
         result = await run_in_threadpool(self.func, *first, **arguments)
         # A wrapper or a callable object may be async although nothing in its own form says so.
         return await result if inspect.isawaitable(result) else result

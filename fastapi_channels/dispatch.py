@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """One action on its way. Until its handler has ended the client can cancel it; once."""
+    """One action on its way, among `runs`. Until its handler has ended the client can cancel it; once.
 
-    __slots__ = ("_interrupted", "_task", "message")
+    The handler is called within the run as a context.
+    """
 
-    def __init__(self, message: Message) -> None:
+    __slots__ = ("_interrupted", "_runs", "_task", "message")
+
+    def __init__(self, message: Message, runs: dict[Run, None]) -> None:
         self.message = message
+        self._runs = runs
+        runs[self] = None
         self._task: asyncio.Task[Any] | None = None
         self._interrupted = False
 
@@ -35,10 +40,12 @@ class Run:
             self._task.cancel()
 
     def __enter__(self) -> None:
-        """The current task may be interrupted within."""
+        """The current task may be interrupted from now on."""
         self._task = asyncio.current_task()
 
     def __exit__(self, *exc: object) -> None:
+        """Nothing can cancel the request any more."""
+        del self._runs[self]
         task, self._task = self._task, None
         if task is not None and self._interrupted:
             task.uncancel()
@@ -72,8 +79,7 @@ class Dispatcher:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             await self._member.session.reporter.report(unknown, message, self._member)
             return
-        run = Run(message)
-        self._runs[run] = None
+        run = Run(message, self._runs)
         if spec.concurrent > 1:
             await self._start(spec, run)
         else:
@@ -121,7 +127,8 @@ class Dispatcher:
         session = self._member.session
         problem: BaseException
         try:
-            last = await self._outcome(spec, run)
+            with run:
+                last = await self._call(spec, run.message)
         except Exception as exc:
             problem = exc
         except asyncio.CancelledError as exc:
@@ -134,19 +141,11 @@ class Dispatcher:
             return
         await session.reporter.report(problem, run.message, self._member)
 
-    async def _outcome(self, spec: ActionSpec, run: Run) -> Frame | None:
-        """The last reply. Nothing can cancel the request any more when this returns or raises."""
-        try:
-            if run.message.cancelled:
-                raise Cancelled()
-            with run:
-                return await self._call(spec, run.message)
-        finally:
-            self._runs.pop(run)
-
     async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
         """Call the handler, and send what it yields; the last reply is returned, if there is one."""
         member = self._member
+        if message.cancelled:
+            raise Cancelled()
         if spec.gone:
             raise ActionIsDeprecated(close=False, context={"action": repr(spec.name)})
         await member.guard.check_permissions(spec, message.data)

@@ -14,7 +14,7 @@ from .callables import is_failure
 from .connection import user_key
 from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
 from .node import Node
-from .permission import ALLOW, BasePermission, allows
+from .permission import ALLOW, BasePermission, ask
 from .throttling import ForeignLimiter, Rate, address_group, limit_key
 
 if TYPE_CHECKING:
@@ -80,7 +80,10 @@ class Guard:
             wait = await limit.hit(await self._key(limit, ""))
             if wait:
                 return await self._exceeded([limit], wait)
-        items = await self._items(spec.name if spec is not None else "", limits)
+        action = spec.name if spec is not None else ""
+        who, items = self._counted.get(action, (None, ()))
+        if who != (user_key(self._connection.user) or ""):
+            items = await self._items(action, limits)
         wait = await self._node.limiter.hit(items) if items else 0.0
         return not wait or await self._exceeded([rate for _, rate in items], wait)
 
@@ -88,23 +91,22 @@ class Guard:
         action = spec.name if spec is not None else None
         extras = {"channel": self._connection.room, "connection": self._connection, "data": data}
         try:
-            allowed = await allows(permission, self._connection.websocket, action, extras)
+            found = ask(permission, self._connection.websocket, action, extras)
+            if type(found) is not bool and inspect.isawaitable(found):
+                found = await found
         except (WebSocketException, HTTPException):
             raise
         except BaseException as exc:
             if not is_failure(exc):
                 raise
             self._log.exception("a permission failed, and so refuses")
-            allowed = False
-        if not allowed:
+            found = False
+        if found is not True:
             raise PermissionDenied(close=action is None)
 
     async def _items(self, action: str, limits: Sequence[Rate]) -> _Items:
         """The keys and rates that one call counts under; a rate that is said twice counts once."""
         who = user_key(self._connection.user) or ""
-        counted = self._counted.get(action)
-        if counted is not None and counted[0] == who:
-            return counted[1]
         keyed = [(await self._key(limit, ""), limit) for limit in self._rates]
         keyed += [(await self._key(limit, action), limit) for limit in limits]
         items = list(dict.fromkeys(keyed))

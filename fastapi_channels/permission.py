@@ -194,13 +194,19 @@ def combine(*values: Permission) -> BasePermission:
     return permissions[0] if len(permissions) == 1 else _All(*permissions)
 
 
+def ask(permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]) -> Any:
+    """What `permission` says, called with those of `extras` that it declares; it may have to be awaited."""
+    names = _declared(type(permission))
+    return permission.has_permission(
+        websocket, action, **{name: extras[name] for name in names if name in extras}
+    )
+
+
 async def answer(
     permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]
 ) -> Any:
-    """What `permission` says, awaited if need be, called with those of `extras` that it declares."""
-    names = _declared(type(permission))
-    given = {name: extras[name] for name in names if name in extras}
-    result = permission.has_permission(websocket, action, **given)
+    """What `permission` says, awaited if need be."""
+    result = ask(permission, websocket, action, extras)
     # Asking whether it can be awaited takes longer than most permissions.
     return await result if type(result) is not bool and inspect.isawaitable(result) else result
 

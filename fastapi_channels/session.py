@@ -263,10 +263,10 @@ class Session(ABC):
 
     def _open(self, frame: Any) -> Message:
         message = self.envelope.open(frame)
-        if message.request_id in self._withdrawn:
-            message.cancelled = True
-        if not self.inbox.has_ahead:
-            self._withdrawn.clear()
+        if self._withdrawn:
+            message.cancelled = message.request_id in self._withdrawn
+            if not self.inbox.has_ahead:
+                self._withdrawn.clear()
         return message
 
     def _wind_up(self) -> None:
