@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 
 from .actions import ActionSpec
 from .callables import is_failure

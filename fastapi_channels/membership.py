@@ -6,7 +6,7 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from fastapi import HTTPException
+from starlette.exceptions import HTTPException
 
 from .callables import is_failure
 from .cluster import check_room

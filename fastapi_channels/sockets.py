@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from fastapi import APIRouter, FastAPI, HTTPException, WebSocket
+from fastapi import APIRouter, FastAPI, WebSocket
+from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketState
 
 from .channels import Channel

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pytest
 from fastapi import Depends, FastAPI, HTTPException
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from fastapi_channels import (
     ActionRouter,
@@ -253,3 +254,17 @@ async def test_closing_a_connection_ends_its_room_and_closing_the_websocket_all(
         await client.send({"action": "close_all", "channel": "a"})
         assert await client.closed() == (4000, "bye")
         await wait_until(lambda: not site.node.hub.rooms)
+
+
+# Errors
+
+
+async def test_the_http_exception_of_starlette_is_that_of_fastapi():
+    class Shop(Channel):
+        @action()
+        async def buy(self) -> None:
+            raise StarletteHTTPException(409, "sold out")
+
+    async with serving(application(Shop())) as site, site.connect("/shop") as client:
+        refused = await client.call("buy")
+        assert (refused["status"], refused["errors"]) == (409, "sold out")
