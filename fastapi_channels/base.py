@@ -6,6 +6,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -151,19 +152,16 @@ class BaseChannel:
         Args:
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
-        channel = self
+        connect = partial(BaseChannel.connect, self)
 
         if "{channel}" in path:
 
             async def endpoint(websocket: WebSocket, channel: str) -> None:
-                await serve(websocket, channel)
+                await connect(websocket, channel)
         else:
 
             async def endpoint(websocket: WebSocket) -> None:  # type: ignore[misc]  # the other form
-                await serve(websocket, None)
-
-        async def serve(websocket: WebSocket, room: str | None) -> None:
-            await BaseChannel.connect(channel, websocket, room)
+                await connect(websocket)
 
         app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
 

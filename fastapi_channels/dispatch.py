@@ -60,7 +60,7 @@ class Dispatcher:
     def __init__(self, member: Membership) -> None:
         self._member = member
         self._runs: dict[Run, None] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._slots: dict[ActionSpec, asyncio.Semaphore] = {}
 
     async def relay(self, body: Body) -> None:
@@ -119,8 +119,8 @@ class Dispatcher:
                 slots.release()
 
         task = asyncio.get_running_loop().create_task(beside())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
 
     async def _run(self, spec: ActionSpec, run: Run) -> None:
         """Run one action to its last reply, or to the report of what went wrong."""

@@ -13,14 +13,12 @@ from .actions import ActionSpec
 from .callables import is_failure
 from .connection import user_key
 from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
-from .node import Node
 from .permission import ALLOW, BasePermission, ask
 from .throttling import ForeignLimiter, Rate, address_group, limit_key
 
 if TYPE_CHECKING:
-    import logging
-
     from .connection import Connection
+    from .session import Session
 
 _Items: TypeAlias = list[tuple[str, Rate]]
 
@@ -34,19 +32,17 @@ class Guard:
         throttles: of the application and the channel, over all messages.
     """
 
-    __slots__ = ("_address", "_connection", "_counted", "_foreign", "_log", "_node", "_permissions", "_rates")
+    __slots__ = ("_address", "_connection", "_counted", "_foreign", "_permissions", "_rates", "_session")
 
     def __init__(
         self,
         connection: Connection,
-        node: Node,
-        log: logging.LoggerAdapter[logging.Logger],
+        session: Session,
         permissions: Sequence[BasePermission],
         throttles: Sequence[Any],
     ) -> None:
         self._connection = connection
-        self._node = node
-        self._log = log
+        self._session = session
         self._permissions = tuple(p for p in permissions if p is not ALLOW)
         self._foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
         self._rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
@@ -84,7 +80,7 @@ class Guard:
         who, items = self._counted.get(action, (None, ()))
         if who != (user_key(self._connection.user) or ""):
             items = await self._items(action, limits)
-        wait = await self._node.limiter.hit(items) if items else 0.0
+        wait = await self._session.node.limiter.hit(items) if items else 0.0
         return not wait or await self._exceeded([rate for _, rate in items], wait)
 
     async def _ask(self, permission: BasePermission, spec: ActionSpec | None, data: Any) -> None:
@@ -99,7 +95,7 @@ class Guard:
         except BaseException as exc:
             if not is_failure(exc):
                 raise
-            self._log.exception("a permission failed, and so refuses")
+            self._session.log.exception("a permission failed, and so refuses")
             found = False
         if found is not True:
             raise PermissionDenied(close=action is None)
@@ -115,7 +111,7 @@ class Guard:
         return items
 
     def _identifier(self, limit: Any) -> Callable[..., Any] | None:
-        return limit.identifier or self._node.settings.identifier
+        return limit.identifier or self._session.node.settings.identifier
 
     async def _key(self, limit: Any, action: str) -> str:
         identifier = self._identifier(limit)
@@ -135,7 +131,7 @@ class Guard:
 
     async def _exceeded(self, limits: Sequence[Any], wait: float) -> bool:
         callback = next((limit.ws_callback for limit in limits if limit.ws_callback), None)
-        callback = callback or self._node.settings.ws_callback
+        callback = callback or self._session.node.settings.ws_callback
         if callback is None:
             raise RateLimitExceeded(close=False, retry_after=None if math.isinf(wait) else wait)
         milliseconds = 0 if math.isinf(wait) else math.ceil(wait * 1000)

@@ -8,7 +8,6 @@ only an action that is found running at two ticks of the watch is read ahead of.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
@@ -58,7 +57,7 @@ class Inbox:
         self._on_disconnect = on_disconnect
         self._limit = limit
         self._take_early = take_early
-        self._ahead: deque[Event] = deque()
+        self._ahead: list[Event] = []
         self._size = 0
         self._read: asyncio.Task[Event] | None = None
         self.busy = False
@@ -68,13 +67,17 @@ class Inbox:
         self.watched = False
         """Whether the watch is going to look at it."""
 
-    async def get(self) -> Event:
+    def get(self) -> Awaitable[Event]:
         """The next ASGI message: `websocket.receive`, or `websocket.disconnect` for ever after it."""
+        return self._receive() if self._read is None and not self._ahead else self._take()
+
+    async def _take(self) -> Event:
+        """The next of those that are read ahead."""
         while not self._ahead:
             if self._read is None:
                 return await self._receive()
             await asyncio.wait((self._read,))
-        event = self._ahead.popleft()
+        event = self._ahead.pop(0)
         self._size -= _size(event)
         return event
 

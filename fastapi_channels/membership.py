@@ -54,8 +54,7 @@ class Membership:
         """What frames carry beside their own fields."""
         self.guard = Guard(
             self.connection,
-            self.node,
-            session.log,
+            session,
             (self.node.settings.permission, channel._permission),
             (*self.node.settings.throttles, *channel._throttles),
         )

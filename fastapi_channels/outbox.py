@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from .exceptions import ConfigurationError
@@ -11,6 +10,7 @@ from .messages import Frame
 
 SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest"]
 """What happens to a connection that does not read, once its outbox is full."""
+POLICIES: Final = get_args(SlowPolicy)
 
 Item: TypeAlias = "Frame | Lagged | asyncio.Future[bool] | dict[str, Any]"
 """A frame, a notice of loss, a waiter for all before it, or a raw ASGI message."""
@@ -46,11 +46,12 @@ class Outbox:
     def __init__(self, limit: int = DEFAULT_LIMIT, policy: SlowPolicy = "disconnect") -> None:
         if limit < 1:
             raise ConfigurationError(f"the outbox limit must be at least 1 byte, got {limit!r}")
-        if policy not in get_args(SlowPolicy):
-            raise ConfigurationError(f"expected one of {get_args(SlowPolicy)}, got the policy {policy!r}")
+        if policy not in POLICIES:
+            raise ConfigurationError(f"expected one of {POLICIES}, got the policy {policy!r}")
         self._limit = limit
         self._policy = policy
-        self._items: deque[Item] = deque()
+        # Most are empty, and an empty deque takes thirteen times the memory of an empty list.
+        self._items: list[Item] = []
         self._dropped: dict[str, int] = {}
         self.size = 0
         """Bytes of the room frames that wait, each with its overhead."""
@@ -81,10 +82,10 @@ class Outbox:
     def pop(self) -> Item | None:
         """The next to leave, or None."""
         if self._dropped and (self._policy == "drop_oldest" or not self._items):
-            self._items.extendleft(self._notices())
+            self._items[:0] = self._notices()
         if not self._items:
             return None
-        item = self._items.popleft()
+        item = self._items.pop(0)
         if type(item) is Frame and item.room:
             self.size -= item.size + OVERHEAD
         return item
@@ -107,10 +108,10 @@ class Outbox:
         """Drop room frames from the front until `needed` bytes fit, or none is left."""
         kept: list[Item] = []
         while self._items and self.size and self.size + needed > self._limit:
-            item = self._items.popleft()
+            item = self._items.pop(0)
             if type(item) is Frame and item.room:
                 self.size -= item.size + OVERHEAD
                 self._dropped[item.room] = self._dropped.get(item.room, 0) + 1
             else:
                 kept.append(item)
-        self._items.extendleft(reversed(kept))
+        self._items[:0] = kept

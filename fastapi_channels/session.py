@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -86,14 +85,18 @@ class Session(ABC):
             before=node.hub.flush,
         )
         self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)
-        self.log = logging.LoggerAdapter(logger, {"connection": self.writer.name})
         self.reporter = Reporter(self)
         self.calls = Calls()
         self._terms = terms
-        self._withdrawn: deque[RequestId] = deque(maxlen=MAX_WITHDRAWN)
+        self._withdrawn: list[RequestId] = []
         self._scope: asyncio.Timeout | None = None
         self._code: int | None = None
         self._reason: str | None = None
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The log, which says of which connection it speaks. Most have nothing to say."""
+        return logging.LoggerAdapter(logger, {"connection": self.writer.name})
 
     async def run(
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
@@ -259,7 +262,7 @@ class Session(ABC):
             return
         running = any(member.dispatcher.cancel(request_id) for member in self._members())
         if not running and self.inbox.has_ahead:
-            self._withdrawn.append(request_id)
+            self._withdrawn = [*self._withdrawn[-MAX_WITHDRAWN + 1 :], request_id]
 
     def _open(self, frame: Any) -> Message:
         message = self.envelope.open(frame)

@@ -31,6 +31,7 @@ LAYERS: tuple[set[str], ...] = (
 DOWNWARD_FOR_TYPES = {
     ("connection", "session"),
     ("connection", "base"),
+    ("guard", "session"),
     ("membership", "session"),
     ("membership", "base"),
     ("report", "session"),
