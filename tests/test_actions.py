@@ -24,6 +24,7 @@ from fastapi_channels import (
     action,
     limiter,
 )
+from fastapi_channels.actions import make_spec
 
 from .wire import Wire, dial, serving
 
@@ -707,6 +708,13 @@ def test_names_that_no_action_can_have(name: Any) -> None:
         Channel().action(name)(_fields)
 
 
+async def test_the_longest_name() -> None:
+    name = "x" * 128
+    channel = Channel()
+    channel.action(name)(_some)
+    assert (await answer(channel, name))[0] == "room"
+
+
 @pytest.mark.parametrize("func", [functools.partial(_bound, 1), Shelf()])
 def test_what_has_no_name_needs_one(func: Handler) -> None:
     with pytest.raises(ConfigurationError, match="has no name of its own: give the action one"):
@@ -746,6 +754,18 @@ def test_one_function_is_one_action() -> None:
 # What is said of an action
 
 
+def test_what_documents_an_action() -> None:
+    async def act() -> None:
+        """What it does."""
+
+    plain = make_spec(act)
+    assert (plain.name, plain.description, plain.summary, plain.tags) == ("act", "What it does.", None, ())
+    assert plain.include_in_schema
+    said = make_spec(act, description="Other.", summary="Short", tags=["a"], include_in_schema=False)
+    assert (said.description, said.summary, said.tags) == ("Other.", "Short", ("a",))
+    assert not said.include_in_schema
+
+
 @contextmanager
 def running(spec: dict[str, int]) -> Iterator[None]:
     spec["now"] += 1
@@ -781,6 +801,7 @@ async def test_how_many_calls_run_at_a_time(options: dict[str, Any], most: int) 
     ("sunset", "works"),
     [
         (TODAY + timedelta(days=2), True),
+        (TODAY, False),
         (TODAY - timedelta(days=1), False),
         (datetime.now(UTC) - timedelta(days=1), False),
         (datetime.now(UTC) + timedelta(days=2), True),
@@ -838,7 +859,9 @@ def opened(log: list[str], swallow: bool = False) -> Handler:
 
 @pytest.mark.parametrize("swallow", [False, True])
 @pytest.mark.parametrize("streams", [False, True])
-async def test_dependencies_are_open_while_their_action_runs(streams: bool, swallow: bool) -> None:
+async def test_dependencies_are_open_while_their_action_runs(
+    streams: bool, swallow: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     log: list[str] = []
     resource = Depends(opened(log, swallow))
 
@@ -856,6 +879,7 @@ async def test_dependencies_are_open_while_their_action_runs(streams: bool, swal
     assert log == ["opened", "hi", "closed"]
     assert (await ask(channel, text="fail"))["code"] == "internal_error"
     assert log[3:] == ["opened", "fail", "closed"]
+    assert ("swallows exceptions: it must raise them on" in caplog.text) is swallow
 
 
 async def test_what_a_dependency_wants_is_validated_too() -> None:

@@ -392,3 +392,4 @@ def test_another_codec(fields: dict[str, Any]) -> None:
 def test_the_usual_codec() -> None:
     assert FLAT.encode({"a": 1}) == '{"a":1}'
     assert FLAT.decode('{"a":1}') == FLAT.decode(b'{"a":1}') == {"a": 1}
+    assert not FLAT.binary
