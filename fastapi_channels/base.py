@@ -16,6 +16,7 @@ from . import upstream
 from .actions import ActionSpec, is_action
 from .cluster import check_room
 from .connection import Connection
+from .dependencies import shorten
 from .events import Events, EventType
 from .exceptions import CloseCode, ConfigurationError, WebSocketException
 from .messages import Body, Envelope, Event
@@ -164,6 +165,7 @@ class BaseChannel:
                 await connect(websocket)
 
         app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
+        shorten(app, lambda websocket: connect(websocket, websocket.path_params.get("channel")))
 
     def bind(self, app: FastAPI | APIRouter) -> None:
         """Broadcast through the node of `app` also outside of its requests and lifespan."""

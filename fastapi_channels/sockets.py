@@ -13,6 +13,7 @@ from starlette.websockets import WebSocketState
 from .channels import Channel
 from .cluster import check_room
 from .connection import Connection
+from .dependencies import shorten
 from .exceptions import ConfigurationError, NotFound, PermissionDenied, TooManyRooms, WebSocketException
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
@@ -89,6 +90,7 @@ class Socket:
             await self.connect(websocket)
 
         app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
+        shorten(app, endpoint)
 
     def find(self, room: str) -> Channel | None:
         """The channel that has `room`."""

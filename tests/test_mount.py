@@ -1,0 +1,98 @@
+"""Mounting: what a route may depend on, whichever way it was added, and that nothing is skipped."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, WebSocketException
+from fastapi.routing import APIWebSocketRoute
+
+from fastapi_channels import Channel, Socket, action, add_channel
+
+from .live import serving
+
+
+def only_members(x_member: Annotated[str, Header()] = "") -> None:
+    if x_member != "yes":
+        raise WebSocketException(code=1008)
+
+
+class Room(Channel):
+    @action()
+    async def where(self, channel: str) -> str:
+        return channel
+
+
+async def is_guarded(app: FastAPI) -> bool:
+    """Whether it takes a member to get in; members do in any case."""
+    async with serving(app) as site:
+        async with site.connect("/r", additional_headers={"x-member": "yes"}) as client:
+            assert (await client.call("where"))["data"] == "r"
+        try:
+            return (await site.refusal("/r")).status == 403
+        except AssertionError:
+            return False
+
+
+def is_short(app: FastAPI) -> bool:
+    """Whether the route leads to the channel without FastAPI's resolver."""
+    route = app.routes[-1]
+    return isinstance(route, APIWebSocketRoute) and route.app.__module__.startswith("fastapi_channels.")
+
+
+async def test_a_route_that_depends_on_nothing_is_short():
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/{channel}")
+    assert is_short(app)
+    assert not await is_guarded(app)
+
+
+async def test_a_socket_that_depends_on_nothing_is_short():
+    app = FastAPI()
+    add_channel(app)
+    Socket(Room()).mount(app, "/socket")
+    assert is_short(app)
+    async with serving(app) as site, site.connect("/socket") as client:
+        await client.send({"type": "join", "channel": "r"})
+        assert (await client.receive())["type"] == "joined"
+
+
+async def test_dependencies_of_the_route_are_resolved():
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/{channel}", dependencies=[Depends(only_members)])
+    assert not is_short(app)
+    assert await is_guarded(app)
+
+
+async def test_dependencies_of_the_application_are_resolved():
+    app = FastAPI(dependencies=[Depends(only_members)])
+    add_channel(app)
+    Room().mount(app, "/{channel}")
+    assert await is_guarded(app)
+
+
+async def test_dependencies_of_a_router_are_resolved():
+    router = APIRouter(dependencies=[Depends(only_members)])
+    Room().mount(router, "/{channel}")
+    app = FastAPI()
+    add_channel(app)
+    app.include_router(router)
+    assert await is_guarded(app)
+
+
+async def test_dependencies_that_a_router_is_included_with_are_resolved():
+    router = APIRouter()
+    Room().mount(router, "/{channel}")
+    app = FastAPI()
+    add_channel(app)
+    app.include_router(router, dependencies=[Depends(only_members)])
+    assert await is_guarded(app)
+
+
+async def test_dependencies_that_an_applications_routes_are_included_with_are_resolved():
+    inner = FastAPI()
+    Room().mount(inner, "/{channel}")
+    app = FastAPI()
+    add_channel(app)
+    app.include_router(inner.router, dependencies=[Depends(only_members)])
+    assert await is_guarded(app)
