@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
@@ -147,23 +147,24 @@ class BaseChannel:
         session = RoomSession(self, websocket, channel or self.channel, node, user)
         await session.run(subprotocol, headers_of(headers))
 
-    def mount(self, app: FastAPI | APIRouter, path: str, *, name: str | None = None, **options: Any) -> None:
+    def mount(
+        self,
+        app: FastAPI | APIRouter,
+        path: str,
+        *,
+        name: str | None = None,
+        user: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
 
         Args:
+            name: of the route; that of the class unless given.
+            user: a dependency, whose value is `connection.user`.
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
         connect = partial(BaseChannel.connect, self)
-
-        if "{channel}" in path:
-
-            async def endpoint(websocket: WebSocket, channel: str) -> None:
-                await connect(websocket, channel)
-        else:
-
-            async def endpoint(websocket: WebSocket) -> None:  # type: ignore[misc]  # the other form
-                await connect(websocket)
-
+        endpoint = endpoint_for(connect, user, in_room="{channel}" in path)
         app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
         shorten(app, lambda websocket: connect(websocket, websocket.path_params.get("channel")))
 
@@ -356,6 +357,25 @@ class BaseChannel:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
+
+
+def endpoint_for(
+    connect: Callable[..., Awaitable[None]], user: Callable[..., Any] | None, *, in_room: bool = False
+) -> Callable[..., Awaitable[None]]:
+    """A FastAPI endpoint that calls `connect`, with the room of the path and the value of the dependency
+    `user` where these are wanted."""
+
+    async def endpoint(websocket: WebSocket, **wanted: Any) -> None:
+        await connect(websocket, **wanted)
+
+    keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    parameters = [keyword("websocket", annotation=WebSocket)]
+    if in_room:
+        parameters.append(keyword("channel", annotation=str))
+    if user is not None:
+        parameters.append(keyword("user", annotation=Annotated[Any, Depends(user)]))
+    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what FastAPI reads
+    return endpoint
 
 
 def _ids(exclude: Exclude) -> frozenset[str]:

@@ -36,14 +36,14 @@ class Channel(BaseChannel):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._actions: dict[str, ActionSpec] = dict(self._class_actions)
+        self._actions = dict(self._class_actions)
         for router in self.routers:
             self._exception_handlers.update(router.exception_handlers)
 
     @property
     def actions(self) -> list[str]:
         """The names of the actions."""
-        return list(self._actions)
+        return list(self._actions or ())
 
     def action(
         self,
@@ -82,7 +82,8 @@ class Channel(BaseChannel):
                 tags=tags,
                 include_in_schema=include_in_schema,
             )
-            self._actions[spec.name] = self._bind(spec, self.dependencies, self._pattern)
+            bound = self._bind(spec, self.dependencies, self._pattern)
+            self._actions = {**(self._actions or {}), spec.name: bound}
             return func
 
         return decorate
@@ -93,7 +94,7 @@ class Channel(BaseChannel):
         Raises:
             ConfigurationError: an action has the name of one that is there.
         """
-        self._actions = _merged(self._actions, self._bound(router, self._pattern))
+        self._actions = _merged(self._actions or {}, self._bound(router, self._pattern))
         self._exception_handlers.update(router.exception_handlers)
 
     @classmethod

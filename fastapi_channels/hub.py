@@ -26,9 +26,11 @@ class Member(Protocol):
 
     def offer(self, wire: bytes) -> bool:
         """Write finished frames at once; False if they have to be queued."""
+        ...
 
     def push(self, frame: Frame) -> None:
         """Queue `frame`, without waiting and without raising."""
+        ...
 
 
 M = TypeVar("M", bound=Member)

@@ -71,7 +71,9 @@ class Node:
     ) -> None:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
-        self.hub: Hub[Connection] = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
+        # pyright binds the functions that a Connection has in slots, as if they were methods.
+        self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
+        self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
         self.watch = Watch()
         self.told: set[str] = set()

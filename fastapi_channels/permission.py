@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, Union
 
 from starlette.websockets import WebSocket
 
 from .exceptions import ConfigurationError
 
-Permission: TypeAlias = (
-    "BasePermission | type[BasePermission] | Callable[..., Any] | bool | Iterable[Permission] | None"
-)
+Permission: TypeAlias = Union[
+    "BasePermission", type["BasePermission"], Callable[..., Any], bool, Iterable["Permission"], None
+]
 
 
 class _Composable(type):

@@ -21,9 +21,11 @@ class Port(Protocol):
 
     def offer(self, wire: bytes) -> bool:
         """Write `wire` if that is sound at this moment, without waiting; else False."""
+        ...
 
     def abort(self) -> None:
         """Cut the connection without waiting for the peer."""
+        ...
 
 
 def port_of(send: Callable[..., Any]) -> Port | None:
@@ -51,14 +53,17 @@ def _inherits_uvicorn(protocol: object) -> bool:
 class _EventPort:
     """uvicorn's `websockets-sansio` and `wsproto` protocols."""
 
-    __slots__ = ("_is_closing", "_is_writable", "_protocol", "_write", "abort")
+    __slots__ = ("_is_closing", "_is_writable", "_protocol", "_transport", "_write")
 
     def __init__(self, protocol: Any, transport: Any) -> None:
         self._protocol = protocol
         self._is_writable: Callable[[], bool] = protocol.writable.is_set
         self._is_closing: Callable[[], bool] = transport.is_closing
         self._write: Callable[[bytes], None] = transport.write
-        self.abort: Callable[[], None] = transport.abort
+        self._transport = transport
+
+    def abort(self) -> None:
+        self._transport.abort()
 
     def offer(self, wire: bytes) -> bool:
         if self._is_writable() and not self._protocol.close_sent and not self._is_closing():
@@ -70,13 +75,16 @@ class _EventPort:
 class _StatePort:
     """uvicorn's `websockets` protocol, which inherits from the legacy half of that library."""
 
-    __slots__ = ("_is_closing", "_protocol", "_write", "abort")
+    __slots__ = ("_is_closing", "_protocol", "_transport", "_write")
 
     def __init__(self, protocol: Any, transport: Any) -> None:
         self._protocol = protocol
         self._is_closing: Callable[[], bool] = transport.is_closing
         self._write: Callable[[bytes], None] = transport.write
-        self.abort: Callable[[], None] = transport.abort
+        self._transport = transport
+
+    def abort(self) -> None:
+        self._transport.abort()
 
     def offer(self, wire: bytes) -> bool:
         protocol = self._protocol

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketState
 
+from .base import endpoint_for
 from .channels import Channel
 from .cluster import check_room
 from .connection import Connection
@@ -83,12 +84,17 @@ class Socket:
             channel._use(node)
         await SocketSession(self, websocket, node, user).run(subprotocol, headers_of(headers))
 
-    def mount(self, app: FastAPI | APIRouter, path: str, *, name: str | None = None, **options: Any) -> None:
-        """Add a WebSocket route for this socket; `options` are those of `app.websocket()`."""
-
-        async def endpoint(websocket: WebSocket) -> None:
-            await self.connect(websocket)
-
+    def mount(
+        self,
+        app: FastAPI | APIRouter,
+        path: str,
+        *,
+        name: str | None = None,
+        user: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`."""
+        endpoint = endpoint_for(self.connect, user)
         app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
         shorten(app, endpoint)
 

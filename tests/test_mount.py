@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, FastAPI, Header, WebSocketException
 from fastapi.routing import APIWebSocketRoute
 
-from fastapi_channels import Channel, Socket, action, add_channel
+from fastapi_channels import Channel, Connection, Socket, action, add_channel
 
 from .live import serving
 
@@ -96,3 +96,27 @@ async def test_dependencies_that_an_applications_routes_are_included_with_are_re
     add_channel(app)
     app.include_router(inner.router, dependencies=[Depends(only_members)])
     assert await is_guarded(app)
+
+
+async def test_the_value_of_a_dependency_is_the_user() -> None:
+    def name_of(x_name: Annotated[str, Header()]) -> str:
+        return x_name
+
+    class Who(Channel):
+        @action()
+        async def who(self, connection: Connection) -> str:
+            return f"{connection.user} in {connection.room}"
+
+    app = FastAPI()
+    add_channel(app)
+    Who().mount(app, "/rooms/{channel}", user=name_of)
+    Socket(Who()).mount(app, "/socket", user=name_of)
+    headers = {"x-name": "ann"}
+    async with serving(app) as site:
+        async with site.connect("/rooms/r", additional_headers=headers) as client:
+            assert (await client.call("who"))["data"] == "ann in r"
+        assert (await site.refusal("/rooms/r")).status == 403
+        async with site.connect("/socket", additional_headers=headers) as client:
+            await client.send({"type": "join", "channel": "r"})
+            assert (await client.receive())["type"] == "joined"
+            assert (await client.call("who", channel="r"))["data"] == "ann in r"

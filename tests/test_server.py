@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
@@ -127,7 +128,9 @@ async def test_frames_pass_uncompressed_where_compression_was_negotiated(ws: str
         serving(application(room), ws=ws) as site,
         site.connect("/r", compression="deflate") as client,
     ):
-        assert "permessage-deflate" in client.socket.response.headers["Sec-WebSocket-Extensions"]
+        response = client.socket.response
+        assert response is not None
+        assert "permessage-deflate" in response.headers["Sec-WebSocket-Extensions"]
         for number in range(10):
             text = f"{number}" * 200
             assert (await client.call("echo", text=text, request_id=number))["data"] == text
@@ -142,7 +145,7 @@ async def test_messages_of_16_mib_in_fragments_with_pings_between(ws: str) -> No
     async with serving(application(room), **options) as site, site.connect("/r") as client:
         part = "x" * (BIG // 16)
 
-        async def parts() -> Any:
+        async def parts() -> AsyncIterator[str]:
             yield '{"action": "echo", "request_id": 1, "text": "'
             for _ in range(16):
                 yield part
