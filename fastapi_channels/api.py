@@ -112,6 +112,8 @@ class _NodeMiddleware:
             await self.app(scope, receive, send)
         finally:
             current_node.reset(token)
+            # The server has the scope, and `send` is a method of the server: a circle.
+            scope.pop(SEND_KEY, None)
 
 
 def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], Any]:

@@ -230,10 +230,11 @@ class BaseChannel:
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
         """Send `message` to one client alone; nothing happens if it has gone."""
-        connection = websocket.scope.get(CONNECTION_KEY)
-        if connection is None:
+        if CONNECTION_KEY not in websocket.scope:
             raise ConfigurationError("this websocket is not connected to a channel: call connect() first")
-        await connection.send(await self._encode(message))
+        connection = websocket.scope[CONNECTION_KEY]
+        if connection is not None:
+            await connection.send(await self._encode(message))
 
     async def send_to_connection(self, connection_id: str, event: Event | str, data: Any = None) -> None:
         """Send an event frame to one connection, by its id, in whichever process it is."""
@@ -256,7 +257,9 @@ class BaseChannel:
     ) -> None:
         """Close one client's connection, behind the frames that are queued for it; nothing happens if it
         is closed already."""
-        await (websocket.scope.get(CONNECTION_KEY) or websocket).close(code, reason or "")
+        served = websocket.scope.get(CONNECTION_KEY, websocket)
+        if served is not None:
+            await served.close(code, reason or "")
 
     async def disconnect(self, websocket: WebSocket) -> None:
         """Close one client's connection normally."""

@@ -97,6 +97,11 @@ class Inbox:
             self._read.cancel()
             await asyncio.wait((self._read,))
 
+    def dissolve(self) -> None:
+        """Let go of the WebSocket, and of those who are told of what is read. The watch may still have this
+        object until it looks."""
+        del self._on_disconnect, self._take_early, self._websocket
+
     async def _receive(self) -> Event:
         try:
             return await self._websocket.receive()

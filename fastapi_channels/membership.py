@@ -107,6 +107,10 @@ class Membership:
         except TimeoutError:
             self.session.log.error("the leave handlers took more than %g s", self.channel.leave_timeout)
 
+    def dissolve(self) -> None:
+        """Let go of what refers back to it."""
+        del self.connection, self.dispatcher, self.guard, self.session
+
     def _match(self, room: str) -> dict[str, Any]:
         """The parameters in the room's name.
 

@@ -155,6 +155,10 @@ class Writer:
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait((self._task,))
 
+    def dissolve(self) -> None:
+        """Let go of the WebSocket, which is gone."""
+        self.websocket._send = _discard
+
     async def _send_through(self, event: MutableMapping[str, Any]) -> None:
         """What `websocket.send()` calls: keeps the order with frames that wait."""
         if self.closed:
@@ -231,6 +235,10 @@ class Writer:
     @property
     def _extra(self) -> dict[str, str]:
         return {"connection": self.name}
+
+
+async def _discard(event: MutableMapping[str, Any]) -> None:
+    """What a WebSocket that is gone does with what it is sent."""
 
 
 def _close_event(code: int | None, reason: str | None) -> dict[str, Any]:
