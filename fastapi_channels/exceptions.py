@@ -87,7 +87,7 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
     Args:
         code: close code, used only when the connection closes.
         reason: close reason; cut to 123 bytes on the wire (RFC 6455 section 5.5).
-        close: whether the connection closes after the frame was sent.
+        close: whether the connection closes after the frame was sent; the class's `close` unless given.
         status: the frame's `status`, a text or a number; `"bad"` unless given.
         error_msg: the frame's `errors`; `reason`, then the class's translated text, unless given.
         data: the frame's `data`.
@@ -102,6 +102,7 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
     """Status of the HTTP response when the connection is refused before it is accepted."""
 
     code: int = CloseCode.NORMAL
+    close: bool = True
     status: str | int = "bad"
     reason: str
 
@@ -110,7 +111,7 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
         code: int | None = None,
         reason: str | None = None,
         *,
-        close: bool = True,
+        close: bool | None = None,
         status: str | int | None = None,
         error_msg: Any = None,
         data: Any = None,
@@ -119,13 +120,15 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
         **extra: Any,
     ) -> None:
         cls = type(self)
+        if code is not None and not isinstance(code, int):
+            raise TypeError(f"the first argument of {cls.__name__} is a close code, got {code!r}: say error_msg=")
         self.context = dict(context or {})
         own_text = reason if reason is not None else getattr(cls, "reason", None)
         super().__init__(
             code=int(cls.code if code is None else code),
             reason=own_text if own_text is not None else text(self.error_code, "en", self.context),
         )
-        self.close = close
+        self.close = cls.close if close is None else close
         self.status = cls.status if status is None else status
         self._error_msg = own_text if error_msg is None else error_msg
         self.data = data
@@ -242,6 +245,4 @@ class Cancelled(WebSocketException):
 
     error_code = "cancelled"
     http_status = 499
-
-    def __init__(self, *args: Any, close: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, close=close, **kwargs)
+    close = False

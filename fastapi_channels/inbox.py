@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, TypeAlias
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 Event: TypeAlias = MutableMapping[str, Any]
 
@@ -35,6 +35,7 @@ class Inbox:
 
     __slots__ = (
         "_ahead",
+        "_asgi_receive",
         "_limit",
         "_on_disconnect",
         "_read",
@@ -54,6 +55,7 @@ class Inbox:
         take_early: Callable[[Event], Awaitable[bool]],
     ) -> None:
         self._websocket = websocket
+        self._asgi_receive = websocket._receive
         self._on_disconnect = on_disconnect
         self._limit = limit
         self._take_early = take_early
@@ -66,6 +68,10 @@ class Inbox:
         """How often the watch has found it busy with the same message."""
         self.watched = False
         """Whether the watch is going to look at it."""
+
+    def release(self) -> None:
+        """The handshake is complete: a handler that reads the WebSocket itself gets what is next here."""
+        self._websocket._receive = self.get
 
     def get(self) -> Awaitable[Event]:
         """The next ASGI message: `websocket.receive`, or `websocket.disconnect` for ever after it."""
@@ -103,11 +109,13 @@ class Inbox:
         del self._on_disconnect, self._take_early, self._websocket
 
     async def _receive(self) -> Event:
-        try:
-            return await self._websocket.receive()
-        except RuntimeError:
-            # Starlette's way to say that the disconnect was received already, maybe by a handler.
+        websocket = self._websocket
+        if websocket.client_state is WebSocketState.DISCONNECTED:
             return GONE
+        event = await self._asgi_receive()
+        if event["type"] == "websocket.disconnect":
+            websocket.client_state = WebSocketState.DISCONNECTED
+        return event
 
     async def _read_ahead(self) -> Event:
         """The next event that is not dealt with early."""

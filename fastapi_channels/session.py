@@ -153,6 +153,7 @@ class Session(ABC):
             return False
         self.writer.on_closed(self._wind_up)
         self.writer.release()
+        self.inbox.release()
         return True
 
     def _check_origin(self) -> None:
@@ -184,7 +185,7 @@ class Session(ABC):
                 if await self._begin():
                     await self._serve()
         except TimeoutError:
-            self.log.info("an action was still running when its client had gone: cancelled")
+            self.log.info("the client has gone, or was closed: what still ran was cancelled")
         finally:
             self._scope = None
 

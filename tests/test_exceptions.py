@@ -189,3 +189,16 @@ def test_upstreams_names_of_what_an_exception_carries() -> None:
     assert PermissionDenied().error_msg == "Permission Denied"
     assert PermissionDenied(error_msg={"why": 1}).error_msg == {"why": 1}
     assert PermissionDenied(hint=1).kwargs == {"hint": 1}
+
+
+def test_a_class_may_say_that_it_does_not_close() -> None:
+    class Busy(WebSocketException):
+        close = False
+
+    assert Busy().close is False
+    assert Busy(close=True).close is True
+
+
+def test_a_text_in_the_place_of_the_close_code_is_told() -> None:
+    with pytest.raises(TypeError, match="is a close code, got 'no'"):
+        WebSocketException("no")  # type: ignore[arg-type]

@@ -418,3 +418,28 @@ async def test_a_channel_that_no_add_channel_covers_says_so(caplog: pytest.LogCa
     async with serving(app, may_complain=True) as site:
         assert (await site.refusal("/r")).status == 500
     assert any("call add_channel(app)" in str(record.exc_info) for record in caplog.records)
+
+
+async def test_a_handler_may_read_the_websocket_itself():
+    """Also when what it waits for has been read ahead."""
+
+    class Asking(Channel):
+        @action()
+        async def ask(self, websocket: WebSocket) -> str:
+            await websocket.send_text("name?")
+            first = await websocket.receive_text()
+            return f"{first} {await websocket.receive_text()}"
+
+        @action()
+        async def echo(self, text: str) -> str:
+            return text
+
+    async with serving(application(Asking())) as site, site.connect("/r") as client:
+        await client.send({"action": "ask"})
+        assert await client.read() == "name?"
+        node = site.node
+        await wait_until(lambda: all(inbox._read is not None for inbox in node.watch._inboxes))
+        await client.send("ann")
+        await client.send("lee")
+        assert (await client.receive())["data"] == "ann lee"
+        assert (await client.call("echo", text="after"))["data"] == "after"
