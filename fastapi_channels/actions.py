@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar, get_args
@@ -49,6 +49,8 @@ class ActionSpec:
     tags: Sequence[str] = ()
     include_in_schema: bool = True
     limits: list[Any] = dataclasses.field(default_factory=list)
+    exception_handlers: Mapping[type[Exception], Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    """Those of its routers: asked before the channel's."""
     binding: Binding | None = dataclasses.field(init=False, default=None)
     passes: str = ""
     """What goes first: "self", "cls" or nothing."""

@@ -29,7 +29,7 @@ from .throttling import normalize
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 CATCH_ALL: Final = "*"
-"""The name of the action that receives what no other does."""
+"""Ends the name of an action that receives what begins like it and has no action of its own."""
 Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
 
 
@@ -338,9 +338,13 @@ class BaseChannel:
         return own
 
     def _find(self, action: str) -> ActionSpec | None:
-        """The action of that name, or the one for every other name."""
+        """The action of that name; else the one that catches it, and says most of the name."""
         actions = self._actions or {}
-        return actions.get(action) or actions.get(CATCH_ALL)
+        found = actions.get(action)
+        if found is not None:
+            return found
+        catching = [name for name in actions if name[-1] == CATCH_ALL and action.startswith(name[:-1])]
+        return actions[max(catching, key=len)] if catching else None
 
     def _seat_of(self, connection: Connection) -> str:
         """Whose place a connection takes in a room with a `max_connection`."""

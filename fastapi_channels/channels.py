@@ -37,8 +37,6 @@ class Channel(BaseChannel):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._actions = dict(self._class_actions)
-        for router in self.routers:
-            self._exception_handlers.update(router.exception_handlers)
 
     @property
     def actions(self) -> list[str]:
@@ -95,7 +93,6 @@ class Channel(BaseChannel):
             ConfigurationError: an action has the name of one that is there.
         """
         self._actions = _merged(self._actions or {}, self._bound(router, self._pattern))
-        self._exception_handlers.update(router.exception_handlers)
 
     @classmethod
     def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:

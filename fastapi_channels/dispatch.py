@@ -139,7 +139,8 @@ class Dispatcher:
             if last is not None:
                 await session.writer.write(last)
             return
-        await session.reporter.report(problem, run.message, self._member)
+        handlers = spec.exception_handlers
+        await session.reporter.report(problem, run.message, self._member, handlers=handlers)
 
     async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
         """Call the handler, and send what it yields; the last reply is returned, if there is one."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fastapi.exception_handlers import (
     http_exception_handler,
@@ -31,6 +32,8 @@ from .messages import Frame, Message, decode_json
 if TYPE_CHECKING:
     from .membership import Membership
     from .session import Session
+
+Handlers: TypeAlias = Mapping[type[Exception], Callable[..., Any]]
 
 STRIKES_ANSWERED: Final = 20
 """How many frames that cannot be read are answered in a row, before the answers stop."""
@@ -83,6 +86,7 @@ class Reporter:
         message: Message | None = None,
         member: Membership | None = None,
         *,
+        handlers: Handlers = MappingProxyType({}),
         fatal: bool = False,
     ) -> None:
         """Answer for `exc`, and close where it asks for that; never raises.
@@ -90,13 +94,14 @@ class Reporter:
         Args:
             message: the client's message that it happened in.
             member: whose channel it happened in.
+            handlers: asked before those of the channel, which are asked before the application's.
             fatal: close even if the exception does not ask for it.
         """
         session = self._session
         connection = member.connection if member is not None else None
         try:
             try:
-                if isinstance(exc, Exception) and await self._offer(exc, message, member):
+                if isinstance(exc, Exception) and await self._offer(exc, message, member, handlers):
                     return
             except (WebSocketException, HTTPException) as answer:
                 # A handler may raise what its client is told instead.
@@ -141,9 +146,13 @@ class Reporter:
             await self._session.writer.close(error.code, error.reason)
         return self._strikes <= STRIKES_ANSWERED
 
-    async def _offer(self, exc: Exception, message: Message | None, member: Membership | None) -> bool:
-        """Offer `exc` to the channel's handlers, then to the application's; whether one took it."""
-        handler = _lookup(member.channel._exception_handlers, exc) if member is not None else None
+    async def _offer(
+        self, exc: Exception, message: Message | None, member: Membership | None, handlers: Handlers
+    ) -> bool:
+        """Let `handlers`, those of the channel or the application answer for `exc`; whether one did."""
+        handler = _lookup(handlers, exc)
+        if handler is None and member is not None:
+            handler = _lookup(member.channel._exception_handlers, exc)
         if handler is None:
             handler = self._application_handler(exc)
         if handler is None:
@@ -199,7 +208,7 @@ def _from_response(response: Response) -> HTTPError:
     return HTTPError(close=False, status=response.status_code, error_msg=content)
 
 
-def _lookup(handlers: Mapping[Any, Any], exc: Exception) -> Any:
+def _lookup(handlers: Handlers, exc: Exception) -> Any:
     """The handler for the nearest class of `exc`."""
     for cls in type(exc).__mro__:
         if cls in handlers:

@@ -38,7 +38,7 @@ class ActionRouter:
     ) -> None:
         self.prefix = prefix
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
-        """What `exception_handler` registered: it holds for the channels that include the router."""
+        """What `exception_handler` registered."""
         self._dependencies = tuple(dependencies)
         self._permission = permission
         self._tags = tuple(tags)
@@ -86,7 +86,7 @@ class ActionRouter:
 
     def exception_handler(self, exc_type: type[Exception]) -> Callable[[Handler], Handler]:
         """Decorator: let the function, called with the websocket and the exception, answer for
-        `exc_type` and its subclasses, in every channel that includes the router."""
+        `exc_type` and its subclasses where an action of the router raises them."""
 
         def decorate(func: Handler) -> Handler:
             self.exception_handlers[exc_type] = func
@@ -102,7 +102,6 @@ class ActionRouter:
         """
         for spec in router.specs():
             self._add(spec)
-        self.exception_handlers.update(router.exception_handlers)
 
     def specs(self) -> Iterator[ActionSpec]:
         """The actions, with what the router adds to each."""
@@ -112,6 +111,7 @@ class ActionRouter:
             whole.permission = combine(self._permission, spec.permission)
             whole.dependencies = (*self._dependencies, *spec.dependencies)
             whole.tags = (*self._tags, *spec.tags)
+            whole.exception_handlers = {**self.exception_handlers, **spec.exception_handlers}
             yield whole
 
     def _add(self, spec: ActionSpec) -> None:
