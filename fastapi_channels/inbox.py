@@ -168,6 +168,9 @@ class Watch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        for inbox in self._inboxes:
+            inbox.watched = False
+        self._inboxes.clear()
 
     def _watch(self, inbox: Inbox) -> None:
         inbox.watched = True
