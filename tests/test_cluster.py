@@ -101,6 +101,7 @@ async def test_many_questions_at_a_time_each_get_their_answer() -> None:
             await arrive(stack, c, f"/room{number}", 1)
         counts = await asyncio.gather(*(a.count(f"room{number}") for number in range(5) for _ in range(3)))
         assert counts == [number + 1 for number in range(5) for _ in range(3)]
+        assert not node_of(a.app).cluster._pending
 
 
 @timeless
@@ -419,11 +420,14 @@ async def test_what_a_stranger_says_to_all_processes_is_ignored(message: str) ->
 
 
 @timeless
-async def test_a_question_that_nobody_knows_is_not_answered_for_ever() -> None:
+async def test_a_question_that_nobody_knows_is_not_answered_for_ever(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with cluster(2) as (a, _):
         began = now()
         assert await node_of(a.app).cluster.ask("weather") == {}
         assert now() - began < 2 * ASK_TIMEOUT
+    assert "could not be delivered" not in caplog.text
 
 
 @timeless

@@ -181,6 +181,42 @@ async def test_what_is_read_ahead_is_bounded(body: str) -> None:
 
 
 @timeless
+async def test_what_was_read_ahead_makes_room_again() -> None:
+    class Small(Room):
+        max_message_size = 1024
+
+    room = Small()
+    async with connected(room) as wire:
+        for n in range(0, 100, 10):
+            wire.call("slow", n=n)
+            for ahead in range(1, 10):
+                wire.call("quick", n=n + ahead)
+            await asyncio.sleep(SLOW)
+            assert wire.waiting == 0, "it is read ahead each time"
+            room.go_on.set()
+            await wire.until(lambda n=n: len(room.handled) == n + 10)
+            room.go_on.clear()
+        assert room.handled == list(range(100))
+
+
+@timeless
+async def test_the_watch_can_be_stopped_and_goes_on() -> None:
+    """As a node does that is stopped and started again under its connections."""
+    room = Room()
+    async with serving(room) as app, dial(app, "/r") as wire:
+        for n in range(3):
+            wire.call("slow", n=n)
+            await wire.until(lambda n=n: len(room.handled) > n)
+            node_of(app).watch.stop()
+            room.go_on.set()
+            await wire.receive()
+            room.go_on.clear()
+        wire.call("slow", n=3)
+        await asyncio.sleep(SLOW)
+        assert wire.reading
+
+
+@timeless
 async def test_what_is_for_the_running_action_does_not_wait() -> None:
     room = Room()
     async with connected(room) as wire:
