@@ -24,7 +24,7 @@ from fastapi_channels import (
     action,
     limiter,
 )
-from fastapi_channels.actions import make_spec
+from fastapi_channels.actions import is_action, make_spec
 
 from .wire import Wire, dial, serving
 
@@ -561,6 +561,29 @@ async def test_inheritance_is_that_of_python(cls: type[Channel], name: str, foun
 )
 async def test_only_what_is_marked_is_for_clients(cls: type[Channel], name: str) -> None:
     assert (await ask(cls(), name))["code"] == "unknown_action"
+
+
+@pytest.mark.parametrize(
+    ("func", "found"),
+    [
+        *(
+            (Base.kept, True),
+            (Base().kept, True),
+            (vars(Base)["static"], True),
+            (vars(Base)["of_class"], True),
+        ),
+        *(
+            (Base.plain, False),
+            (_names, False),
+            (print, False),
+            (Shelf(), False),
+            (None, False),
+            ("kept", False),
+        ),
+    ],
+)
+def test_what_is_marked_is_known_as_an_action(func: Any, found: bool) -> None:
+    assert is_action(func) is found
 
 
 async def test_an_instances_actions_are_its_own() -> None:
