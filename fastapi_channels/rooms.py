@@ -1,18 +1,49 @@
-"""Patterns of room names: `"room:{room_id:int}"`."""
+"""The names of rooms, and patterns of names: `"room:{room_id:int}"`."""
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 from uuid import UUID
 
+from starlette.convertors import Convertor
 from starlette.routing import compile_path
 
-from .exceptions import ConfigurationError
+from .exceptions import ConfigurationError, ParseError
 
-TAKEN: Final = frozenset(
-    {"self", "websocket", "channel", "data", "action", "request_id", "connection"},
-)
+TAKEN: Final = frozenset({"self", "websocket", "channel", "data", "action", "request_id", "connection"})
 """What a handler, or `authorize`, receives by these names is something else."""
+EVERYWHERE: Final = "*"
+"""Stands in the place of a room in what is sent to one client wherever it is."""
+RESERVED: Final = "fastapi-channels:"
+"""Begins the topics that are not rooms."""
+MAX_ROOM: Final = 255
+"""Characters of a room's name."""
+SCOPE_END: Final = "\x1f"
+"""Ends the scope before a room's name. No name holds it, so none can be taken for another's scope."""
+
+
+def name_of(key: str) -> str:
+    """The name of the room that processes know as `key`: its scope and its name."""
+    return key.rpartition(SCOPE_END)[2]
+
+
+def check_room(room: str) -> str:
+    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
+
+    Raises:
+        ParseError: it is not.
+    """
+    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
+    if not usable or room == EVERYWHERE or room.startswith(RESERVED):
+        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
+    return room
+
+
+class InvalidRoom(ParseError):
+    """A room name that is empty, too long, not printable or reserved."""
+
+    error_code = "invalid_room"
 
 
 class RoomPattern:
@@ -29,17 +60,11 @@ class RoomPattern:
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
-        try:
-            # Without the slash it would be read as a host: its port cut off, its case ignored.
-            self._regex, rest, self._convertors = compile_path("/" + pattern)
-        except (AssertionError, ValueError) as exc:
-            raise self._unreadable(str(exc)) from exc
+        # Without the slash it would be read as a host: its port cut off, its case ignored.
+        self._regex, self._convertors = _compile("/" + pattern, pattern)
         for name in self._convertors:
             if name in TAKEN:
-                raise self._unreadable(f"the name {name!r} stands for something else")
-            rest = rest.replace("{" + name + "}", "", 1)
-        if "{" in rest or "}" in rest:
-            raise self._unreadable(f"{rest[1:]!r} is no parameter")
+                raise _unreadable(pattern, f"the name {name!r} stands for something else")
 
     @property
     def names(self) -> list[str]:
@@ -60,5 +85,27 @@ class RoomPattern:
             return None
         return values
 
-    def _unreadable(self, problem: str) -> ConfigurationError:
-        return ConfigurationError(f"the room pattern {self.pattern!r} cannot be read: {problem}")
+
+def names_in(path: str) -> list[str]:
+    """The names of the parameters of a route's path.
+
+    Raises:
+        ConfigurationError: the path cannot be read.
+    """
+    return list(_compile(path, path)[1])
+
+
+def _compile(path: str, shown: str) -> tuple[re.Pattern[str], dict[str, Convertor[Any]]]:
+    try:
+        regex, rest, convertors = compile_path(path)
+    except (AssertionError, ValueError) as exc:
+        raise _unreadable(shown, str(exc)) from exc
+    for name in convertors:
+        rest = rest.replace("{" + name + "}", "", 1)
+    if "{" in rest or "}" in rest:
+        raise _unreadable(shown, "a brace that belongs to no parameter")
+    return regex, convertors
+
+
+def _unreadable(pattern: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"the pattern {pattern!r} cannot be read: {problem}")
