@@ -98,6 +98,11 @@ class Dispatcher:
         for run in list(self._runs):
             run.cancel()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs beside the others."""
+        return bool(self._tasks)
+
     async def stop(self, grace: float) -> None:
         """Give what runs beside the others `grace` seconds, then cancel it."""
         if self._tasks:

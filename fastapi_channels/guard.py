@@ -43,9 +43,9 @@ class Guard:
     ) -> None:
         self._connection = connection
         self._session = session
-        self._permissions = tuple(p for p in permissions if p is not ALLOW)
-        self._foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
-        self._rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
+        self._permissions = [p for p in permissions if p is not ALLOW]
+        self._foreign = [limit for limit in throttles if isinstance(limit, ForeignLimiter)]
+        self._rates = [limit for limit in throttles if not isinstance(limit, ForeignLimiter)]
         self._address: str | None = None
         self._counted: dict[str, tuple[str, _Items]] = {}
         """For each action, whom it was last counted for, and what that counts under."""

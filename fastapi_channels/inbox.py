@@ -98,6 +98,11 @@ class Inbox:
             self._read = asyncio.get_running_loop().create_task(self._read_ahead())
             self._read.add_done_callback(self._arrived)
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether it reads ahead."""
+        return self._read is not None
+
     async def stop(self) -> None:
         if self._read is not None:
             self._read.cancel()
@@ -106,7 +111,8 @@ class Inbox:
     def dissolve(self) -> None:
         """Let go of the WebSocket, and of those who are told of what is read. The watch may still have this
         object until it looks."""
-        del self._on_disconnect, self._take_early, self._websocket
+        self._websocket._receive = self._asgi_receive
+        del self._asgi_receive, self._on_disconnect, self._take_early, self._websocket
 
     async def _receive(self) -> Event:
         websocket = self._websocket

@@ -94,16 +94,24 @@ class Membership:
         for room in list(self.connection.rooms):
             self.node.leave(room, self.connection)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether `end` has anything to wait for."""
+        return self.dispatcher.is_busy or self._wants_leave
+
+    @property
+    def _wants_leave(self) -> bool:
+        return self._began and (self.channel._events.wants_leave or self._visit is not None)
+
     async def end(self, code: int | None, reason: str | None) -> None:
         """Finish what runs, then run the leave handlers if the join handlers ever began."""
         await self.dispatcher.stop(self.channel.finish_timeout)
-        events = self.channel._events
-        if not self._began or not (events.wants_leave or self._visit is not None):
+        if not self._wants_leave:
             return
         self._began = False
         try:
             async with asyncio.timeout(self.channel.leave_timeout):
-                await events.leave(self._values(code, reason), self._visit)
+                await self.channel._events.leave(self._values(code, reason), self._visit)
         except TimeoutError:
             self.session.log.error("the leave handlers took more than %g s", self.channel.leave_timeout)
 

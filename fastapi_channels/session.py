@@ -7,6 +7,7 @@ import inspect
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from starlette.exceptions import HTTPException
@@ -73,7 +74,6 @@ class Session(ABC):
         self.websocket = websocket
         self.node = node
         self.envelope = terms.envelope
-        self.language = _language(websocket)
         self.user = _user(websocket) if user is None else user
         self.writer = Writer(
             websocket,
@@ -89,9 +89,18 @@ class Session(ABC):
         self.calls = Calls()
         self._terms = terms
         self._withdrawn: list[RequestId] = []
+        self._accepted = False
         self._scope: asyncio.Timeout | None = None
         self._code: int | None = None
         self._reason: str | None = None
+
+    @cached_property
+    def language(self) -> str:
+        """That of the error texts. Most clients never get one."""
+        websocket = self.websocket
+        return choose_language(
+            websocket.query_params.get("lang") or websocket.headers.get("accept-language", "")
+        )
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -151,6 +160,7 @@ class Session(ABC):
         except (WebSocketDisconnect, RuntimeError, OSError) as exc:
             self.log.debug("gone before it was accepted: %r", exc)
             return False
+        self._accepted = True
         self.writer.on_closed(self._wind_up)
         self.writer.release()
         self.inbox.release()
@@ -284,8 +294,14 @@ class Session(ABC):
         self.calls.fail()
         for member in self._members():
             member.leave()
-        await finish(self._clean_up())
+        # A task of its own costs as much as all the rest of leaving, mostly for nothing.
+        await (finish(self._clean_up()) if self._is_busy else self._clean_up())
         self.log.debug("left")
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether there may be anything for `_clean_up` to wait for."""
+        return True
 
     async def _clean_up(self) -> None:
         """What has to be waited for. Runs shielded from the cancellation of the endpoint."""
@@ -312,6 +328,12 @@ class RoomSession(Session):
     async def _end(self) -> None:
         await super()._end()
         self._dissolve()
+
+    @property
+    def _is_busy(self) -> bool:
+        # uvicorn must have noticed that it refused a client when the endpoint returns, else it complains.
+        refused = not self._accepted
+        return refused or self.inbox.is_reading or self.writer.is_writing or self._member.is_busy
 
     def _dissolve(self) -> None:
         """Undo the circles of references. Else only the garbage collector could, which takes it a third
@@ -388,12 +410,7 @@ def size_of(body: Body) -> int:
     return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
 
 
-def _language(websocket: WebSocket) -> str:
-    wanted = websocket.query_params.get("lang") or websocket.headers.get("accept-language", "")
-    return choose_language(wanted)
-
-
 def _user(websocket: WebSocket) -> Any:
     """Who an authentication middleware or the endpoint's state says the client is."""
     user = websocket.scope.get("user")
-    return getattr(websocket.state, "user", None) if user is None else user
+    return websocket.scope.get("state", {}).get("user") if user is None else user

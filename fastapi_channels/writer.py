@@ -150,6 +150,11 @@ class Writer:
             if self._on_closed is not None:
                 self._on_closed()
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether anything waits to leave."""
+        return self._task is not None
+
     async def drained(self) -> None:
         """Wait for what is queued; the server has its deadline."""
         if self._task is not None and self._task is not asyncio.current_task():
