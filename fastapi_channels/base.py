@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
 
 from . import upstream
 from .actions import ActionSpec, is_action
-from .cluster import check_room
 from .connection import Connection
-from .dependencies import shorten
 from .events import Events, EventType
 from .exceptions import CloseCode, ConfigurationError, WebSocketException
-from .messages import Body, Envelope, Event
+from .messages import Body, Envelope, Event, events_by_name
+from .mounting import add_route, names_room
 from .node import Node, current_node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import Permission, as_permission
-from .rooms import RoomPattern
+from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room
 from .session import CONNECTION_KEY, RoomSession, headers_of
 from .throttling import normalize
 
@@ -46,6 +45,10 @@ class BaseChannel:
         dependencies: resolved for each action beside its own, as `dependencies=` of a FastAPI router.
         room_pattern: the pattern of the rooms' names, such as `"room:{room_id:int}"`; None for any name.
         max_rooms: how many rooms a connection may be in.
+        scope: channels with the same scope share the rooms of one name, with all who are in them and all
+            that is sent there. Empty for the rooms of the whole application, as upstream has them. None
+            is empty too, but the class's own where it has a `room_pattern` or overrides `authorize`: who
+            may enter such a room must not be decided by another channel.
         event_types: the types of all events that may be sent; None for any event.
         envelope: the names of the frames' fields, and their codec.
         max_message_size: bytes of a client's message; a larger one closes with 1009.
@@ -65,6 +68,7 @@ class BaseChannel:
     event_types: Sequence[type[Event]] | None = None
     room_pattern: str | None = None
     max_rooms: int = 100
+    scope: str | None = None
     envelope: Envelope = Envelope()
     max_message_size: int = 64 * 1024
     outbox_limit: int = DEFAULT_LIMIT
@@ -109,6 +113,8 @@ class BaseChannel:
         self._encode_json = self._hook("encode_json")
         self._decode_json = self._hook("decode_json")
         self._pattern = None if self.room_pattern is None else RoomPattern(self.room_pattern)
+        self._prefix = self._own_scope()
+        self._declared = None if self.event_types is None else events_by_name(self.event_types)
         self._actions: dict[str, ActionSpec] | None = None
         self._exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._node: weakref.ref[Node] | None = None
@@ -158,15 +164,23 @@ class BaseChannel:
     ) -> None:
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
 
+        Raises:
+            ConfigurationError: the path has parameters, and none of them is `channel`.
+
         Args:
             name: of the route; that of the class unless given.
             user: a dependency, whose value is `connection.user`.
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
-        connect = partial(BaseChannel.connect, self)
-        endpoint = endpoint_for(connect, user, in_room="{channel}" in path)
-        app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
-        shorten(app, lambda websocket: connect(websocket, websocket.path_params.get("channel")))
+        add_route(
+            app,
+            path,
+            partial(BaseChannel.connect, self),
+            name=name or type(self).__name__,
+            in_room=names_room(path),
+            user=user,
+            options=options,
+        )
 
     def bind(self, app: FastAPI | APIRouter) -> None:
         """Broadcast through the node of `app` also outside of its requests and lifespan."""
@@ -221,12 +235,12 @@ class BaseChannel:
         """
         node, skip = self._current_node(), _ids(exclude)
         for each in (room,) if isinstance(room, str) else tuple(room):
-            await node.publish(each, BaseChannel._event_body(self, event, data, each), skip)
+            await node.publish(self._key(each), BaseChannel._event_body(self, event, data, each), skip)
 
     async def broadcast_to_channel(self, channel: str, message: Any, *, exclude: Exclude = None) -> None:
         """Send `message` to everybody in the room `channel`: text and bytes as they are, any other value
         as `encode_json` gives it."""
-        await self._current_node().publish(channel, await self._encode(message), _ids(exclude))
+        await self._current_node().publish(self._key(channel), await self._encode(message), _ids(exclude))
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
         """Send `message` to one client alone; nothing happens if it has gone."""
@@ -246,11 +260,11 @@ class BaseChannel:
 
     async def get_connection_count(self, channel: str) -> int:
         """How many connections are in the room, over all processes."""
-        return await self._current_node().count(check_room(channel))
+        return await self._current_node().count(self._key(channel))
 
     async def members(self, channel: str) -> list[dict[str, Any]]:
         """Who is in the room, over all processes: `id` and `user` (its key or None) of each connection."""
-        return await self._current_node().members(check_room(channel))
+        return await self._current_node().members(self._key(channel))
 
     async def close(
         self, websocket: WebSocket, code: int = CloseCode.NORMAL, reason: str | None = None
@@ -305,15 +319,17 @@ class BaseChannel:
             name, data = event.event_name, event
         else:
             name = event
-        if self.event_types is None:
+        if self._declared is None:
             return name, data
-        declared = next((known for known in self.event_types if known.event_name == name), None)
+        declared = self._declared.get(name)
         if declared is None or (isinstance(data, Event) and not isinstance(data, declared)):
-            known = ", ".join(known.event_name for known in self.event_types)
+            known = ", ".join(self._declared)
             raise ConfigurationError(f"{type(self).__name__} declares the events {known}, not {name!r}")
-        return name, data if isinstance(data, declared) else declared.model_validate(data or {})
+        if not isinstance(data, declared):
+            data = declared.model_validate({} if data is None else data)
+        return name, data
 
-    def _event_body(self, event: Event | str, data: Any, room: str = "*") -> Body:
+    def _event_body(self, event: Event | str, data: Any, room: str = EVERYWHERE) -> Body:
         name, content = BaseChannel._named(self, event, data)
         return self.envelope.encode(self.envelope.to_event(name, room, content))
 
@@ -328,6 +344,22 @@ class BaseChannel:
 
     def _decode(self, body: Body) -> Any:
         return self.envelope.decode(body) if self._decode_json is None else self._decode_json(body)
+
+    def _own_scope(self) -> str:
+        """What stands before the names of its rooms."""
+        scope = self.scope
+        if scope is None:
+            guarded = self._pattern is not None or self._authorize is not None
+            scope = f"{type(self).__module__}.{type(self).__qualname__}" if guarded else ""
+        return scope and scope + SCOPE_END
+
+    def _key(self, room: str) -> str:
+        """A room's name as the node knows it.
+
+        Raises:
+            ParseError: the name is not usable.
+        """
+        return self._prefix + check_room(room)
 
     def _hook(self, name: str) -> Callable[..., Any] | None:
         """The method of that name where a subclass overrides it, unless that is an action of this name."""
@@ -364,25 +396,6 @@ class BaseChannel:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
-
-
-def endpoint_for(
-    connect: Callable[..., Awaitable[None]], user: Callable[..., Any] | None, *, in_room: bool = False
-) -> Callable[..., Awaitable[None]]:
-    """A FastAPI endpoint that calls `connect`, with the room of the path and the value of the dependency
-    `user` where these are wanted."""
-
-    async def endpoint(websocket: WebSocket, **wanted: Any) -> None:
-        await connect(websocket, **wanted)
-
-    keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-    parameters = [keyword("websocket", annotation=WebSocket)]
-    if in_room:
-        parameters.append(keyword("channel", annotation=str))
-    if user is not None:
-        parameters.append(keyword("user", annotation=Annotated[Any, Depends(user)]))
-    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what FastAPI reads
-    return endpoint
 
 
 def _ids(exclude: Exclude) -> frozenset[str]:

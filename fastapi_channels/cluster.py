@@ -15,15 +15,12 @@ from typing import Any, Final, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from .exceptions import BrokerUnavailable, ParseError
+from .exceptions import BrokerUnavailable
 from .messages import Publication
+from .rooms import RESERVED
 
 logger = logging.getLogger("fastapi_channels")
 
-RESERVED: Final = "fastapi-channels:"
-"""Begins the topics that are not rooms."""
-MAX_ROOM: Final = 255
-"""Characters of a room's name."""
 EVERY_NODE: Final = RESERVED + "nodes"
 HEARTBEAT: Final = 2.0
 """Seconds between two signs of life; after three without one a process is taken for dead."""
@@ -229,21 +226,3 @@ class _Question:
         self.missing.discard(peer)
         if not self.missing:
             self.done.set()
-
-
-def check_room(room: str) -> str:
-    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
-
-    Raises:
-        ParseError: it is not.
-    """
-    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
-    if not usable or room.startswith(RESERVED):
-        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
-    return room
-
-
-class InvalidRoom(ParseError):
-    """A room name that is empty, too long, not printable or reserved."""
-
-    error_code = "invalid_room"

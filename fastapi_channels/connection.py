@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 
 from .exceptions import CloseCode, Disconnected, TooManyRooms
 from .messages import Envelope, Event, Frame
+from .rooms import name_of
 
 if TYPE_CHECKING:
     from .base import BaseChannel
@@ -24,7 +25,7 @@ class Connection:
         id: unique over all processes.
         channel: the channel object.
         room: the room it was connected to.
-        rooms: every room it is in now.
+        keys: the rooms it is in, as the node knows them: with their scope.
         params: the parameters in the room's name, where the channel has a pattern.
         seat: whose place it takes in a room of limited size; its own unless the channel says otherwise.
         offer, push: for the hub.
@@ -39,11 +40,11 @@ class Connection:
         "channel",
         "ended",
         "id",
+        "keys",
         "offer",
         "params",
         "push",
         "room",
-        "rooms",
         "seat",
     )
 
@@ -51,7 +52,7 @@ class Connection:
         self.id = id
         self.channel = channel
         self.room: str = room
-        self.rooms: set[str] = set()
+        self.keys: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
         self.offer: Callable[[bytes], bool] = session.writer.offer
@@ -65,6 +66,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} in {self.room!r}{' closed' if self.closed else ''}>"
+
+    @property
+    def rooms(self) -> set[str]:
+        """Every room it is in now."""
+        return {name_of(key) for key in self.keys}
 
     @property
     def websocket(self) -> WebSocket:
@@ -90,7 +96,7 @@ class Connection:
         node = self._session.node
         node.forget_user(self)
         self._user = user
-        if self.rooms:
+        if self.keys:
             node.remember_user(self)
 
     @property
@@ -132,13 +138,14 @@ class Connection:
             TooManyRooms: it is in `max_rooms` already.
             BrokerUnavailable: the broker did not confirm in time.
         """
-        if len(self.rooms) >= self.channel.max_rooms and room not in self.rooms:
+        key = self.channel._key(room)
+        if len(self.keys) >= self.channel.max_rooms and key not in self.keys:
             raise TooManyRooms(close=False, context={"limit": self.channel.max_rooms})
-        await self._session.node.join(room, self)
+        await self._session.node.join(key, self)
 
     async def leave(self, room: str) -> None:
         """Stop receiving what is broadcast to `room`; nothing happens if it was not joined."""
-        self._session.node.leave(room, self)
+        self._session.node.leave(self.channel._key(room), self)
 
     async def send(self, data: Any) -> bool:
         """Send `data` to this client alone; text and bytes go as they are, other values encoded.

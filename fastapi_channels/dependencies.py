@@ -11,12 +11,12 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from types import UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from fastapi import APIRouter, FastAPI, params
+from fastapi import params
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import (
     get_dependant,
@@ -25,10 +25,9 @@ from fastapi.dependencies.utils import (
     request_params_to_args,
 )
 from fastapi.exceptions import FastAPIError
-from fastapi.routing import APIWebSocketRoute
 from fastapi.security import SecurityScopes
 from pydantic import BaseModel
-from starlette.types import Receive, Scope, Send
+from starlette.types import Scope
 from starlette.websockets import WebSocket
 from typing_extensions import is_typeddict
 
@@ -314,21 +313,6 @@ def _uses_scopes(dependant: Dependant) -> bool:
     """Whether its value depends on the OAuth scopes."""
     own = dependant.own_oauth_scopes or dependant.security_scopes_param_name
     return bool(own) or any(map(_uses_scopes, dependant.dependencies))
-
-
-def shorten(app: FastAPI | APIRouter, serve: Callable[[WebSocket], Awaitable[None]]) -> None:
-    """Let the route that was added last call `serve` itself, if FastAPI has nothing to resolve for it.
-
-    What FastAPI holds for dependencies, three coroutines and two exit stacks, is a sixth of the memory of
-    an idle connection. A router may still be included with dependencies: its routes stay as they are.
-    """
-
-    def direct(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        return serve(WebSocket(scope, receive, send))
-
-    route = app.routes[-1]
-    if isinstance(app, FastAPI) and isinstance(route, APIWebSocketRoute) and not route.dependant.dependencies:
-        route.app = direct
 
 
 def warn_of_generators(scope: Scope, told: set[str]) -> None:

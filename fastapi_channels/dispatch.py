@@ -68,7 +68,7 @@ class Dispatcher:
         member = self._member
         try:
             if await member.guard.check_rates():
-                await member.node.publish(member.connection.room, body)
+                await member.node.publish(member.channel._key(member.connection.room), body)
         except Exception as exc:
             await member.session.reporter.report(exc, None, member)
 

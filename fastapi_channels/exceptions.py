@@ -121,7 +121,9 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
     ) -> None:
         cls = type(self)
         if code is not None and not isinstance(code, int):
-            raise TypeError(f"the first argument of {cls.__name__} is a close code, got {code!r}: say error_msg=")
+            raise TypeError(
+                f"the first argument of {cls.__name__} is a close code, got {code!r}: say error_msg="
+            )
         self.context = dict(context or {})
         own_text = reason if reason is not None else getattr(cls, "reason", None)
         super().__init__(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 
 from .callables import is_failure
-from .cluster import check_room
 from .connection import Connection
 from .dispatch import Dispatcher
 from .exceptions import NotFound, PermissionDenied, WebSocketException
 from .guard import Guard
+from .rooms import check_room
 
 if TYPE_CHECKING:
     from .base import BaseChannel
@@ -74,7 +74,7 @@ class Membership:
         await self.guard.check_permissions()
         await self._authorize()
         connection.seat = channel._seat_of(connection)
-        await self.node.join(connection.room, connection, limit=channel.max_connection)
+        await self.node.join(channel._key(connection.room), connection, limit=channel.max_connection)
 
     async def begin(self) -> bool:
         """Run the join handlers; False if one of them failed, which ends the membership."""
@@ -91,8 +91,8 @@ class Membership:
     def leave(self) -> None:
         """Receive nothing more; never waits."""
         self.connection.ended = True
-        for room in list(self.connection.rooms):
-            self.node.leave(room, self.connection)
+        for key in list(self.connection.keys):
+            self.node.leave(key, self.connection)
 
     @property
     def is_busy(self) -> bool:

@@ -17,13 +17,14 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from .brokers import Broker
-from .cluster import RESERVED, Cluster, check_room
+from .cluster import Cluster
 from .connection import Connection, user_key
 from .exceptions import ChannelFull, ConfigurationError
 from .hub import Hub
 from .inbox import Watch
 from .messages import Body, Frame, Publication
 from .permission import ALLOW, BasePermission
+from .rooms import EVERYWHERE, RESERVED, check_room, name_of
 from .seats import Seats
 from .throttling import MemoryLimiter, RateLimiter, client_address
 
@@ -225,18 +226,18 @@ class Node:
             ChannelFull: every seat is taken.
             BrokerUnavailable: the broker did not confirm in time.
         """
-        check_room(room)
-        if room in connection.rooms:
+        check_room(name_of(room))
+        if room in connection.keys:
             # Another task of the connection may be waiting for it still, and may be cancelled.
             await self.broker.subscribe(self._namespace + room)
-            if room in connection.rooms:
+            if room in connection.keys:
                 return
         if limit is not None:
             await self._take_seat(room, connection, limit)
         self._connections[connection.id] = connection
-        if not connection.rooms:
+        if not connection.keys:
             self.remember_user(connection)
-        connection.rooms.add(room)
+        connection.keys.add(room)
         self.hub.add(room, connection)
         idle = self._idle.pop(room, None)
         if idle is not None:
@@ -249,13 +250,13 @@ class Node:
 
     def leave(self, room: str, connection: Connection) -> None:
         """Undo `join`; never waits and never fails."""
-        if room not in connection.rooms:
+        if room not in connection.keys:
             return
-        connection.rooms.discard(room)
+        connection.keys.discard(room)
         self.seats.release(room, connection.seat, connection.id)
         if self.hub.discard(room, connection) and self._loop is not None:
             self._idle[room] = self._loop.call_later(IDLE, self._fell_idle, room)
-        if not connection.rooms:
+        if not connection.keys:
             self._connections.pop(connection.id, None)
             self.forget_user(connection)
 
@@ -297,7 +298,7 @@ class Node:
             ParseError: the name is not usable.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        check_room(room)
+        check_room(name_of(room))
         if self._loop is None:
             await self.ensure_started()
         await self.broker.publish(Publication(self._namespace + room, body, exclude))
@@ -326,7 +327,7 @@ class Node:
         """Take what the broker brings."""
         topic = publication.topic.removeprefix(self._namespace)
         if not topic.startswith(RESERVED):
-            self.hub.deliver(topic, Frame(publication.body, topic), publication.exclude)
+            self.hub.deliver(topic, Frame(publication.body, name_of(topic)), publication.exclude)
         elif publication.kind == "connection":
             self._deliver_to([self._connections.get(key) for key in publication.exclude], publication.body)
         elif publication.kind == "user":
@@ -336,7 +337,7 @@ class Node:
             self.cluster.receive(publication)
 
     def _deliver_to(self, connections: Sequence[Connection | None], body: Body) -> None:
-        frame = Frame(body, "*")
+        frame = Frame(body, EVERYWHERE)
         self.hub.flush()
         # A WebSocket that is in many rooms has a connection in each.
         for connection in {c._session: c for c in connections if c is not None}.values():

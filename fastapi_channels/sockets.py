@@ -10,18 +10,17 @@ from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketState
 
-from .base import endpoint_for
 from .channels import Channel
-from .cluster import check_room
 from .connection import Connection
-from .dependencies import shorten
 from .exceptions import ConfigurationError, NotFound, PermissionDenied, TooManyRooms, WebSocketException
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
 from .messages import Body, Envelope, Message
+from .mounting import add_route
 from .node import Node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import BasePermission, Permission, allows, as_permission
+from .rooms import check_room
 from .session import CONNECTION_KEY, Session, headers_of, size_of
 
 IN_FLIGHT: Final = 64
@@ -94,9 +93,8 @@ class Socket:
         **options: Any,
     ) -> None:
         """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`."""
-        endpoint = endpoint_for(self.connect, user)
-        app.add_api_websocket_route(path, endpoint, name or type(self).__name__, **options)
-        shorten(app, endpoint)
+        name = name or type(self).__name__
+        add_route(app, path, self.connect, name=name, in_room=False, user=user, options=options)
 
     def find(self, room: str) -> Channel | None:
         """The channel that has `room`."""

@@ -39,11 +39,11 @@ class PersonChannel(Channel):
         node = self._current_node()
         data = {
             "member": {"id": connection.id, "user": user_key(connection.user)},
-            "members": await node.members(connection.room),
+            "members": await node.members(self._key(connection.room)),
         }
         envelope = self.envelope
         body = envelope.encode(envelope.to_event(event, connection.room, data))
-        await node.publish(connection.room, body)
+        await node.publish(self._key(connection.room), body)
 
     def _seat_of(self, connection: Connection) -> str:
         key = user_key(connection.user)

@@ -2,10 +2,11 @@
 
 from typing import Annotated
 
+import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, WebSocketException
 from fastapi.routing import APIWebSocketRoute
 
-from fastapi_channels import Channel, Connection, Socket, action, add_channel
+from fastapi_channels import Channel, ConfigurationError, Connection, Socket, action, add_channel
 
 from .live import serving
 
@@ -120,3 +121,21 @@ async def test_the_value_of_a_dependency_is_the_user() -> None:
             await client.send({"type": "join", "channel": "r"})
             assert (await client.receive())["type"] == "joined"
             assert (await client.call("who", channel="r"))["data"] == "ann in r"
+
+
+async def test_any_convertor_may_read_the_room() -> None:
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/deep/{channel:path}")
+    Room().mount(app, "/of/{tenant}/{channel}")
+    async with serving(app) as site:
+        async with site.connect("/deep/a/b") as client:
+            assert (await client.call("where"))["data"] == "a/b"
+        async with site.connect("/of/x/r") as client:
+            assert (await client.call("where"))["data"] == "r"
+
+
+@pytest.mark.parametrize("path", ["/rooms/{room}", "/{a}/{b:int}"])
+def test_a_parameter_that_names_no_room_is_refused(path: str) -> None:
+    with pytest.raises(ConfigurationError, match="everybody into one room"):
+        Room().mount(FastAPI(), path)
