@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from websockets.frames import Frame as ReferenceFrame
 from websockets.frames import Opcode
 
-from fastapi_channels.exceptions import ParseError, PermissionDenied, RateLimitExceeded
+from fastapi_channels.exceptions import ConfigurationError, ParseError, PermissionDenied, RateLimitExceeded
 from fastapi_channels.messages import (
     MARK,
     MAX_REQUEST_ID,
@@ -23,6 +23,7 @@ from fastapi_channels.messages import (
     Publication,
     decode_json,
     encode_json,
+    events_by_name,
     pack,
     unpack,
 )
@@ -153,6 +154,30 @@ class Room2Opened(Event, name="room.opened"):
 )
 def test_the_name_of_an_event(event: type[Event], name: str) -> None:
     assert event.event_name == name
+
+
+def test_events_are_found_by_their_names() -> None:
+    assert events_by_name([]) == {}
+    assert events_by_name(iter([Said, Room2Opened])) == {"said": Said, "room.opened": Room2Opened}
+
+
+class Spoken(Event, name="said"):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("types", "sentence"),
+    [
+        ([Said, Spoken], "there are two events named 'said'"),
+        ([Said, Said], "there are two events named 'said'"),
+        ([Said, Frame], "event_types are classes of events, not <class"),
+        (["said"], "event_types are classes of events, not 'said'"),
+        ([Said(text="hi")], r"event_types are classes of events, not Said\(text='hi'\)"),
+    ],
+)
+def test_what_cannot_be_a_list_of_events(types: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        events_by_name(types)
 
 
 # JSON
