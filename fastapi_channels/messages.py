@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import math
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, TypeAlias
@@ -28,7 +29,7 @@ MAX_REQUEST_ID: Final = 256
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
-    __slots__ = ("_wire", "body", "event", "room", "size")
+    __slots__ = ("_event", "_wire", "body", "room", "size")
 
     def __init__(self, body: Body, room: str = "") -> None:
         self.body = body
@@ -36,32 +37,44 @@ class Frame:
         """The room it was broadcast to; empty for what concerns one connection."""
         self.size = len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
         """Bytes of payload."""
-        key = "bytes" if isinstance(body, bytes) else "text"
-        self.event: dict[str, Any] = {"type": "websocket.send", key: body}
-        """The ASGI message, shared by every connection."""
+        self._event: dict[str, Any] | None = None
         self._wire: bytes | None = None
+
+    @property
+    def event(self) -> dict[str, Any]:
+        """The ASGI message, shared by every connection that is sent it."""
+        if self._event is None:
+            key = "bytes" if isinstance(self.body, bytes) else "text"
+            self._event = {"type": "websocket.send", key: self.body}
+        return self._event
 
     @property
     def wire(self) -> bytes:
         """The unmasked frame of RFC 6455 section 5.2, whole and uncompressed."""
         if self._wire is None:
-            text = isinstance(self.body, str)
-            payload = self.body.encode() if isinstance(self.body, str) else self.body
-            self._wire = _frame_header(_TEXT if text else _BINARY, self.size) + payload
+            body = self.body
+            self._wire = (
+                _header(_TEXT, self.size) + body.encode()
+                if isinstance(body, str)
+                else _header(_BINARY, self.size) + body
+            )
         return self._wire
 
 
-_FIN: Final = 0x80
-_TEXT: Final = 0x1
-_BINARY: Final = 0x2
+_TEXT: Final = 0x81
+_BINARY: Final = 0x82
+"""Opcodes, with the bit that says that the frame is the whole message."""
+_SHORT: Final = struct.Struct("!BB")
+_MEDIUM: Final = struct.Struct("!BBH")
+_LONG: Final = struct.Struct("!BBQ")
 
 
-def _frame_header(opcode: int, size: int) -> bytes:
+def _header(opcode: int, size: int) -> bytes:
     if size < 126:
-        return bytes((_FIN | opcode, size))
+        return _SHORT.pack(opcode, size)
     if size < 1 << 16:
-        return bytes((_FIN | opcode, 126)) + size.to_bytes(2, "big")
-    return bytes((_FIN | opcode, 127)) + size.to_bytes(8, "big")
+        return _MEDIUM.pack(opcode, 126, size)
+    return _LONG.pack(opcode, 127, size)
 
 
 @dataclass(slots=True)

@@ -118,6 +118,7 @@ def test_a_frame_is_as_the_protocol_wants_it(body: Body) -> None:
     text = isinstance(body, str)
     payload = body.encode() if isinstance(body, str) else body
     assert frame.event == {"type": "websocket.send", "text" if text else "bytes": body}
+    assert frame.event is frame.event, "it is shared"
     assert frame.size == len(payload)
     opcode = Opcode.TEXT if text else Opcode.BINARY
     assert frame.wire == ReferenceFrame(opcode, payload).serialize(mask=False)
