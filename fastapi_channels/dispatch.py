@@ -21,13 +21,17 @@ class Run:
     The handler is called within the run as a context.
     """
 
-    __slots__ = ("_interrupted", "_runs", "_task", "message")
+    __slots__ = ("_interrupted", "_is_entered", "_runs", "message", "task")
 
-    def __init__(self, message: Message, runs: dict[Run, None]) -> None:
+    def __init__(
+        self, message: Message, runs: dict[Run, None], task: asyncio.Task[Any] | None = None
+    ) -> None:
         self.message = message
+        self.task = task
+        """Where the handler is called."""
         self._runs = runs
         runs[self] = None
-        self._task: asyncio.Task[Any] | None = None
+        self._is_entered = False
         self._interrupted = False
 
     def cancel(self) -> None:
@@ -35,20 +39,20 @@ class Run:
         if self.message.cancelled:
             return
         self.message.cancelled = True
-        if self._task is not None:
+        if self._is_entered and self.task is not None:
             self._interrupted = True
-            self._task.cancel()
+            self.task.cancel()
 
     def __enter__(self) -> None:
-        """The current task may be interrupted from now on."""
-        self._task = asyncio.current_task()
+        """The task may be interrupted from now on."""
+        self._is_entered = True
 
     def __exit__(self, *exc: object) -> None:
         """Nothing can cancel the request any more."""
         del self._runs[self]
-        task, self._task = self._task, None
-        if task is not None and self._interrupted:
-            task.uncancel()
+        self._is_entered = False
+        if self._interrupted and self.task is not None:
+            self.task.uncancel()
 
 
 class Dispatcher:
@@ -72,14 +76,18 @@ class Dispatcher:
         except Exception as exc:
             await member.session.reporter.report(exc, None, member)
 
-    async def handle(self, message: Message) -> None:
-        """Find the action of `message` and run it; returns when the next message may be handled."""
+    async def handle(self, message: Message, task: asyncio.Task[Any] | None) -> None:
+        """Find the action of `message` and run it; returns when the next message may be handled.
+
+        Args:
+            task: the running one. To ask the event loop for it takes a microsecond.
+        """
         spec = self._member.channel._find(message.action)
         if spec is None:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             await self._member.session.reporter.report(unknown, message, self._member)
             return
-        run = Run(message, self._runs)
+        run = Run(message, self._runs, task)
         if spec.concurrent > 1:
             await self._start(spec, run)
         else:
@@ -123,7 +131,7 @@ class Dispatcher:
             finally:
                 slots.release()
 
-        task = asyncio.get_running_loop().create_task(beside())
+        task = run.task = asyncio.get_running_loop().create_task(beside())
         self._tasks[task] = None
         task.add_done_callback(self._tasks.pop)
 

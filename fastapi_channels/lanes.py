@@ -136,7 +136,7 @@ class Lane:
         limit = self.channel.max_message_size
         if size > limit:
             raise WebSocketException(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
-        await self.member.dispatcher.handle(message)
+        await self.member.dispatcher.handle(message, self.task)
 
     async def _leave(self, message: Message) -> None:
         if self.member is None:

@@ -197,9 +197,8 @@ def combine(*values: Permission) -> BasePermission:
 def ask(permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]) -> Any:
     """What `permission` says, called with those of `extras` that it declares; it may have to be awaited."""
     names = _declared(type(permission))
-    return permission.has_permission(
-        websocket, action, **{name: extras[name] for name in names if name in extras}
-    )
+    given = extras if len(names) == len(extras) else {name: extras[name] for name in names if name in extras}
+    return permission.has_permission(websocket, action, **given)
 
 
 async def answer(

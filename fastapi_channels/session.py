@@ -89,6 +89,7 @@ class Session(ABC):
         self.calls = Calls()
         self._terms = terms
         self._withdrawn: list[RequestId] = []
+        self._task = asyncio.current_task()
         self._accepted = False
         self._scope: asyncio.Timeout | None = None
         self._code: int | None = None
@@ -371,7 +372,7 @@ class RoomSession(Session):
         except Exception as exc:
             await self.reporter.report(exc, None, self._member)
         else:
-            await self._member.dispatcher.handle(message)
+            await self._member.dispatcher.handle(message, self._task)
 
     async def _take_early(self, event: Event) -> bool:
         return not self._relays and await super()._take_early(event)
