@@ -141,6 +141,8 @@ def _backend(
     if broadcast is not None:
         return adopt(broadcast)
     if backend is not None:
+        if not isinstance(backend, BroadcastBackend):
+            raise ConfigurationError(f"backend= takes a broadcaster BroadcastBackend, got {backend!r}")
         return backend
     return create_backend(url or "memory://")
 

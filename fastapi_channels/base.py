@@ -15,7 +15,7 @@ from fastapi.params import Depends
 from . import upstream
 from .actions import ActionSpec, is_action
 from .connection import Connection
-from .events import Events, EventType
+from .events import Events, EventType, Handlers
 from .exceptions import CloseCode, ConfigurationError, WebSocketException
 from .messages import Body, Envelope, Event, events_by_name
 from .mounting import add_route, names_room
@@ -77,8 +77,8 @@ class BaseChannel:
     finish_timeout: float = 1.0
     leave_timeout: float = 10.0
     ack: bool = False
-    on_join: Sequence[Callable[..., Any]] | None = None
-    on_leave: Sequence[Callable[..., Any]] | None = None
+    on_join: Handlers = None
+    on_leave: Handlers = None
     lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None
 
     def __init__(
@@ -88,8 +88,8 @@ class BaseChannel:
         max_connection: int | None = None,
         permission_classes: Permission = None,
         throttle_classes: Any = None,
-        on_join: Sequence[Callable[..., Any]] | None = None,
-        on_leave: Sequence[Callable[..., Any]] | None = None,
+        on_join: Handlers = None,
+        on_leave: Handlers = None,
         lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None,
         **unused: Any,
     ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -118,3 +118,18 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
         except asyncio.CancelledError as exc:
             cancelled = exc
     return cancelled
+
+
+async def finish(work: Coroutine[Any, Any, None]) -> None:
+    """Run `work` to its end, even if the calling task is cancelled meanwhile; then be cancelled."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    task.result()
+    if cancelled is not None:
+        # The very one: a cancel scope of anyio takes back only what it knows for its own.
+        raise cancelled

@@ -81,7 +81,7 @@ class Channel(BaseChannel):
                 include_in_schema=include_in_schema,
             )
             bound = self._bind(spec, self.dependencies, self._pattern)
-            self._actions = {**(self._actions or {}), spec.name: bound}
+            self._actions = _merged(self._actions or {}, {spec.name: bound})
             return func
 
         return decorate

@@ -59,13 +59,14 @@ class Dispatcher:
     """Runs the actions of one client on one channel, one after the other unless an action says
     otherwise. Nothing that a message contains makes it raise."""
 
-    __slots__ = ("_member", "_runs", "_slots", "_tasks")
+    __slots__ = ("_member", "_runs", "_slots", "_stopping", "_tasks")
 
     def __init__(self, member: Membership) -> None:
         self._member = member
         self._runs: dict[Run, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._slots: dict[ActionSpec, asyncio.Semaphore] = {}
+        self._stopping = False
 
     async def relay(self, body: Body) -> None:
         """Broadcast what a client of a channel without actions has sent, as it came."""
@@ -115,6 +116,7 @@ class Dispatcher:
         """Give what runs beside the others `grace` seconds, then cancel it."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -145,7 +147,7 @@ class Dispatcher:
         except Exception as exc:
             problem = exc
         except asyncio.CancelledError as exc:
-            if _is_being_cancelled():
+            if _is_being_cancelled() and not self._outlives():
                 raise
             problem = Cancelled() if run.message.cancelled else exc
         else:
@@ -154,6 +156,16 @@ class Dispatcher:
             return
         handlers = spec.exception_handlers
         await session.reporter.report(problem, run.message, self._member, handlers=handlers)
+
+    def _outlives(self) -> bool:
+        """Whether a cancel of the running task ends its action alone: the application asked for it, not
+        whoever ends the connection. It is taken back then."""
+        task = asyncio.current_task()
+        if task not in self._tasks or self._stopping:
+            return False
+        while task.uncancel():
+            pass
+        return True
 
     async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
         """Call the handler, and send what it yields; the last reply is returned, if there is one."""

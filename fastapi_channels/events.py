@@ -7,7 +7,7 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -20,6 +20,8 @@ from .exceptions import ConfigurationError
 logger = logging.getLogger("fastapi_channels")
 
 EventType: TypeAlias = Literal["join", "leave"]
+Handlers: TypeAlias = Callable[..., Any] | Sequence[Callable[..., Any]] | None
+"""One function, or several."""
 Lifespan: TypeAlias = Callable[..., AbstractAsyncContextManager[Any]]
 
 NAMES: Final = ("websocket", "channel", "connection", "code", "reason", "self")
@@ -33,18 +35,22 @@ class Events:
 
     def __init__(
         self,
-        on_join: Sequence[Callable[..., Any]] | None,
-        on_leave: Sequence[Callable[..., Any]] | None,
+        on_join: Handlers,
+        on_leave: Handlers,
         lifespan: Lifespan | None,
     ) -> None:
         self._handlers: dict[EventType, list[_Handler]] = {"join": [], "leave": []}
-        for func in on_join or ():
+        for func in _each(on_join):
             self.add("join", func)
-        for func in on_leave or ():
+        for func in _each(on_leave):
             self.add("leave", func)
         self._lifespan = None if lifespan is None else _Handler(_as_context(lifespan))
 
     def add(self, event_type: EventType, func: Callable[..., Any]) -> None:
+        """
+        Raises:
+            ConfigurationError: there is no such event, or `func` is nothing that can be called for it.
+        """
         if event_type not in get_args(EventType):
             raise ConfigurationError(f'expected the event "join" or "leave", got {event_type!r}')
         self._handlers[event_type].append(_Handler(func))
@@ -70,6 +76,12 @@ class Events:
             await _guarded(visit.leave(), values)
         for handler in self._handlers["leave"]:
             await _guarded(handler(values), values)
+
+
+def _each(handlers: Handlers) -> Iterable[Callable[..., Any]]:
+    if handlers is None:
+        return ()
+    return (handlers,) if callable(handlers) else handlers
 
 
 async def _guarded(work: Any, values: Mapping[str, Any]) -> None:
@@ -135,6 +147,8 @@ class _Handler:
     __slots__ = ("_func", "_is_async", "_named", "_positional")
 
     def __init__(self, func: Callable[..., Any]) -> None:
+        if not callable(func):
+            raise ConfigurationError(f"expected a function for an event or a lifespan, got {func!r}")
         self._func = func
         self._is_async = inspect.iscoroutinefunction(func)
         parameters = inspect.signature(func).parameters

@@ -27,9 +27,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from fastapi.exceptions import WebSocketException as FastAPIWebSocketException
+from starlette.exceptions import HTTPException
+from starlette.exceptions import WebSocketException as StarletteWebSocketException
 
 from .texts import text
 
@@ -155,6 +157,10 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
 
     def __str__(self) -> str:
         return str(self.message())
+
+
+FOR_CLIENTS: Final = (StarletteWebSocketException, HTTPException)
+"""What code may raise to tell its client something: this package's exceptions among them."""
 
 
 class PermissionDenied(WebSocketException):

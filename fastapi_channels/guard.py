@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from starlette.exceptions import HTTPException
-
 from .actions import ActionSpec
 from .callables import is_failure
 from .connection import user_key
-from .exceptions import PermissionDenied, RateLimitExceeded, WebSocketException
+from .exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
 from .permission import ALLOW, BasePermission, ask
 from .throttling import ForeignLimiter, Rate, address_group, limit_key
 
@@ -90,7 +88,7 @@ class Guard:
             found = ask(permission, self._connection.websocket, action, extras)
             if type(found) is not bool and inspect.isawaitable(found):
                 found = await found
-        except (WebSocketException, HTTPException):
+        except FOR_CLIENTS:
             raise
         except BaseException as exc:
             if not is_failure(exc):

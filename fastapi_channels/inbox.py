@@ -43,6 +43,7 @@ class Inbox:
         "_take_early",
         "_websocket",
         "busy",
+        "left",
         "looks",
         "watched",
     )
@@ -62,6 +63,8 @@ class Inbox:
         self._ahead: list[Event] = []
         self._size = 0
         self._read: asyncio.Task[Event] | None = None
+        self.left: Event | None = None
+        """How the client left, once it has."""
         self.busy = False
         """Whether a message is being handled."""
         self.looks = 0
@@ -121,6 +124,7 @@ class Inbox:
         event = await self._asgi_receive()
         if event["type"] == "websocket.disconnect":
             websocket.client_state = WebSocketState.DISCONNECTED
+            self.left = event
         return event
 
     async def _read_ahead(self) -> Event:

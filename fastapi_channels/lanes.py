@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from .callables import finish
 from .channels import Channel
 from .exceptions import CloseCode, WebSocketException
 from .membership import Membership
 from .messages import Frame, Message
-from .session import finish
 
 if TYPE_CHECKING:
     from .sockets import SocketSession

@@ -6,12 +6,10 @@ import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from starlette.exceptions import HTTPException
-
 from .callables import is_failure
 from .connection import Connection
 from .dispatch import Dispatcher
-from .exceptions import NotFound, PermissionDenied, WebSocketException
+from .exceptions import FOR_CLIENTS, NotFound, PermissionDenied
 from .guard import Guard
 from .rooms import check_room
 
@@ -138,7 +136,7 @@ class Membership:
         try:
             answer = authorize(self.connection, **self.connection.params)
             allowed = (await answer if inspect.isawaitable(answer) else answer) is True
-        except (WebSocketException, HTTPException):
+        except FOR_CLIENTS:
             raise
         except BaseException as exc:
             if not is_failure(exc):

@@ -75,13 +75,13 @@ class AllowAny(BasePermission):
 
 
 class IsAuthenticated(BasePermission):
-    """Clients with a user, unless that user says `is_authenticated` is false."""
+    """Clients with a user that is true, unless that user says `is_authenticated` is false."""
 
     def has_permission(
         self, websocket: WebSocket, action: str | None, *, connection: Any = None, **kwargs: Any
     ) -> bool:
         user = connection.user if connection is not None else websocket.scope.get("user")
-        return user is not None and getattr(user, "is_authenticated", True) is True
+        return bool(user) and getattr(user, "is_authenticated", True) is True
 
 
 class _All(BasePermission):

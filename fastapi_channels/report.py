@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import secrets
+import traceback
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -14,11 +15,14 @@ from fastapi.exception_handlers import (
     request_validation_exception_handler,
     websocket_request_validation_exception_handler,
 )
+from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.exceptions import WebSocketException as StarletteWebSocketException
 from starlette.responses import Response
 
 from .exceptions import (
+    FOR_CLIENTS,
     ActionNotExist,
     BrokerUnavailable,
     CloseCode,
@@ -103,21 +107,46 @@ class Reporter:
             try:
                 if isinstance(exc, Exception) and await self._offer(exc, message, member, handlers):
                     return
-            except (WebSocketException, HTTPException) as answer:
+            except FOR_CLIENTS as answer:
                 # A handler may raise what its client is told instead.
                 exc = answer
             error = as_client_error(exc)
-            if isinstance(error, InternalError):
-                session.log.error("error %s", error.context["error_id"], exc_info=exc)
             if _is_unreadable(error) and not await self._strike():
                 return
-            await self._answer(error, message, member)
+            error = await self._tell(error, exc, message, member)
             if error.close or fatal:
                 code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
                 await session.expel(connection, code, error.reason)
         except Exception:
             session.log.exception("an error could not be reported")
             await session.expel(connection, CloseCode.INTERNAL_ERROR, "")
+
+    async def _tell(
+        self,
+        error: WebSocketException,
+        exc: BaseException,
+        message: Message | None,
+        member: Membership | None,
+    ) -> WebSocketException:
+        """Answer with `error`, or with an internal one where it holds what cannot be encoded."""
+        if not isinstance(error, InternalError):
+            try:
+                await self._answer(error, message, member)
+                return error
+            except ValueError as fault:
+                exc, error = fault, as_client_error(fault)
+        self._log(error.context["error_id"], exc)
+        await self._answer(error, message, member)
+        return error
+
+    def _log(self, error_id: object, exc: BaseException) -> None:
+        """Log what the client is not told. What pydantic says of a value would contain it."""
+        if isinstance(exc, ValidationError):
+            where = "".join(traceback.format_tb(exc.__traceback__))
+            faults = [(fault["loc"], fault["type"]) for fault in exc.errors(include_input=False)]
+            self._session.log.error("error %s: %s does not fit: %s\n%s", error_id, exc.title, faults, where)
+        else:
+            self._session.log.error("error %s", error_id, exc_info=exc)
 
     async def _answer(
         self, error: WebSocketException, message: Message | None, member: Membership | None
@@ -182,6 +211,8 @@ def as_client_error(exc: BaseException) -> WebSocketException:
     """What a client is told of `exc`: nothing more than an id, unless it was raised for the client."""
     if isinstance(exc, WebSocketException):
         return exc
+    if isinstance(exc, StarletteWebSocketException):
+        return WebSocketException(exc.code, exc.reason or None)
     if isinstance(exc, HTTPException):
         retry_after = (exc.headers or {}).get("Retry-After", "")
         extra: dict[str, Any] = {"retry_after": float(retry_after)} if retry_after.isdigit() else {}

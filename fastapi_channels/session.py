@@ -6,18 +6,25 @@ import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from .callables import finish
 from .calls import Calls
 from .connection import Connection
 from .dependencies import warn_of_generators
-from .exceptions import ChannelsError, CloseCode, ParseError, PermissionDenied, WebSocketException
+from .exceptions import (
+    FOR_CLIENTS,
+    ChannelsError,
+    CloseCode,
+    ParseError,
+    PermissionDenied,
+    WebSocketException,
+)
 from .inbox import Event, Inbox
 from .membership import Membership
 from .messages import Body, Envelope, Frame, Message, RequestId
@@ -92,16 +99,15 @@ class Session(ABC):
         self._task = asyncio.current_task()
         self._accepted = False
         self._scope: asyncio.Timeout | None = None
-        self._code: int | None = None
-        self._reason: str | None = None
 
     @cached_property
     def language(self) -> str:
         """That of the error texts. Most clients never get one."""
-        websocket = self.websocket
-        return choose_language(
-            websocket.query_params.get("lang") or websocket.headers.get("accept-language", "")
+        wanted = (
+            self.websocket.query_params.get("lang", ""),
+            self.websocket.headers.get("accept-language", ""),
         )
+        return choose_language(*wanted)
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
@@ -155,7 +161,7 @@ class Session(ABC):
             await self._admit()
             if self.websocket.application_state is WebSocketState.CONNECTING:
                 await self.websocket.accept(subprotocol, headers)
-        except (ChannelsError, HTTPException) as exc:
+        except (ChannelsError, *FOR_CLIENTS) as exc:
             await self._refuse(as_client_error(exc))
             return False
         except (WebSocketDisconnect, RuntimeError, OSError) as exc:
@@ -215,7 +221,6 @@ class Session(ABC):
         while not self._dismissed:
             event = await inbox.get()
             if event["type"] == "websocket.disconnect":
-                self._code, self._reason = event.get("code"), event.get("reason")
                 return
             watch.enter(inbox)
             try:
@@ -304,12 +309,18 @@ class Session(ABC):
         """Whether there may be anything for `_clean_up` to wait for."""
         return True
 
+    @property
+    def _ending(self) -> tuple[int | None, str | None]:
+        """Code and reason of whoever closed first; the other only echoes them."""
+        event = self.writer.closing or self.inbox.left or {}
+        return event.get("code"), event.get("reason")
+
     async def _clean_up(self) -> None:
         """What has to be waited for. Runs shielded from the cancellation of the endpoint."""
         await self.inbox.stop()
         self.writer.lost()
         for member in list(self._members()):
-            await member.end(self._code, self._reason)
+            await member.end(*self._ending)
         await self.writer.drained()
 
 
@@ -379,21 +390,6 @@ class RoomSession(Session):
 
     def _members(self) -> Iterable[Membership]:
         return (self._member,)
-
-
-async def finish(work: Coroutine[Any, Any, None]) -> None:
-    """Run `work` to its end, even if the calling task is cancelled meanwhile; then be cancelled."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    task.result()
-    if cancelled is not None:
-        # The very one: a cancel scope of anyio takes back only what it knows for its own.
-        raise cancelled
 
 
 def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:

@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from fastapi import APIRouter, FastAPI, WebSocket
-from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocketState
 
 from .channels import Channel
 from .connection import Connection
-from .exceptions import ConfigurationError, NotFound, PermissionDenied, TooManyRooms, WebSocketException
+from .exceptions import (
+    FOR_CLIENTS,
+    ConfigurationError,
+    NotFound,
+    PermissionDenied,
+    TooManyRooms,
+)
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
 from .messages import Body, Envelope, Message
@@ -155,7 +160,7 @@ class SocketSession(Session):
         try:
             nothing = {"channel": None, "connection": None, "data": None}
             return await allows(permission, self.websocket, None, nothing)
-        except (WebSocketException, HTTPException):
+        except FOR_CLIENTS:
             raise
         except Exception:
             self.log.exception("a permission failed, and so refuses")
@@ -233,4 +238,4 @@ class SocketSession(Session):
     async def _leave_room(self, member: Membership) -> None:
         # Again: it may have entered since.
         member.leave()
-        await member.end(self._code, self._reason)
+        await member.end(*self._ending)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -53,11 +54,14 @@ TEXTS: Final[dict[str, dict[str, str]]] = {
 }
 
 
-class _Context(dict[str, object]):
-    """A placeholder without a value reads as an ellipsis, so that an error never fails to be told."""
-
-    def __missing__(self, key: str) -> str:
-        return "…"
+def _without_details(template: str) -> str:
+    """`template` up to the sentence or the colon that has a placeholder, and without the placeholder where
+    there is no such place: an error is told also when nobody knows its details."""
+    whole = template[: template.index("{")]
+    cut = max(whole.rfind(mark) for mark in ".:：，。")
+    if cut > 0:
+        return whole[:cut]
+    return re.sub(r" ?\{\w+\} ?", " " if template.isascii() else "", template).strip()
 
 
 def text(error_code: str, language: str, context: Mapping[str, object]) -> str:
@@ -65,12 +69,20 @@ def text(error_code: str, language: str, context: Mapping[str, object]) -> str:
     english = TEXTS["en"]
     own = TEXTS.get(language, english)
     template = own.get(error_code) or english.get(error_code) or own.get("error", english["error"])
-    return template.format_map(_Context(context))
+    try:
+        return template.format_map(context)
+    except KeyError:
+        return _without_details(template)
 
 
-def choose_language(accept_language: str) -> str:
-    """The best language in `TEXTS` for an Accept-Language value (RFC 9110 section 12.5.4), or `"en"`."""
-    best, best_weight = "en", 0.0
+def choose_language(*wanted: str) -> str:
+    """The best language in `TEXTS` for the first Accept-Language value (RFC 9110 section 12.5.4) that
+    names any of them, or `"en"`."""
+    return next(filter(None, map(_best_language, wanted)), "en")
+
+
+def _best_language(accept_language: str) -> str:
+    best, best_weight = "", 0.0
     for part in accept_language[:1000].split(","):
         tag, _, parameter = part.strip().partition(";")
         language = tag.strip().lower().partition("-")[0]

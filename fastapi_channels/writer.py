@@ -52,6 +52,7 @@ class Writer:
         "_task",
         "_timeout",
         "closed",
+        "closing",
         "name",
         "websocket",
     )
@@ -71,6 +72,8 @@ class Writer:
         self.name = name
         self.closed = False
         """Whether nothing can be sent any more."""
+        self.closing: dict[str, Any] | None = None
+        """The close message, once this side has closed."""
         self._outbox = outbox
         self._envelope = envelope
         self._timeout = timeout
@@ -138,7 +141,8 @@ class Writer:
     def start_close(self, code: int, reason: str) -> None:
         """Queue the close frame; nothing is accepted behind it."""
         self.websocket.application_state = WebSocketState.DISCONNECTED
-        self._outbox.put_last(_close_event(code, reason))
+        self.closing = _close_event(code, reason)
+        self._outbox.put_last(self.closing)
         self._start()
         self.lost()
 
@@ -170,8 +174,10 @@ class Writer:
             return
         self._before()
         closes = event["type"] == "websocket.close"
-        left = self._queue(_close_event(event.get("code"), event.get("reason")) if closes else dict(event))
+        event = _close_event(event.get("code"), event.get("reason")) if closes else dict(event)
+        left = self._queue(event)
         if closes:
+            self.closing = event
             self.lost()
         await left
 

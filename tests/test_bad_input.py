@@ -287,7 +287,7 @@ async def test_a_room_name_in_a_message_that_is_not_usable_is_an_error(
         await still_usable(client)
 
 
-@pytest.mark.parametrize("room", ["../../etc", "*", "a:b", "{a}", "房间", "%s", "a b", "x" * 255], ids=short)
+@pytest.mark.parametrize("room", ["../../etc", "**", "a:b", "{a}", "房间", "%s", "a b", "x" * 255], ids=short)
 async def test_any_other_room_name_is_only_a_name(site: Site, bystander: Client, room: str):
     async with site.connect("/rooms/r") as client:
         assert (await client.call("go", room=room))["data"] == room
