@@ -36,6 +36,40 @@ def test_text(code: str, language: str, context: dict[str, object], expected: st
     assert text(code, language, context) == expected
 
 
+@pytest.mark.parametrize(
+    ("code", "language", "expected"),
+    [
+        ("rate_limited", "en", "Too Many Requests"),
+        ("parse_error", "zh", "无法解析该消息"),
+        ("unknown_action", "en", "The action does not exist"),
+        ("unknown_action", "zh", "操作不存在"),
+        ("internal_error", "en", "Internal error"),
+        ("deprecated", "zh", "操作已废弃"),
+    ],
+)
+def test_an_error_is_told_also_without_its_details(code: str, language: str, expected: str) -> None:
+    assert text(code, language, {}) == expected
+
+
+@pytest.mark.parametrize("language", sorted(TEXTS))
+def test_no_placeholder_is_ever_seen(language: str) -> None:
+    for code in TEXTS[language]:
+        told = text(code, language, {})
+        assert told == told.strip() != ""
+        assert not set("{}…") & set(told)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "language"),
+    [
+        *((("zh", "en"), "zh"), (("de", "zh"), "zh"), (("", "zh"), "zh"), (("en", "zh"), "en")),
+        *((("de", "fr"), "en"), ((), "en"), (("zh;q=0", "zh"), "zh")),
+    ],
+)
+def test_the_first_wish_that_can_be_met_counts(wanted: tuple[str, ...], language: str) -> None:
+    assert choose_language(*wanted) == language
+
+
 def test_a_text_that_a_language_lacks_is_english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TEXTS, "eo", {"not_found": "Ne trovita"})
     assert text("not_found", "eo", {}) == "Ne trovita"
