@@ -191,6 +191,9 @@ class Reporter:
             result = await handler(websocket, exc)
         else:
             result = await run_in_threadpool(handler, websocket, exc)
+            if inspect.isawaitable(result):
+                # An object whose __call__ is async.
+                result = await result
         if isinstance(result, Response):
             await self._answer(_from_response(result), message, member)
         elif result is not None:
@@ -214,14 +217,20 @@ def as_client_error(exc: BaseException) -> WebSocketException:
     if isinstance(exc, StarletteWebSocketException):
         return WebSocketException(exc.code, exc.reason or None)
     if isinstance(exc, HTTPException):
-        retry_after = (exc.headers or {}).get("Retry-After", "")
-        extra: dict[str, Any] = {"retry_after": float(retry_after)} if retry_after.isdigit() else {}
-        error = HTTPError(close=False, status=exc.status_code, error_msg=exc.detail, **extra)
+        error = HTTPError(close=False, status=exc.status_code, error_msg=exc.detail, **_retry_after(exc))
         error.http_status = exc.status_code
         return error
     if isinstance(exc, BrokerUnavailable):
         return Unavailable(close=False)
     return InternalError(close=False, context={"error_id": secrets.token_hex(4)})
+
+
+def _retry_after(exc: HTTPException) -> dict[str, Any]:
+    """The seconds in its header of that name, if it has one that says seconds."""
+    for name, value in (exc.headers or {}).items():
+        if name.lower() == "retry-after" and value.isascii() and value.isdigit():
+            return {"retry_after": float(value)}
+    return {}
 
 
 def _is_unreadable(error: WebSocketException) -> bool:
