@@ -136,12 +136,13 @@ class Connection:
         Raises:
             ParseError: `room` is not a usable name.
             TooManyRooms: it is in `max_rooms` already.
+            ChannelFull: the room has as many connections as the channel's `max_connection`.
             BrokerUnavailable: the broker did not confirm in time.
         """
         key = self.channel._key(room)
         if len(self.keys) >= self.channel.max_rooms and key not in self.keys:
             raise TooManyRooms(close=False, context={"limit": self.channel.max_rooms})
-        await self._session.node.join(key, self)
+        await self._session.node.join(key, self, limit=self.channel.max_connection)
 
     async def leave(self, room: str) -> None:
         """Stop receiving what is broadcast to `room`; nothing happens if it was not joined."""

@@ -296,9 +296,12 @@ class Node:
 
         Raises:
             ParseError: the name is not usable.
+            UnicodeEncodeError: a text that UTF-8 cannot hold, which no client could be sent.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
         check_room(name_of(room))
+        if isinstance(body, str) and not body.isascii():
+            body.encode()
         if self._loop is None:
             await self.ensure_started()
         await self.broker.publish(Publication(self._namespace + room, body, exclude))
@@ -355,13 +358,13 @@ class Node:
             # The clocks of the others come first: a newcomer's claim must not stand before theirs.
             await self.cluster.settle()
         if not self.seats.claim(room, seat, holder, limit, self.cluster.tick()):
-            raise ChannelFull(context={"limit": limit})
+            raise ChannelFull(close=False, context={"limit": limit})
         if self.broker.local:
             return
         try:
             answers = await self.cluster.ask("seats", room=room)
             if not self.seats.confirm(room, seat, limit, self.id, answers):
-                raise ChannelFull(context={"limit": limit})
+                raise ChannelFull(close=False, context={"limit": limit})
         except BaseException:
             self.seats.release(room, seat, holder)
             raise

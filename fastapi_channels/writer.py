@@ -116,9 +116,13 @@ class Writer:
             self._overflow()
 
     async def write(self, frame: Frame) -> bool:
-        """Send `frame` behind all others and wait until it left; False if it did not."""
+        """Send `frame` behind all others and wait until it left; False if it did not. Before the handshake
+        is complete it only waits in the outbox."""
         if self.closed:
             return False
+        if self._held:
+            self._outbox.put_last(frame)
+            return True
         self._before()
         return self.offer(frame.wire) or await self._queue(frame)
 

@@ -203,3 +203,37 @@ async def test_a_client_that_resets_while_an_action_runs_has_left_too() -> None:
         client.reset()
         await wait_until(lambda: room.endings)
     assert room.endings[0][0] in (1005, 1006)
+
+
+async def test_what_is_sent_before_the_handshake_comes_after_it() -> None:
+    async def greet(websocket: Any, action: str | None, connection: Connection) -> bool:
+        return await connection.send("hello")
+
+    async with (
+        serving(application(Channel(permission_classes=greet))) as site,
+        site.connect("/r") as client,
+    ):
+        assert await client.read() == "hello"
+
+
+async def test_a_text_that_utf8_cannot_hold_is_told_to_who_broadcasts_it() -> None:
+    room = Channel()
+    app = application(room)
+    async with serving(app):
+        room.bind(app)
+        with pytest.raises(ValueError, match="surrogates"):
+            await room.broadcast_to_channel("r", "\ud800")
+
+
+async def test_a_room_is_full_for_who_joins_it_later_too() -> None:
+    class Small(Channel):
+        max_connection = 1
+
+        @action()
+        async def enter(self, room: str, connection: Connection) -> str:
+            await connection.join(room)
+            return "in"
+
+    async with serving(application(Small())) as site, site.connect("/a"), site.connect("/b") as second:
+        assert (await second.call("enter", room="a"))["code"] == "channel_full"
+        assert (await second.call("enter", room="c"))["data"] == "in"
