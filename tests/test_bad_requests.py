@@ -336,8 +336,10 @@ async def test_many_rooms_are_left_once_when_their_client_goes(site: Site, bysta
     joined, left = numbered.joined, numbered.left
     async with client_of(site, "/many") as client:
         for number in range(50):
-            await join(client, f"room:{number}")
+            assert (await join(client, f"room:{number}"))["type"] == "joined"
+        for number in range(50):
             await client.send({"action": "stream", "channel": f"room:{number}"})
+        await client.receive_until(lambda frame: frame["channel"] == "room:49")
         client.reset()
     await wait_until(lambda: numbered.left - left == 50)
     assert numbered.joined - joined == 50
