@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[set[str], ...] = (
     {"texts", "exceptions", "messages", "marks", "server", "calls", "callables"},
-    {"origin", "events", "upstream", "permission", "rooms", "mounting", "brokers", "throttling", "dependencies"}
-    | {"inbox", "outbox", "writer", "connection"},
+    {"origin", "events", "upstream", "permission", "rooms", "mounting", "brokers", "throttling"}
+    | {"dependencies", "inbox", "outbox", "writer", "connection"},
     {"hub", "binding", "actions", "cluster", "seats"},
     {"node", "router"},
     {"guard", "dispatch", "membership", "report"},
