@@ -94,10 +94,10 @@ class Connection:
     @user.setter
     def user(self, user: Any) -> None:
         node = self._session.node
-        node.forget_user(self)
+        node.users.discard(self)
         self._user = user
         if self.keys:
-            node.remember_user(self)
+            node.users.add(self)
 
     @property
     def state(self) -> State:
@@ -195,17 +195,3 @@ class Connection:
 
 def _never(wire: bytes) -> bool:
     return False
-
-
-def user_key(user: Any) -> str | None:
-    """The text that names `user`: its `id`, its `identity`, a value of its mapping, or itself."""
-    if user is None or isinstance(user, str):
-        return user or None
-    for name in ("id", "identity", "username"):
-        try:
-            value = user[name] if isinstance(user, dict) else getattr(user, name, None)
-        except (KeyError, NotImplementedError):
-            continue
-        if value is not None and str(value):
-            return str(value)
-    return str(user) if isinstance(user, int) else None

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .actions import ActionSpec
 from .callables import is_failure
-from .connection import user_key
 from .exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
 from .permission import ALLOW, BasePermission, ask
 from .throttling import ForeignLimiter, Rate, address_group, limit_key
+from .users import user_key
 
 if TYPE_CHECKING:
     from .connection import Connection

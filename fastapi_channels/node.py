@@ -18,7 +18,7 @@ from starlette.websockets import WebSocket
 
 from .brokers import Broker
 from .cluster import Cluster
-from .connection import Connection, user_key
+from .connection import Connection
 from .exceptions import ChannelFull, ConfigurationError
 from .hub import Hub
 from .inbox import Watch
@@ -27,6 +27,7 @@ from .permission import ALLOW, BasePermission
 from .rooms import EVERYWHERE, RESERVED, check_room, name_of
 from .seats import Seats
 from .throttling import MemoryLimiter, RateLimiter, client_address
+from .users import Users, user_key
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -76,6 +77,7 @@ class Node:
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
+        self.users = Users()
         self.watch = Watch()
         self.told: set[str] = set()
         """Paths of routes that were looked at for warnings."""
@@ -91,7 +93,6 @@ class Node:
         self.cluster = Cluster(self.id, namespace, self.broker.publish, answers, self.broker.suspect)
         self._namespace = namespace
         self._connections: dict[str, Connection] = {}
-        self._users: dict[str, set[Connection]] = {}
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts = 0
@@ -236,7 +237,7 @@ class Node:
             await self._take_seat(room, connection, limit)
         self._connections[connection.id] = connection
         if not connection.keys:
-            self.remember_user(connection)
+            self.users.add(connection)
         connection.keys.add(room)
         self.hub.add(room, connection)
         idle = self._idle.pop(room, None)
@@ -258,7 +259,7 @@ class Node:
             self._idle[room] = self._loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
             self._connections.pop(connection.id, None)
-            self.forget_user(connection)
+            self.users.discard(connection)
 
     async def count(self, room: str) -> int:
         """How many connections are in `room`, over all processes."""
@@ -275,19 +276,6 @@ class Node:
             return here
         others = await self.cluster.ask("members", room=room)
         return [*here, *(member for answer in others.values() for member in answer)]
-
-    def remember_user(self, connection: Connection) -> None:
-        key = user_key(connection.user)
-        if key is not None:
-            self._users.setdefault(key, set()).add(connection)
-
-    def forget_user(self, connection: Connection) -> None:
-        key = user_key(connection.user)
-        connections = self._users.get(key) if key is not None else None
-        if connections is not None and key is not None:
-            connections.discard(connection)
-            if not connections:
-                del self._users[key]
 
     # Publishing
 
@@ -321,7 +309,7 @@ class Node:
         if key is None:
             return
         if self.broker.local:
-            self._deliver_to(list(self._users.get(key, ())), body)
+            self._deliver_to(self.users.connections(key), body)
         else:
             topic = self.cluster.topics[0]
             await self.broker.publish(Publication(topic, body, frozenset({key}), kind="user"))
@@ -334,7 +322,7 @@ class Node:
         elif publication.kind == "connection":
             self._deliver_to([self._connections.get(key) for key in publication.exclude], publication.body)
         elif publication.kind == "user":
-            found = [c for key in publication.exclude for c in self._users.get(key, ())]
+            found = [c for key in publication.exclude for c in self.users.connections(key)]
             self._deliver_to(found, publication.body)
         elif publication.kind == "cluster":
             self.cluster.receive(publication)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .channels import Channel
-from .connection import Connection, user_key
+from .connection import Connection
+from .users import user_key
 
 
 class PersonChannel(Channel):

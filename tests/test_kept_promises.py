@@ -152,15 +152,15 @@ def test_one_function_is_enough_for_an_event() -> None:
     async def join(websocket: Any, channel: str) -> None: ...
 
     class Joining(Channel):
-        async def on_join(self, connection: Connection) -> None: ...  # type: ignore[override]  # one will do
+        async def on_join(self, connection: Connection) -> None: ...
 
     Channel(on_join=join, on_leave=[join])
     Joining()
     for wrong in (5, "join"):
         with pytest.raises(ConfigurationError):
-            Channel(on_join=[wrong])  # type: ignore[list-item]
+            Channel(on_join=[wrong])
     with pytest.raises(ConfigurationError, match="expected a function"):
-        Channel(lifespan=5)  # type: ignore[arg-type]
+        Channel(lifespan=5)
 
 
 def test_two_functions_of_one_name_are_one_too_many() -> None:

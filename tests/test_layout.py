@@ -15,7 +15,7 @@ PACKAGE = "fastapi_channels"
 ROOT = Path(__file__).parents[1]
 
 LAYERS: tuple[set[str], ...] = (
-    {"texts", "exceptions", "messages", "marks", "server", "calls", "callables"},
+    {"texts", "exceptions", "messages", "marks", "server", "calls", "callables", "users"},
     {"origin", "events", "upstream", "permission", "rooms", "mounting", "brokers", "throttling"}
     | {"dependencies", "inbox", "outbox", "writer", "connection"},
     {"hub", "binding", "actions", "cluster", "seats"},
@@ -30,6 +30,7 @@ LAYERS: tuple[set[str], ...] = (
 
 DOWNWARD_FOR_TYPES = {
     ("connection", "session"),
+    ("users", "connection"),
     ("connection", "base"),
     ("guard", "session"),
     ("membership", "session"),

@@ -13,8 +13,8 @@ from starlette.authentication import SimpleUser, UnauthenticatedUser
 
 from fastapi_channels import BrokerUnavailable, Channel, ConfigurationError, Connection, action, add_channel
 from fastapi_channels.brokers import MemoryBackend
-from fastapi_channels.connection import user_key
 from fastapi_channels.node import IDLE, Node
+from fastapi_channels.users import user_key
 
 from .bus import Bus, BusBackend
 from .clock import TimelessLoop, now, timeless

@@ -208,6 +208,7 @@ async def test_who_does_not_read_is_told_to_come_back(ws: str):
         assert texts < published - LIMIT // len(PADDING) + 10
 
 
+@pytest.mark.direct
 @each_implementation
 async def test_who_never_reads_again_is_cut_off(ws: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer, "CLOSE_TIMEOUT", 0.2)

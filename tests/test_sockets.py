@@ -130,7 +130,7 @@ async def running(socket: Socket, **settings: Any) -> AsyncIterator[FastAPI]:
         node = node_of(app)
         assert not node.hub.rooms
         assert not node._connections
-        assert not node._users
+        assert not node.users
         assert len(node.seats) == 0
 
 

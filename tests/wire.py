@@ -230,7 +230,7 @@ async def serving(channel: BaseChannel, **settings: Any) -> AsyncIterator[FastAP
         node = node_of(app)
         assert not node.hub.rooms
         assert not node._connections
-        assert not node._users
+        assert not node.users
         assert len(node.seats) == 0
 
 
