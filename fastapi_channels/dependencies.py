@@ -44,6 +44,7 @@ NOT_FOR_MESSAGES: Final = {
     "background_tasks_param_name": "BackgroundTasks",
 }
 """What FastAPI passes to a dependency of an HTTP request, and a message has not."""
+TOLD: Final = "fastapi_channels_told"
 FIELDS: Final = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
 
 
@@ -315,24 +316,23 @@ def _uses_scopes(dependant: Dependant) -> bool:
     return bool(own) or any(map(_uses_scopes, dependant.dependencies))
 
 
-def warn_of_generators(scope: Scope, told: set[str]) -> None:
+def warn_of_generators(scope: Scope) -> None:
     """Log the `yield` dependencies of the route that serves `scope`: they live as long as the connection.
 
-    Args:
-        told: the paths that were looked at already.
+    Once for each route, on which it is noted.
     """
     route = scope.get("route")
-    path, dependant = getattr(route, "path", None), getattr(route, "dependant", None)
-    if path is None or path in told or not isinstance(dependant, Dependant):
+    dependant = getattr(route, "dependant", None)
+    if not isinstance(dependant, Dependant) or hasattr(route, TOLD):
         return
-    told.add(path)
+    setattr(route, TOLD, True)
     names = [getattr(call, "__name__", repr(call)) for call in _generators(dependant)]
     if names:
         logger.warning(
             "%s of %s stay open as long as each connection does: let the actions depend on them, for each "
             "message",
             ", ".join(dict.fromkeys(names)),
-            path,
+            getattr(route, "path", ""),
         )
 
 

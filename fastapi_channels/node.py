@@ -79,8 +79,6 @@ class Node:
         self.seats = Seats()
         self.users = Users()
         self.watch = Watch()
-        self.told: set[str] = set()
-        """Paths of routes that were looked at for warnings."""
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,

@@ -118,7 +118,7 @@ class Session(ABC):
         self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
     ) -> None:
         """Returns when the client has left and everything of it is undone."""
-        warn_of_generators(self.websocket.scope, self.node.told)
+        warn_of_generators(self.websocket.scope)
         # An endpoint of a router that add_channel() was called on comes without.
         token = current_node.set(self.node)
         try:
