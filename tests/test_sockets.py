@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, WebSocket
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fastapi_channels import (
     BaseChannel,
@@ -26,7 +28,7 @@ from fastapi_channels import (
 )
 from fastapi_channels.sockets import IN_FLIGHT
 
-from .clock import timeless
+from .clock import TimelessLoop, timeless
 from .wire import Close, Wire, dial, dialing, node_of, others
 
 
@@ -558,6 +560,71 @@ async def test_no_more_than_so_many_messages_are_taken_at_a_time():
         assert [f["request_id"] for f in frames if f["status"] == "bad"] == [IN_FLIGHT + 10]
 
 
+Request = tuple[str, str]
+"""What is asked, and of which room."""
+
+
+def outcomes_of(requests: Sequence[Request]) -> dict[int, str]:
+    """What each request must be answered with: its room alone decides."""
+    inside: set[str] = set()
+    found: dict[int, str] = {}
+    for number, (kind, room) in enumerate(requests):
+        if kind == "join":
+            found[number] = "already_joined" if room in inside else "joined"
+            inside.add(room)
+        elif room not in inside:
+            found[number] = "not_joined"
+        else:
+            found[number] = "left" if kind == "leave" else "ok"
+            if kind in ("leave", "stop"):
+                inside.discard(room)
+    return found
+
+
+@settings(max_examples=80)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["join", "join", "leave", "stop", "nap", "who"]), st.sampled_from("abc")),
+        max_size=40,
+    )
+)
+def test_any_requests_are_answered_once_and_room_by_room(requests: list[Request]):
+    class Restless(Channel):
+        ack = True
+
+        @action()
+        async def who(self) -> str:
+            return "ok"
+
+        @action()
+        async def nap(self) -> None:
+            await asyncio.sleep(0.001)
+
+        @action()
+        async def stop(self, connection: Connection) -> None:
+            await connection.close(4001)
+
+    async def talk() -> list[Any]:
+        async with running(Socket(Restless())) as app, dial(app, "/") as wire:
+            for number, (kind, room) in enumerate(requests):
+                control = {"type": kind} if kind in ("join", "leave") else {"action": kind}
+                wire.send({**control, "channel": room, "request_id": number})
+            frames: list[Any] = []
+            while sum(frame.get("request_id") is not None for frame in frames) < len(requests):
+                frames.append(await wire.receive())
+            return [frame for frame in frames if frame.get("request_id") is not None]
+
+    with asyncio.Runner(loop_factory=TimelessLoop) as runner:
+        answers = runner.run(talk())
+    told = {answer["request_id"]: answer.get("code", answer["type"]) for answer in answers}
+    assert {number: {"response": "ok"}.get(kind, kind) for number, kind in told.items()} == outcomes_of(
+        requests
+    )
+    for room in "abc":
+        numbers = [answer["request_id"] for answer in answers if requests[answer["request_id"]][1] == room]
+        assert numbers == sorted(numbers)
+
+
 # Streams and cancels
 
 
@@ -737,11 +804,11 @@ class Asked(BasePermission):
 )
 async def test_permissions_of_the_socket_are_asked_before_the_handshake_is_accepted(answer: Any, status: int):
     extension = ["websocket.http.response"]
-    for socket, settings in (
+    for socket, options in (
         (Socket(Lobby(), permission_classes=Asked(answer)), {}),
         (Socket(Lobby()), {"permission_classes": Asked(answer)}),
     ):
-        async with running(socket, **settings) as app, dialing(app, "/", extensions=extension) as wire:
+        async with running(socket, **options) as app, dialing(app, "/", extensions=extension) as wire:
             await wire.ended()
             assert wire.sent[0]["status"] == status
 
