@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from .callables import finish
+from .callables import finish, is_failure
 from .channels import Channel
 from .exceptions import CloseCode, WebSocketException
 from .membership import Membership
 from .messages import Frame, Message
+from .session import CONNECTION_KEY
 
 if TYPE_CHECKING:
     from .sockets import SocketSession
@@ -95,6 +96,12 @@ class Lane:
                 return True
         return False
 
+    def dissolve(self, member: Membership) -> None:
+        """The membership has ended: let go of it, and of what refers back to it."""
+        member.connection.websocket.scope[CONNECTION_KEY] = None
+        member.dissolve()
+        self.member = None
+
     def _start(self) -> None:
         if self.task is None:
             self.task = asyncio.get_running_loop().create_task(self._work())
@@ -121,10 +128,12 @@ class Lane:
         release = member.connection.hold()
         try:
             await member.enter()
-        except Exception as exc:
-            self.member = None
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             member.leave()
             await self._session.reporter.report(exc, message, member)
+            self.dissolve(member)
             return
         self._session.writer.post(self._notice("joined", message))
         release()
@@ -149,7 +158,7 @@ class Lane:
             # Not cut short where the whole session ends meanwhile.
             await finish(member.end(code, reason))
         finally:
-            self.member = None
+            self.dissolve(member)
         closed = {} if code == CloseCode.NORMAL else {"close_code": code, "reason": reason}
         await self._session.writer.write(self._notice("left", message, **closed))
 

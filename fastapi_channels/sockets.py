@@ -9,6 +9,7 @@ from typing import Any, Final
 from fastapi import APIRouter, FastAPI, WebSocket
 from starlette.websockets import WebSocketState
 
+from .callables import is_failure
 from .channels import Channel
 from .connection import Connection
 from .exceptions import (
@@ -162,7 +163,9 @@ class SocketSession(Session):
             return await allows(permission, self.websocket, None, nothing)
         except FOR_CLIENTS:
             raise
-        except Exception:
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
             self.log.exception("a permission failed, and so refuses")
             return False
 
@@ -232,10 +235,12 @@ class SocketSession(Session):
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        await asyncio.gather(*map(self._leave_room, self._members()))
+        lanes = self._lanes.values()
+        await asyncio.gather(*(self._leave_room(lane, lane.member) for lane in lanes if lane.member))
         await super()._clean_up()
 
-    async def _leave_room(self, member: Membership) -> None:
+    async def _leave_room(self, lane: Lane, member: Membership) -> None:
         # Again: it may have entered since.
         member.leave()
         await member.end(*self._ending)
+        lane.dissolve(member)

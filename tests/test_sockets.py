@@ -17,6 +17,7 @@ from fastapi_channels import (
     Channel,
     ConfigurationError,
     Connection,
+    Disconnected,
     Envelope,
     Event,
     NotFound,
@@ -787,7 +788,7 @@ class Asked(BasePermission):
 
     def has_permission(self, websocket: WebSocket, action: str | None, channel: Any, connection: Any) -> Any:
         assert (action, channel, connection) == (None, None, None)
-        if isinstance(self.answer, Exception):
+        if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer
 
@@ -798,6 +799,7 @@ class Asked(BasePermission):
         (False, 403),
         (1, 403),
         (RuntimeError("a secret"), 403),
+        (asyncio.CancelledError(), 403),
         (HTTPException(402, "pay"), 402),
         (NotFound(), 404),
     ],
@@ -811,6 +813,23 @@ async def test_permissions_of_the_socket_are_asked_before_the_handshake_is_accep
         async with running(socket, **options) as app, dialing(app, "/", extensions=extension) as wire:
             await wire.ended()
             assert wire.sent[0]["status"] == status
+
+
+async def test_a_server_that_stops_while_a_permission_is_asked():
+    asked = asyncio.Event()
+
+    class Slow(BasePermission):
+        async def has_permission(self, websocket: WebSocket, action: str | None) -> bool:
+            asked.set()
+            await asyncio.Event().wait()
+            return True
+
+    async with running(Socket(Lobby(), permission_classes=Slow)) as app, dialing(app, "/") as wire:
+        await asked.wait()
+        wire.task.cancel()
+        await wire.ended()
+        assert wire.task.cancelled()
+        assert wire.sent == []
 
 
 async def test_a_class_of_sockets_may_have_permissions():
@@ -846,6 +865,29 @@ async def test_a_message_for_a_personal_websocket_comes_in_its_turn():
         wire.call("whisper", channel="room:1", request_id=1)
         assert await wire.read() == "psst"
         assert (await wire.receive())["request_id"] == 1
+
+
+async def test_a_room_that_was_left_reaches_nobody():
+    class Keeping(Room):
+        @action()
+        async def keep(self, websocket: WebSocket, connection: Connection) -> None:
+            self.kept = websocket, connection
+
+    room = Keeping()
+    async with connected(room, join=("room:1", "room:2")) as wire:
+        wire.call("keep", channel="room:1", request_id=1)
+        await wire.receive()
+        wire.send({"type": "leave", "channel": "room:1"})
+        await wire.receive()
+        websocket, connection = room.kept
+        await room.broadcast_to_personal(websocket, "nobody is there")
+        await room.close(websocket)
+        await connection.close()
+        assert not await connection.send_event(Said(text="nobody is there"))
+        with pytest.raises(Disconnected):
+            await connection.call("anybody")
+        wire.call("say", channel="room:2", text="still here")
+        assert (await wire.receive())["event"] == "said"
 
 
 async def test_another_envelope():
