@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import sys
 import time
 from collections.abc import Collection
@@ -24,6 +25,8 @@ OTHERS: Final = {"limiter": "rate limits", "brokers": "brokers"}
 
 def main() -> int:
     arguments = _parser().parse_args()
+    # So that servers are ended in any case.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = Plan(
         systems=_chosen(arguments.systems, SYSTEMS, QUICK_SYSTEMS if arguments.quick else tuple(SYSTEMS)),
         scenarios=_chosen(

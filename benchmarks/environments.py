@@ -54,7 +54,7 @@ class Environments:
     def _fingerprint(self, system: System) -> str:
         text = "\n".join((*system.packages, sys.version, _constraints(system).read_text()))
         if "-e" in system.packages:
-            text += (ROOT / "pyproject.toml").read_text()
+            text += str(ROOT) + (ROOT / "pyproject.toml").read_text()
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _install(self, folder: Path, system: System) -> None:

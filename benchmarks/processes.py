@@ -95,13 +95,16 @@ def server(
         Unavailable: it does not start.
     """
     bin, port = environments.bin(system), free_port()
-    if system.npm:
-        command = ["node", str(HERE / "apps" / system.app), str(port)]
+    if "." in system.app:
+        program = "node" if system.npm else str(bin / "python")
+        command = [program, str(HERE / "apps" / system.app), str(port)]
     else:
         command = [str(bin / "uvicorn"), "--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
         command += ["--http", "httptools", "--backlog", "4096", "--no-access-log", "--log-level", "warning"]
         command += [f"{system.app}:app"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    # It would stand before the system's own packages.
+    environment.pop("PYTHONPATH", None)
     if redis is not None:
         environment["BROKER"] = redis
     if system.npm:

@@ -88,7 +88,7 @@ class Scenario:
 
 
 MEMORY_SYSTEMS: Final = (
-    *("plain", "ours", "broadcaster", "upstream", "socketio", "django", "litestar", "chanx", "ws"),
+    *("plain", "ours", "broadcaster", "upstream", "socketio", "django", "litestar", "chanx", "bare", "ws"),
 )
 ROOMS: Final = ("plain", "ours")
 SCENARIOS: Final[dict[str, Scenario]] = {

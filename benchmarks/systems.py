@@ -17,7 +17,7 @@ class System:
         title: in tables; the first word is its package or its kind.
         environment: its folder in the cache, and the name of its constraints.
         packages: what is asked for; the constraints say in which version.
-        app: the module in `apps/`.
+        app: the module in `apps/` that uvicorn serves, or a program there that takes the port.
         sends: the client's message for each kind of work that it can do.
         path: of the WebSocket.
         awaited: frames that come after the handshake, before it is ready.
@@ -133,6 +133,13 @@ SYSTEMS: Final[dict[str, System]] = {
         ("chanx[fast-channels]", "fastapi", SERVER),
         "chanx_",
         {kind: f'{{"action":"{kind}","payload":{{"message":"%M"}}}}' for kind in ("say", "echo")},
+    ),
+    "bare": System(
+        "a bare asyncio protocol, no server",
+        "plain",
+        ("fastapi", SERVER),
+        "bare.py",
+        _flat("say", "echo"),
     ),
     "ws": System(
         "Node ws",
