@@ -102,11 +102,14 @@ class ActionSpec:
         Raises:
             InvalidPayload: the payload does not fit. Whatever the handler raises passes through.
         """
-        first, arguments, binding = self._arguments(owner, connection, message, envelope)
-        if binding.dependencies is None:
-            return self._encoded(await self._called(first, arguments))
+        assert self.binding is not None, "bind() comes first"
+        if self.binding.dependencies is None:
+            return self._encoded(await self._called(*self._arguments(owner, connection, message, envelope)))
         async with AsyncExitStack() as stack:
-            arguments.update(await binding.depend(connection, message, envelope, stack))
+            # First: who may not call an action is not told what would fit it.
+            found = await self.binding.depend(connection, message, envelope, stack)
+            first, arguments = self._arguments(owner, connection, message, envelope)
+            arguments.update(found)
             return self._encoded(await self._called(first, arguments))
         raise self._swallowed()
 
@@ -118,9 +121,11 @@ class ActionSpec:
         Raises:
             As `call`.
         """
-        first, arguments, binding = self._arguments(owner, connection, message, envelope)
+        assert self.binding is not None, "bind() comes first"
         async with AsyncExitStack() as stack:
-            arguments.update(await binding.depend(connection, message, envelope, stack))
+            found = await self.binding.depend(connection, message, envelope, stack)
+            first, arguments = self._arguments(owner, connection, message, envelope)
+            arguments.update(found)
             async with aclosing(self.func(*first, **arguments)) as items:
                 async for item in items:
                     yield self._encoded(item)
@@ -129,10 +134,10 @@ class ActionSpec:
 
     def _arguments(
         self, owner: Any, connection: Connection, message: Message, envelope: Envelope
-    ) -> tuple[tuple[Any, ...], dict[str, Any], Binding]:
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         assert self.binding is not None, "bind() comes first"
         first = () if not self.passes else (owner,) if self.passes == "self" else (type(owner),)
-        return first, self.binding.arguments(connection, message, envelope), self.binding
+        return first, self.binding.arguments(connection, message, envelope)
 
     def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Awaitable[Any]:
         if self._is_async:

@@ -13,7 +13,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
 from fastapi import params
@@ -76,7 +76,8 @@ def is_model(annotation: Any) -> bool:
     if origin is Annotated:
         return is_model(get_args(annotation)[0])
     if origin in (Union, UnionType):
-        return all(map(is_model, get_args(annotation)))
+        models = [member for member in get_args(annotation) if member is not NoneType]
+        return bool(models) and all(map(is_model, models))
     plain = origin or annotation
     if not isinstance(plain, type):
         return False

@@ -21,7 +21,7 @@ class Run:
     The handler is called within the run as a context.
     """
 
-    __slots__ = ("_interrupted", "_is_entered", "_runs", "message", "task")
+    __slots__ = ("_cancels", "_interrupted", "_is_entered", "_runs", "message", "task")
 
     def __init__(
         self, message: Message, runs: dict[Run, None], task: asyncio.Task[Any] | None = None
@@ -33,6 +33,7 @@ class Run:
         runs[self] = None
         self._is_entered = False
         self._interrupted = False
+        self._cancels = 0
 
     def cancel(self) -> None:
         """Interrupt the handler, or keep it from being called."""
@@ -46,13 +47,21 @@ class Run:
     def __enter__(self) -> None:
         """The task may be interrupted from now on."""
         self._is_entered = True
+        if self.task is not None:
+            self._cancels = self.task.cancelling()
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         """Nothing can cancel the request any more."""
         del self._runs[self]
         self._is_entered = False
-        if self._interrupted and self.task is not None:
+        if self.task is None:
+            return
+        if self._interrupted:
             self.task.uncancel()
+        if kind is not asyncio.CancelledError:
+            # A TaskGroup that fails leaves one behind, up to Python 3.12.
+            while self.task.cancelling() > self._cancels:
+                self.task.uncancel()
 
 
 class Dispatcher:

@@ -22,10 +22,10 @@ from starlette.exceptions import WebSocketException as StarletteWebSocketExcepti
 from starlette.responses import Response
 
 from .exceptions import (
-    FOR_CLIENTS,
     ActionNotExist,
     BrokerUnavailable,
     CloseCode,
+    Disconnected,
     InvalidPayload,
     ParseError,
     Unavailable,
@@ -107,9 +107,11 @@ class Reporter:
             try:
                 if isinstance(exc, Exception) and await self._offer(exc, message, member, handlers):
                     return
-            except FOR_CLIENTS as answer:
-                # A handler may raise what its client is told instead.
+            except Exception as answer:
+                # A handler may raise what its client is told instead; or it has a fault of its own.
                 exc = answer
+            if isinstance(exc, Disconnected) and session.writer.closed:
+                return
             error = as_client_error(exc)
             if _is_unreadable(error) and not await self._strike():
                 return
@@ -135,18 +137,21 @@ class Reporter:
                 return error
             except ValueError as fault:
                 exc, error = fault, as_client_error(fault)
-        self._log(error.context["error_id"], exc)
+        self._log(error.context["error_id"], exc, message)
         await self._answer(error, message, member)
         return error
 
-    def _log(self, error_id: object, exc: BaseException) -> None:
+    def _log(self, error_id: object, exc: BaseException, message: Message | None) -> None:
         """Log what the client is not told. What pydantic says of a value would contain it."""
+        where = f" in the action {message.action[:64]!r}" if message else ""
         if isinstance(exc, ValidationError):
-            where = "".join(traceback.format_tb(exc.__traceback__))
+            frames = "".join(traceback.format_tb(exc.__traceback__))
             faults = [(fault["loc"], fault["type"]) for fault in exc.errors(include_input=False)]
-            self._session.log.error("error %s: %s does not fit: %s\n%s", error_id, exc.title, faults, where)
+            self._session.log.error(
+                "error %s%s: %s does not fit: %s\n%s", error_id, where, exc.title, faults, frames
+            )
         else:
-            self._session.log.error("error %s", error_id, exc_info=exc)
+            self._session.log.error("error %s%s", error_id, where, exc_info=exc)
 
     async def _answer(
         self, error: WebSocketException, message: Message | None, member: Membership | None

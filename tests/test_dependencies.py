@@ -714,10 +714,23 @@ async def test_nothing_is_opened_for_a_message_that_does_not_fit():
 
     async with connected(Room(), "/r") as wire:
         wire.call("run", text=5)
-        assert (await wire.receive())["data"][0]["loc"] == ["text"]
-        wire.call("run")
         assert (await wire.receive())["data"][0]["loc"] == ["query", "limit"]
     assert log == []
+
+
+async def test_who_may_not_call_is_not_told_what_would_fit():
+    """The dependencies come before the payload, as in a route of FastAPI."""
+
+    async def login() -> None:
+        raise HTTPException(401, "who are you?")
+
+    class Room(Channel):
+        @action(dependencies=[Depends(login)])
+        async def run(self, text: str) -> None: ...
+
+    async with connected(Room(), "/r") as wire:
+        wire.call("run", text=5)
+        assert (await wire.receive())["status"] == 401
 
 
 async def test_a_bound_on_how_many_may_be_open():

@@ -237,3 +237,45 @@ async def test_a_room_is_full_for_who_joins_it_later_too() -> None:
     async with serving(application(Small())) as site, site.connect("/a"), site.connect("/b") as second:
         assert (await second.call("enter", room="a"))["code"] == "channel_full"
         assert (await second.call("enter", room="c"))["data"] == "in"
+
+
+async def test_a_task_group_that_fails_leaves_no_cancel_behind() -> None:
+    """CPython does up to 3.12: what is cancelled later would be taken for the end of the connection."""
+
+    class Grouping(Channel):
+        @action()
+        async def load(self) -> str:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.fail())
+            return "loaded"
+
+        async def fail(self) -> None:
+            raise LookupError
+
+        @action()
+        async def slow(self) -> None:
+            await asyncio.Event().wait()
+
+        @action()
+        async def give_up(self) -> None:
+            raise asyncio.CancelledError
+
+    async with serving(application(Grouping())) as site, site.connect("/r") as client:
+        assert (await client.call("load", request_id=1))["code"] == "internal_error"
+        await client.send({"action": "slow", "request_id": 2})
+        await client.send({"type": "cancel", "request_id": 2})
+        assert (await client.receive())["code"] == "cancelled"
+        assert (await client.call("load", request_id=3))["code"] == "internal_error"
+        assert (await client.call("give_up", request_id=4))["request_id"] == 4
+
+
+async def test_an_optional_model_takes_the_whole_message_too() -> None:
+    class Paying(Channel):
+        @action()
+        async def pay(self, number: Number | None = None) -> int:
+            return -1 if number is None else number.n
+
+    async with serving(application(Paying())) as site, site.connect("/r") as client:
+        assert (await client.call("pay", n=3))["data"] == 3
+        assert (await client.call("pay"))["data"] == -1
+        assert (await client.call("pay", n="x"))["code"] == "invalid_payload"

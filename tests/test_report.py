@@ -133,8 +133,9 @@ async def test_of_anything_else_the_client_learns_an_id_and_the_log_the_rest(
     (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
     assert record.exc_info is not None
     assert record.exc_info[1] is error
-    error_id = record.getMessage().removeprefix("error ")
+    error_id = record.getMessage().split()[1]
     assert error_id in frame["errors"]
+    assert record.getMessage().endswith(f" in the action {frame['action']!r}")
     assert "secret" not in str(frame)
 
 
@@ -253,14 +254,17 @@ async def test_a_handler_that_answers_nothing_has_answered():
 
 
 @pytest.mark.parametrize("value", [RuntimeError("a secret"), object()])
-async def test_a_handler_that_fails_closes_the_connection(value: Any, caplog: pytest.LogCaptureFixture):
+async def test_a_handler_that_fails_is_an_internal_error(value: Any, caplog: pytest.LogCaptureFixture):
     channel = Failing(LookupError())
     returning(value)(FastAPI(), channel)
     async with serving(channel) as app, dial(app, "/r") as wire:
-        wire.call("fail")
-        assert (await wire.closed()).code == 1011
+        wire.call("fail", request_id="q")
+        frame = await wire.receive()
+        assert (frame["code"], frame["request_id"]) == ("internal_error", "q")
+        wire.call("other")
+        assert (await wire.receive())["data"] == "other"
         assert "secret" not in str(wire.sent)
-    assert "an error could not be reported" in caplog.text
+    assert frame["errors"].split()[-1] in caplog.text
 
 
 async def test_the_nearest_class_counts():
