@@ -158,7 +158,7 @@ class Dispatcher:
         except asyncio.CancelledError as exc:
             if _is_being_cancelled() and not self._outlives():
                 raise
-            problem = Cancelled() if run.message.cancelled else exc
+            problem = Cancelled() if run.message.cancelled or self._stopping else exc
         else:
             if last is not None:
                 await session.writer.write(last)
@@ -167,10 +167,10 @@ class Dispatcher:
         await session.reporter.report(problem, run.message, self._member, handlers=handlers)
 
     def _outlives(self) -> bool:
-        """Whether a cancel of the running task ends its action alone: the application asked for it, not
-        whoever ends the connection. It is taken back then."""
+        """Whether a cancel of the running task ends its action alone: the application asked for it, or the
+        client left this room and no other. It is taken back then."""
         task = asyncio.current_task()
-        if task not in self._tasks or self._stopping:
+        if task not in self._tasks or self._member.session.writer.closed:
             return False
         while task.uncancel():
             pass
@@ -203,6 +203,8 @@ class Dispatcher:
             async for item in items:
                 if not await self._member.session.writer.write(self._reply(spec, message, item, more=True)):
                     return None
+                if self._member.connection.ended:
+                    raise Cancelled()  # by leaving the room
                 # Neither what yields nor the write need have waited for anything: the others get their turn.
                 await asyncio.sleep(0)
         return self._reply(spec, message, None, more=False)

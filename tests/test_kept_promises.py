@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi import WebSocketException as FastAPIWebSocketException
 from pydantic import BaseModel
 
@@ -15,6 +17,7 @@ from fastapi_channels import (
     ConfigurationError,
     Connection,
     IsAuthenticated,
+    Socket,
     WebSocketException,
     action,
     add_channel,
@@ -176,8 +179,6 @@ def test_two_functions_of_one_name_are_one_too_many() -> None:
 
 
 def test_a_backend_that_is_none_is_refused_at_once() -> None:
-    from fastapi import FastAPI
-
     with pytest.raises(ConfigurationError, match="BroadcastBackend"):
         add_channel(FastAPI(), backend=object())  # type: ignore[arg-type]
     add_channel(FastAPI(), backend=MemoryBackend())
@@ -279,3 +280,36 @@ async def test_an_optional_model_takes_the_whole_message_too() -> None:
         assert (await client.call("pay", n=3))["data"] == 3
         assert (await client.call("pay"))["data"] == -1
         assert (await client.call("pay", n="x"))["code"] == "invalid_payload"
+
+
+async def test_who_leaves_a_room_is_told_of_what_ended_with_it() -> None:
+    class Lasting(Channel):
+        finish_timeout = 0.05
+
+        @action()
+        async def count(self) -> AsyncIterator[int]:
+            for number in range(10**6):
+                yield number
+                await asyncio.sleep(0.001)
+
+        @action(detached=True)
+        async def job(self) -> None:
+            await asyncio.Event().wait()
+
+    app = FastAPI()
+    add_channel(app)
+    Socket(Lasting()).mount(app, "/socket")
+    async with serving(app) as site, site.unharmed(), site.connect("/socket") as client:
+        await client.send({"type": "join", "channel": "r"})
+        assert (await client.receive())["type"] == "joined"
+        await client.send({"action": "job", "channel": "r", "request_id": "job"})
+        await client.send({"action": "count", "channel": "r", "request_id": "count"})
+        assert (await client.receive())["more"] is True
+        await client.send({"type": "leave", "channel": "r", "request_id": "leave"})
+        last: dict[str, Any] = {}
+        async with asyncio.timeout(5):
+            while (frame := await client.receive())["type"] != "left":
+                last[frame["request_id"]] = frame.get("code")
+        assert last == {"count": "cancelled", "job": "cancelled"}
+        await client.send({"type": "join", "channel": "r"})
+        assert (await client.receive())["type"] == "joined"

@@ -664,6 +664,8 @@ async def test_who_leaves_a_room_ends_its_streams():
         wire.call("forever", channel="room:1", request_id=1)
         assert (await wire.receive())["data"] == 0
         wire.send({"type": "leave", "channel": "room:1"})
+        end = await wire.receive()
+        assert (end["request_id"], end["code"]) == (1, "cancelled")
         assert (await wire.receive())["type"] == "left"
 
 
