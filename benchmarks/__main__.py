@@ -42,7 +42,7 @@ def main() -> int:
     try:
         bench = Bench(arguments.cache)
         bench.prepare(plan)
-        samples = bench.run(plan)
+        samples = bench.run(plan, resume=arguments.resume)
     except Unavailable as exc:
         print(f"not measured: {exc}", file=sys.stderr)
         return 1
@@ -65,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenarios", default="", help=f"of {', '.join(SCENARIOS)}")
     parser.add_argument("--rounds", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    parser.add_argument("--resume", action="store_true", help="go on with a run that was interrupted")
     parser.add_argument("--publish", action="store_true", help="put the table and the chart into docs/")
     cache = Path(os.environ.get("BENCH_CACHE", ROOT / ".bench"))
     parser.add_argument("--cache", type=Path, default=cache, help="folder of environments and results")

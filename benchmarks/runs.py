@@ -73,10 +73,16 @@ class Bench:
             except Unavailable as exc:
                 self.missing[name] = str(exc)
 
-    def run(self, plan: Plan) -> list[Sample]:
-        samples: list[Sample] = []
-        steps = [step for step in plan.steps() if step[2] not in self.missing]
-        with ExitStack() as stack, (self._cache / "samples.jsonl").open("w") as journal:
+    def run(self, plan: Plan, *, resume: bool = False) -> list[Sample]:
+        """Measure what the plan says.
+
+        Args:
+            resume: leave out what a run that was interrupted has measured.
+        """
+        samples = self._measured() if resume else []
+        done = {(sample.round, sample.scenario, sample.system) for sample in samples}
+        steps = [step for step in plan.steps() if step[2] not in self.missing and step not in done]
+        with ExitStack() as stack, self._journal.open("a" if resume else "w") as journal:
             redis: tuple[int, str] | None = None
             if any(SYSTEMS[system].broker for _, _, system in steps):
                 redis = stack.enter_context(redis_server(self._cache))
@@ -85,8 +91,17 @@ class Bench:
                 samples += found
                 for sample in found:
                     journal.write(json.dumps(sample.asdict()) + "\n")
+                    journal.flush()
                     print(f"{number}/{len(steps)}  {describe(sample)}", flush=True)
         return samples
+
+    @property
+    def _journal(self) -> Path:
+        return self._cache / "samples.jsonl"
+
+    def _measured(self) -> list[Sample]:
+        lines = self._journal.read_text().splitlines() if self._journal.exists() else ()
+        return [Sample(**json.loads(line)) for line in lines]
 
     def _best_of(
         self, round: int, scenario: str, system: str, plan: Plan, redis: tuple[int, str] | None
