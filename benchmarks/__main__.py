@@ -14,7 +14,7 @@ from typing import Final
 
 from .environments import ROOT, Unavailable
 from .report import publish, write
-from .runs import Bench, Plan
+from .runs import Bench, Plan, alone
 from .scenarios import SCENARIOS
 from .systems import BASELINE, SYSTEMS
 
@@ -40,9 +40,10 @@ def main() -> int:
     )
     began = time.monotonic()
     try:
-        bench = Bench(arguments.cache)
-        bench.prepare(plan)
-        samples = bench.run(plan, resume=arguments.resume)
+        with alone(arguments.cache):
+            bench = Bench(arguments.cache)
+            bench.prepare(plan)
+            samples = bench.run(plan, resume=arguments.resume)
     except Unavailable as exc:
         print(f"not measured: {exc}", file=sys.stderr)
         return 1

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -221,6 +221,22 @@ def _disturbance(samples: Sequence[Sample]) -> float:
     return max((sample.foreign_share for sample in samples), default=0.0)
 
 
+@contextlib.contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Use a cache folder alone.
+
+    Raises:
+        Unavailable: another benchmark is running; each would measure the other.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Unavailable("another benchmark is running") from None
+        yield
+
+
 def describe(sample: Sample) -> str:
     faults = [
         f"{name} {value}"
@@ -232,19 +248,3 @@ def describe(sample: Sample) -> str:
         f"{sample.cpu:8.2f} µs  server {sample.server_share:4.0%}  load {sample.load_share:4.0%}  "
         f"others {sample.foreign_share:4.0%}  {sample.memory / 1000:6.1f} kB  {' '.join(faults)}"
     )
-
-
-def load_average() -> float:
-    with contextlib.suppress(OSError):
-        return float(Path("/proc/loadavg").read_text().split()[0])
-    return 0.0
-
-
-def wait_for_quiet(limit: float, seconds: float) -> bool:
-    """Wait until the machine does nothing else; False if that does not come in time."""
-    deadline = time.monotonic() + seconds
-    while load_average() > limit:
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(2)
-    return True
