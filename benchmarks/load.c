@@ -40,7 +40,8 @@ enum {
     MAX_WINDOW = 64,
     MAX_WINDOWS = 8,
     MAX_PAYLOAD = 60000,
-    MAX_MESSAGE = MAX_PAYLOAD + 4096,
+    MAX_TEMPLATE = 400,
+    MAX_MESSAGE = MAX_PAYLOAD + 4096, /* a number in place of each %R of a template is far shorter */
     MAX_KEPT = 32 << 20,
     INPUT = 256 << 10,
     SAMPLES = 1 << 16,
@@ -115,8 +116,18 @@ static void set_option(const char *argument)
 
 static bool is_scenario(const char *name) { return !strcmp(option.scenario, name); }
 
+/* A template is short, and says %M once at most: what `fill` makes of it has a bound then. */
+static void check_template(const char *template)
+{
+    const char *first = template ? strstr(template, "%M") : NULL;
+    if (template && strlen(template) > MAX_TEMPLATE) fail("a template is too long");
+    if (first && strstr(first + 2, "%M")) fail("a template says %%M twice");
+}
+
 static void check_options(void)
 {
+    check_template(option.publish);
+    check_template(option.join);
     if (!option.window_count) option.windows[option.window_count++] = 1;
     if (!option.members) option.members = option.clients;
     for (int i = 0; i < option.window_count; i++)
@@ -263,7 +274,7 @@ static void put_frame(struct client *client, int opcode, const uint8_t *payload,
 static size_t fill(char *into, const char *template, int room, uint32_t number)
 {
     char *at = into;
-    for (const char *from = template; *from && at - into < MAX_MESSAGE - MAX_PAYLOAD; from++) {
+    for (const char *from = template; *from; from++) {
         if (from[0] == '%' && from[1] == 'R') {
             at += sprintf(at, "%d", room);
             from++;
