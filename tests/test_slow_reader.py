@@ -21,6 +21,8 @@ BODY = b"x" * 64 * 1024
 MESSAGES = 320
 """Of that size, in one flood of 20 MB."""
 ROUNDS = 3
+OTHERS = 0.02
+"""Seconds that anything else on the machine may cost."""
 LIMIT = 1024 * 1024
 """Bytes that may wait for a client, unless it is said otherwise."""
 LITTLE = 4096
@@ -159,7 +161,8 @@ async def test_the_others_do_not_notice_and_memory_does_not_grow():
                 assert not room.left
             await wait_until(lambda: len(room.left) == 1)
             room.left.clear()
-    assert min(p99[True]) <= 2 * min(p99[False])
+    # A room that waits for its slowest member takes seconds; what another process takes is no such wait.
+    assert min(p99[True]) <= 2 * min(p99[False]) + OTHERS
     assert grown < 10 * 1024 * 1024
 
 
