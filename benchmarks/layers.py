@@ -42,12 +42,22 @@ CLOSE: Final = Frame(Opcode.CLOSE, b"\x03\xe8").serialize(mask=True)
 
 
 class Nowhere(asyncio.Transport):
-    """A transport that counts what it is given."""
+    """A transport that counts what it is given.
+
+    Attributes:
+        protocol: whom it tells of what comes.
+    """
+
+    protocol: asyncio.Protocol
 
     def __init__(self) -> None:
         super().__init__()
         self.writes = 0
         self.closed = False
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        assert isinstance(protocol, asyncio.Protocol)
+        self.protocol = protocol
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes += 1
@@ -78,28 +88,30 @@ class Bench:
         self._config.load()
         self._state = ServerState()
 
-    async def connect(self) -> tuple[WebSocketsSansIOProtocol, Nowhere]:
+    async def connect(self) -> Nowhere:
         transport = Nowhere()
-        protocol = WebSocketsSansIOProtocol(config=self._config, server_state=self._state, app_state={})
-        protocol.connection_made(transport)
-        protocol.data_received(HANDSHAKE)
+        transport.set_protocol(
+            WebSocketsSansIOProtocol(config=self._config, server_state=self._state, app_state={})
+        )
+        transport.protocol.connection_made(transport)
+        transport.protocol.data_received(HANDSHAKE)
         await turns(30)
-        return protocol, transport
+        return transport
 
     async def action(self, name: str) -> float:
         """Seconds for an action from the client's bytes to the reply's."""
-        protocol, transport = await self.connect()
+        transport = await self.connect()
         data = message(name)
 
         async def some() -> None:
             for _ in range(AT_ONCE):
                 wanted = transport.writes + 1
-                protocol.data_received(data)
+                transport.protocol.data_received(data)
                 while transport.writes < wanted:  # noqa: ASYNC110  nothing announces it
                     await asyncio.sleep(0)
 
         seconds = await least(some) / AT_ONCE
-        await leave(protocol)
+        await leave(transport)
         return seconds
 
     async def delivery(self) -> float:
@@ -108,29 +120,28 @@ class Bench:
         data = message("say")
 
         async def once() -> None:
-            wanted = clients[-1][1].writes + 1
-            clients[0][0].data_received(data)
-            while clients[-1][1].writes < wanted:  # noqa: ASYNC110  nothing announces it
+            wanted = clients[-1].writes + 1
+            clients[0].protocol.data_received(data)
+            while clients[-1].writes < wanted:  # noqa: ASYNC110  nothing announces it
                 await asyncio.sleep(0)
 
         seconds = await least(once, REPETITIONS // 5) / MEMBERS
-        await leave(*(protocol for protocol, _ in clients))
+        await leave(*clients)
         return seconds
 
     async def connection(self) -> float:
         """Seconds from a handshake to the end."""
 
         async def once() -> None:
-            protocol, _ = await self.connect()
-            await leave(protocol)
+            await leave(await self.connect())
 
         return await least(once)
 
 
-async def leave(*protocols: WebSocketsSansIOProtocol) -> None:
-    for protocol in protocols:
-        protocol.data_received(CLOSE)
-        protocol.connection_lost(None)
+async def leave(*transports: Nowhere) -> None:
+    for transport in transports:
+        transport.protocol.data_received(CLOSE)
+        transport.protocol.connection_lost(None)
     await turns(12)
 
 
@@ -208,7 +219,8 @@ async def session() -> AsyncIterator[str]:
 class Room(Channel):
     @action()
     async def nothing(self, connection: Connection) -> None:
-        connection.offer(b"")
+        assert connection.direct is not None
+        connection.direct(b"")
 
     @action()
     async def reply(self, data: dict[str, Any]) -> Any:

@@ -28,7 +28,7 @@ class Connection:
         keys: the rooms it is in, as the node knows them: with their scope.
         params: the parameters in the room's name, where the channel has a pattern.
         seat: whose place it takes in a room of limited size; its own unless the channel says otherwise.
-        offer, push: for the hub.
+        direct, push: for the hub.
     """
 
     __slots__ = (
@@ -38,10 +38,10 @@ class Connection:
         "_user",
         "_websocket",
         "channel",
+        "direct",
         "ended",
         "id",
         "keys",
-        "offer",
         "params",
         "push",
         "room",
@@ -55,7 +55,7 @@ class Connection:
         self.keys: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
-        self.offer: Callable[[bytes], bool] = session.writer.offer
+        self.direct: Callable[[bytes], object] | None = session.writer.direct
         self.push: Callable[[Frame], None] = session.writer.push
         self._session = session
         self._user = session.user
@@ -116,6 +116,13 @@ class Connection:
         """The client's address; of proxies only those named as trusted are believed."""
         return self._session.node.address_of(self.websocket)
 
+    def redirect(self) -> None:
+        """What rooms send has another way to the client than before."""
+        writer = self._session.writer
+        self.direct = writer.direct if self.push == writer.push else None
+        for key in self.keys:
+            self._session.node.hub.redirect(key, self)
+
     def hold(self) -> Callable[[], None]:
         """Keep back what rooms send, until the function that is returned is called."""
         held: list[Frame] = []
@@ -123,11 +130,13 @@ class Connection:
 
         def release() -> None:
             self._session.node.hub.flush()
-            self.offer, self.push = writer.offer, writer.push
+            self.push = writer.push
             for frame in held:
                 writer.push(frame)
+            self.redirect()
 
-        self.offer, self.push = _never, held.append
+        self.push = held.append
+        self.redirect()
         return release
 
     async def join(self, room: str) -> None:
@@ -191,7 +200,3 @@ class Connection:
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
         await self._session.expel(self, code, reason)
-
-
-def _never(wire: bytes) -> bool:
-    return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -86,8 +86,8 @@ class Dispatcher:
         except Exception as exc:
             await member.session.reporter.report(exc, None, member)
 
-    async def handle(self, message: Message, task: asyncio.Task[Any] | None) -> None:
-        """Find the action of `message` and run it; returns when the next message may be handled.
+    def handle(self, message: Message, task: asyncio.Task[Any] | None) -> Awaitable[None]:
+        """Find the action of `message` and run it; to be awaited until the next message may be handled.
 
         Args:
             task: the running one. To ask the event loop for it takes a microsecond.
@@ -95,13 +95,9 @@ class Dispatcher:
         spec = self._member.channel._find(message.action)
         if spec is None:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
-            await self._member.session.reporter.report(unknown, message, self._member)
-            return
+            return self._member.session.reporter.report(unknown, message, self._member)
         run = Run(message, self._runs, task)
-        if spec.concurrent > 1:
-            await self._start(spec, run)
-        else:
-            await self._run(spec, run)
+        return self._start(spec, run) if spec.concurrent > 1 else self._run(spec, run)
 
     def cancel(self, request_id: RequestId) -> bool:
         """Cancel the client's request of that id, if it is running; whether there was one."""
@@ -212,8 +208,10 @@ class Dispatcher:
     def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> Frame:
         channel = self._member.channel
         frame = channel.envelope.reply(message, data)
-        frame.update(self._member.address)
-        frame.update(extra)
+        if self._member.address:
+            frame.update(self._member.address)
+        if extra:
+            frame.update(extra)
         if spec.sunset is not None:
             frame.update(deprecated=True, sunset=spec.sunset.isoformat())
         return Frame(channel.envelope.encode(frame))

@@ -8,7 +8,7 @@ connection sees one order.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 from .messages import Frame
 
@@ -18,14 +18,19 @@ MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
 
 
+Write: TypeAlias = Callable[[bytes], object]
+"""Writes finished frames to one connection at once."""
+
+
 class Member(Protocol):
     """What the hub needs of a connection."""
 
     @property
     def id(self) -> str: ...
 
-    def offer(self, wire: bytes) -> bool:
-        """Write finished frames at once; False if they have to be queued."""
+    @property
+    def direct(self) -> Write | None:
+        """None while frames have to be queued. `Hub.redirect` is told of every change."""
         ...
 
     def push(self, frame: Frame) -> None:
@@ -36,8 +41,29 @@ class Member(Protocol):
 M = TypeVar("M", bound=Member)
 
 
+class _Room(Generic[M]):
+    """The members of a room, by id, and how those are written to that can be written to at once.
+
+    To look at each member for it would cost a delivery more than all the rest: they lie apart in memory.
+    """
+
+    __slots__ = ("members", "writes")
+
+    def __init__(self) -> None:
+        self.members: dict[str, M] = {}
+        self.writes: dict[str, Write] = {}
+
+    def put(self, member: M) -> None:
+        self.members[member.id] = member
+        direct = member.direct
+        if direct is not None:
+            self.writes[member.id] = direct
+        else:
+            self.writes.pop(member.id, None)
+
+
 class Hub(Generic[M]):
-    """Room → its local members, by id.
+    """Room → its local members.
 
     Args:
         at_turns_end: calls a function when the current turn of the event loop has ended.
@@ -46,7 +72,7 @@ class Hub(Generic[M]):
     __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size")
 
     def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
-        self._rooms: dict[str, dict[str, M]] = {}
+        self._rooms: dict[str, _Room[M]] = {}
         self._at_turns_end = at_turns_end
         self._collected: list[tuple[str, Frame, Collection[str]]] = []
         self._size = 0
@@ -59,22 +85,34 @@ class Hub(Generic[M]):
     def add(self, room: str, member: M) -> None:
         """Let `member` receive what is delivered to `room` from now on."""
         self.flush()
-        self._rooms.setdefault(room, {})[member.id] = member
+        found = self._rooms.get(room)
+        if found is None:
+            found = self._rooms[room] = _Room()
+        found.put(member)
+
+    def redirect(self, room: str, member: M) -> None:
+        """`member.direct` has changed. Nothing is flushed: it may change in the midst of that."""
+        found = self._rooms.get(room)
+        if found is not None and member.id in found.members:
+            found.put(member)
 
     def discard(self, room: str, member: M) -> bool:
         """Take `member` out of `room`; whether it was the last one in it."""
         self.flush()
-        members = self._rooms.get(room)
-        if members is None or members.pop(member.id, None) is None or members:
+        found = self._rooms.get(room)
+        if found is None or found.members.pop(member.id, None) is None:
+            return False
+        found.writes.pop(member.id, None)
+        if found.members:
             return False
         del self._rooms[room]
         return True
 
     def count(self, room: str) -> int:
-        return len(self._rooms.get(room, ()))
+        return len(self._rooms[room].members) if room in self._rooms else 0
 
     def members(self, room: str) -> list[M]:
-        return list(self._rooms.get(room, {}).values())
+        return list(self._rooms[room].members.values()) if room in self._rooms else []
 
     def deliver(self, room: str, frame: Frame, exclude: Collection[str] = ()) -> None:
         """Hand `frame` to the members of `room`, except those with an id in `exclude`."""
@@ -106,10 +144,22 @@ class Hub(Generic[M]):
 
     def _send(self, room: str, run: list[Frame], exclude: Collection[str]) -> None:
         """Send consecutive frames of one room to its members."""
+        found = self._rooms.get(room)
+        if found is None:
+            return
         wire = run[0].wire if len(run) == 1 else b"".join([frame.wire for frame in run])
-        for member in list(self._rooms.get(room, {}).values()):
-            if exclude and member.id in exclude:
-                continue
-            if not member.offer(wire):
+        # A write can make the transport pause, which changes `writes`.
+        if len(found.writes) < len(found.members):
+            queued = [member for id, member in found.members.items() if id not in found.writes]
+        else:
+            queued = []
+        if exclude:
+            writes = [write for id, write in found.writes.items() if id not in exclude]
+        else:
+            writes = list(found.writes.values())
+        for write in writes:
+            write(wire)
+        for member in queued:
+            if member.id not in exclude:
                 for frame in run:
                     member.push(frame)

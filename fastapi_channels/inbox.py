@@ -8,12 +8,12 @@ only an action that is found running at two ticks of the watch is read ahead of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketState
 
-Event: TypeAlias = MutableMapping[str, Any]
+from .server import Event, Port
 
 TICK: Final = 0.02
 """Seconds between two looks at the actions that run."""
@@ -66,14 +66,20 @@ class Inbox:
         self.left: Event | None = None
         """How the client left, once it has."""
         self.busy = False
-        """Whether a message is being handled."""
+        """Whether a message is being handled: set by the watch, and taken back by who had it watched."""
         self.looks = 0
         """How often the watch has found it busy with the same message."""
         self.watched = False
         """Whether the watch is going to look at it."""
 
-    def release(self) -> None:
-        """The handshake is complete: a handler that reads the WebSocket itself gets what is next here."""
+    def release(self, port: Port | None) -> None:
+        """The handshake is complete: a handler that reads the WebSocket itself gets what is next here.
+
+        Args:
+            port: the server's, if it has one.
+        """
+        if port is not None:
+            self._asgi_receive = port.shortened(self._asgi_receive)
         self._websocket._receive = self.get
 
     def get(self) -> Awaitable[Event]:
@@ -170,9 +176,6 @@ class Watch:
         inbox.looks = 0
         if not inbox.watched:
             self._watch(inbox)
-
-    def leave(self, inbox: Inbox) -> None:
-        inbox.busy = False
 
     def stop(self) -> None:
         if self._timer is not None:

@@ -330,7 +330,9 @@ class Node:
         self.hub.flush()
         # A WebSocket that is in many rooms has a connection in each.
         for connection in {c._session: c for c in connections if c is not None}.values():
-            if not connection.offer(frame.wire):
+            if connection.direct is not None:
+                connection.direct(frame.wire)
+            else:
                 connection.push(frame)
 
     async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:

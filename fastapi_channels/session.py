@@ -25,13 +25,14 @@ from .exceptions import (
     PermissionDenied,
     WebSocketException,
 )
-from .inbox import Event, Inbox
+from .inbox import Inbox
 from .membership import Membership
 from .messages import Body, Envelope, Frame, Message, RequestId
 from .node import SEND_KEY, Node, current_node
 from .origin import origin_allowed
 from .outbox import Outbox, SlowPolicy
 from .report import Reporter, as_client_error
+from .server import Event
 from .texts import choose_language
 from .writer import Writer
 
@@ -88,7 +89,6 @@ class Session(ABC):
             terms.envelope,
             name=node.next_id(),
             timeout=terms.send_timeout,
-            server_send=websocket.scope.get(SEND_KEY),
             before=node.hub.flush,
         )
         self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)
@@ -159,7 +159,9 @@ class Session(ABC):
         try:
             self._check_origin()
             await self._admit()
-            if self.websocket.application_state is WebSocketState.CONNECTING:
+            is_new = self.websocket.application_state is WebSocketState.CONNECTING
+            self.writer.connect(self.websocket.scope.get(SEND_KEY), is_new=is_new)
+            if is_new:
                 await self.websocket.accept(subprotocol, headers)
         except (ChannelsError, *FOR_CLIENTS) as exc:
             await self._refuse(as_client_error(exc))
@@ -168,9 +170,9 @@ class Session(ABC):
             self.log.debug("gone before it was accepted: %r", exc)
             return False
         self._accepted = True
-        self.writer.on_closed(self._wind_up)
+        self.writer.watch(self._wind_up, self._redirect)
         self.writer.release()
-        self.inbox.release()
+        self.inbox.release(self.writer.port)
         return True
 
     def _check_origin(self) -> None:
@@ -226,7 +228,7 @@ class Session(ABC):
             try:
                 await self._handle(_body(event))
             finally:
-                watch.leave(inbox)
+                inbox.busy = False
             handled += 1
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
@@ -289,6 +291,10 @@ class Session(ABC):
                 self._withdrawn.clear()
         return message
 
+    def _redirect(self) -> None:
+        for member in self._members():
+            member.connection.redirect()
+
     def _wind_up(self) -> None:
         """Nothing can be sent any more: what runs gets a moment to finish."""
         self.calls.fail()
@@ -296,7 +302,7 @@ class Session(ABC):
             self._scope.reschedule(asyncio.get_running_loop().time() + self._terms.finish_timeout)
 
     async def _end(self) -> None:
-        self.writer.on_closed(None)
+        self.writer.watch(None, None)
         self.calls.fail()
         for member in self._members():
             member.leave()
@@ -365,7 +371,7 @@ class RoomSession(Session):
         try:
             return await self._member.begin()
         finally:
-            self.node.watch.leave(self.inbox)
+            self.inbox.busy = False
 
     async def _handle(self, body: Body) -> None:
         fault = self._fault(body, self._relays)

@@ -25,8 +25,9 @@ CLOSE_TIMEOUT: Final = 5.0
 class Writer:
     """Sends the frames of one WebSocket.
 
-    While nothing waits, a frame goes straight to the server's port, if the server has one. Otherwise
-    it goes to the outbox, which a task empties through ASGI; the task lives as long as anything waits.
+    While nothing waits, a frame goes straight to the server's port, if the server has one that is ready.
+    Otherwise it goes to the outbox, which a task empties through ASGI; the task lives as long as anything
+    waits.
 
     Args:
         websocket: its `send` is taken over by `release`.
@@ -34,26 +35,28 @@ class Writer:
         envelope: makes the notices of loss.
         name: the connection's id.
         timeout: seconds that the server may need for one frame.
-        server_send: the `send` of the ASGI server itself, where it is known.
         before: called before anything is written at once, to let out what was collected earlier.
+
+    Attributes:
+        direct: writes finished frames at once; None while they have to be queued.
     """
 
     __slots__ = (
         "_asgi_send",
         "_before",
         "_deadline",
-        "_direct",
         "_envelope",
         "_held",
         "_on_closed",
+        "_on_direct",
         "_outbox",
-        "_port",
-        "_server_send",
         "_task",
         "_timeout",
         "closed",
         "closing",
+        "direct",
         "name",
+        "port",
         "websocket",
     )
 
@@ -65,7 +68,6 @@ class Writer:
         *,
         name: str,
         timeout: float,
-        server_send: Callable[..., Any] | None,
         before: Callable[[], None],
     ) -> None:
         self.websocket = websocket
@@ -77,34 +79,42 @@ class Writer:
         self._outbox = outbox
         self._envelope = envelope
         self._timeout = timeout
-        self._server_send = server_send
         self._before = before
         self._asgi_send: Callable[[MutableMapping[str, Any]], Any] = websocket._send
-        self._port: Port | None = None
-        self._direct = False
+        self.port: Port | None = None
+        self.direct: Callable[[bytes], object] | None = None
         self._held = True
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.Timeout | None = None
         self._on_closed: Callable[[], None] | None = None
+        self._on_direct: Callable[[], None] | None = None
+
+    def connect(self, server_send: Callable[..., Any] | None, *, is_new: bool) -> None:
+        """Take the server's port, if it has one.
+
+        Args:
+            server_send: the `send` of the ASGI server itself, where it is known.
+            is_new: whether the handshake is still to be answered.
+        """
+        if server_send is not None:
+            self.port = port_of(server_send, is_new=is_new)
 
     def release(self) -> None:
         """The handshake is complete: from now on this object alone writes to the WebSocket."""
         self._asgi_send = self.websocket._send
         self.websocket._send = self._send_through
-        if self._server_send is not None:
-            self._port = port_of(self._server_send)
         self._held = False
-        self._direct = self._port is not None
+        if self.port is not None:
+            self.port.on_change = self._redirect
+            self._redirect()
         if len(self._outbox):
             self._start()
 
-    def on_closed(self, callback: Callable[[], None] | None) -> None:
-        """Call `callback` once, when nothing can be sent any more; None calls nothing."""
-        self._on_closed = callback
-
-    def offer(self, wire: bytes) -> bool:
-        """Write finished frames at once, if nothing waits and the server takes them; else False."""
-        return self._direct and self._port is not None and self._port.offer(wire)
+    def watch(self, on_closed: Callable[[], None] | None, on_direct: Callable[[], None] | None) -> None:
+        """Call `on_closed` once, when nothing can be sent any more, and `on_direct` whenever `direct` has
+        changed; None calls nothing."""
+        self._on_closed = on_closed
+        self._on_direct = on_direct
 
     def push(self, frame: Frame) -> None:
         """Queue a room's frame; never waits. A full outbox meets its policy."""
@@ -124,14 +134,19 @@ class Writer:
             self._outbox.put_last(frame)
             return True
         self._before()
-        return self.offer(frame.wire) or await self._queue(frame)
+        if self.direct is None:
+            return await self._queue(frame)
+        self.direct(frame.wire)
+        return True
 
     def post(self, frame: Frame) -> None:
         """Send `frame` behind all others, without waiting."""
         if self.closed:
             return
         self._before()
-        if not self.offer(frame.wire):
+        if self.direct is not None:
+            self.direct(frame.wire)
+        else:
             self._outbox.put_last(frame)
             self._start()
 
@@ -152,9 +167,9 @@ class Writer:
 
     def lost(self) -> None:
         """Nothing can be sent any more."""
-        self._direct = False
         if not self.closed:
             self.closed = True
+            self._redirect()
             if self._on_closed is not None:
                 self._on_closed()
 
@@ -171,6 +186,9 @@ class Writer:
     def dissolve(self) -> None:
         """Let go of the WebSocket, which is gone."""
         self.websocket._send = _discard
+        if self.port is not None:
+            self.port.on_change = None
+            self.port = None
 
     async def _send_through(self, event: MutableMapping[str, Any]) -> None:
         """What `websocket.send()` calls: keeps the order with frames that wait."""
@@ -195,8 +213,18 @@ class Writer:
 
     def _start(self) -> None:
         if self._task is None and not self._held:
-            self._direct = False
             self._task = asyncio.get_running_loop().create_task(self._drain())
+            self._redirect()
+
+    def _redirect(self) -> None:
+        """Let frames go where they can go now."""
+        port = self.port
+        ready = port is not None and port.ready and self._task is None and not self.closed
+        direct = port.write if port is not None and ready else None
+        if direct is not self.direct:
+            self.direct = direct
+            if self._on_direct is not None:
+                self._on_direct()
 
     async def _drain(self) -> None:
         try:
@@ -205,8 +233,8 @@ class Writer:
                     await self._send(item)
         except TimeoutError:
             logger.warning("a client took no frame for %g s: cut off", self._timeout, extra=self._extra)
-            if self._port is not None:
-                self._port.abort()
+            if self.port is not None:
+                self.port.abort()
             self._give_up()
         except (RuntimeError, OSError, asyncio.CancelledError) as exc:
             # The client has gone; which exception says so is up to the server.
@@ -217,7 +245,7 @@ class Writer:
             self._give_up()
         finally:
             self._task = self._deadline = None
-            self._direct = self._port is not None and not self.closed
+            self._redirect()
 
     async def _send(self, item: Item) -> None:
         if isinstance(item, asyncio.Future):

@@ -47,6 +47,10 @@ def _implementations() -> Iterator[Any]:
 
 each_implementation: Final = pytest.mark.parametrize("ws", list(_implementations()))
 """Runs a test, which takes `ws` and serves with it, once for each."""
+each_with_port: Final = pytest.mark.parametrize(
+    "ws", [ws for ws in _implementations() if isinstance(ws, str)]
+)
+"""The same, for those that frames can be written past ASGI to."""
 
 
 async def wait_until(condition: Callable[[], Any], *, within: float = DEADLINE) -> None:

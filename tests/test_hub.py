@@ -15,24 +15,22 @@ class Listener:
     """A member that keeps what it gets.
 
     Attributes:
-        direct: whether frames can be written to it at once.
+        direct: what writes to it at once; None while frames have to be queued.
     """
 
     def __init__(self, id: str, direct: bool = True) -> None:
         self.id = id
-        self.direct = direct
+        self.direct = self.write if direct else None
         self.stream = b""
         """Everything it got, however it got it."""
         self.writes: list[bytes] = []
         self.pushed: list[Frame] = []
         self.on_frame: Callable[[], Any] = lambda: None
 
-    def offer(self, wire: bytes) -> bool:
-        if self.direct:
-            self.writes.append(wire)
-            self.stream += wire
-            self.on_frame()
-        return self.direct
+    def write(self, wire: bytes) -> None:
+        self.writes.append(wire)
+        self.stream += wire
+        self.on_frame()
 
     def push(self, frame: Frame) -> None:
         self.pushed.append(frame)
@@ -135,6 +133,31 @@ def test_who_cannot_be_written_to_gets_frames_to_queue(hub: Hub[Listener], turn:
     assert ada.writes == [wire("1", "2")]
 
 
+def test_a_member_may_pause_while_the_room_is_written_to(
+    hub: Hub[Listener], turn: Turn, ada: Listener
+) -> None:
+    def pause() -> None:
+        ada.direct = None
+        hub.redirect("room", ada)
+
+    bob = Listener("bob")
+    hub.add("room", bob)
+    ada.on_frame = pause
+    for body in ("1", "2"):
+        hub.deliver("room", Frame(body))
+        turn.end()
+    assert (ada.writes, [frame.body for frame in ada.pushed]) == ([wire("1")], ["2"])
+    assert bob.writes == [wire("1"), wire("2")]
+    ada.on_frame = lambda: None
+    ada.direct = ada.write
+    hub.redirect("room", ada)
+    hub.redirect("nowhere", ada)
+    hub.deliver("room", Frame("3"))
+    turn.end()
+    assert ada.stream == wire("1", "2", "3")
+    assert list(hub.rooms) == ["room"]
+
+
 def test_runs_end_where_the_room_or_the_exclusion_changes(
     hub: Hub[Listener], turn: Turn, ada: Listener
 ) -> None:
@@ -207,6 +230,17 @@ def test_members_may_come_and_go_and_speak_while_they_are_written_to(
     assert bob.stream == wire("1", "2")
 
 
+def test_a_room_may_go_while_another_is_written_to(hub: Hub[Listener], turn: Turn, ada: Listener) -> None:
+    bob = Listener("bob")
+    hub.add("other", bob)
+    ada.on_frame = lambda: hub.discard("other", bob)
+    hub.deliver("room", Frame("1"))
+    hub.deliver("other", Frame("2"))
+    turn.end()
+    assert (ada.stream, bob.stream) == (wire("1"), b"")
+    assert list(hub.rooms) == ["room"]
+
+
 NAMES = ["ada", "bob", "cy"]
 ROOMS = ["r", "s"]
 operations = st.lists(
@@ -248,7 +282,10 @@ def test_everybody_gets_what_was_for_them_in_its_order(operations: list[tuple[An
                     expected[name] += wire(body)
             case ("block", name):
                 hub.flush()
-                listeners[name].direct = not listeners[name].direct
+                listener = listeners[name]
+                listener.direct = None if listener.direct else listener.write
+                for room in ROOMS:
+                    hub.redirect(room, listener)
             case _:
                 turn.end()
         assert set(hub.rooms) == {room for room in ROOMS if members[room]}

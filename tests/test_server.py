@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import sys
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
@@ -15,8 +17,8 @@ from websockets.frames import Opcode
 
 from fastapi_channels import Channel, Connection, action
 from fastapi_channels.api import add_channel
-from fastapi_channels.server import Port, port_of
-from tests.live import RawClient, application, each_implementation, serving, wait_until
+from fastapi_channels.server import Port, _unmasking, port_of
+from tests.live import RawClient, application, each_implementation, each_with_port, serving, wait_until
 
 pytestmark = pytest.mark.direct
 
@@ -41,21 +43,29 @@ class Room(Channel):
 
     @property
     def port(self) -> Port | None:
-        return self.connections[0]._session.writer._port
+        return self.connections[0]._session.writer.port
 
 
-@each_implementation
+def offer(port: Port, wire: bytes) -> bool:
+    """Write `wire`, if the port is ready for it."""
+    if not port.ready:
+        return False
+    port.write(wire)
+    return True
+
+
+@each_with_port
 async def test_each_protocol_of_uvicorn_has_a_port(ws: str) -> None:
     room = Room()
     async with serving(application(room), ws=ws) as site, site.connect("/r") as client:
         await client.call("echo", text="x")
         port = room.port
         assert port is not None
-        assert port.offer(b"\x81\x02hi")
+        assert offer(port, b"\x81\x02hi")
         assert await client.read() == "hi"
 
 
-@each_implementation
+@each_with_port
 async def test_a_port_takes_nothing_while_the_transport_is_paused(ws: str) -> None:
     room = Room()
     async with (
@@ -66,17 +76,17 @@ async def test_a_port_takes_nothing_while_the_transport_is_paused(ws: str) -> No
         port, sent = room.port, 0
         assert port is not None
         wire = b"\x82\x7f" + (1 << 16).to_bytes(8, "big") + bytes(1 << 16)
-        while port.offer(wire):
+        while offer(port, wire):
             sent += 1
             assert sent < 1000
             await asyncio.sleep(0)
         for _ in range(sent):
             assert await client.receive() == (Opcode.BINARY, bytes(1 << 16))
-        await wait_until(lambda: port.offer(b"\x81\x00"))
+        await wait_until(lambda: offer(port, b"\x81\x00"))
         assert await client.receive() == (Opcode.TEXT, b"")
 
 
-@each_implementation
+@each_with_port
 async def test_a_port_takes_nothing_behind_a_close_frame(ws: str) -> None:
     room = Room()
     async with serving(application(room), ws=ws) as site, RawClient.open(site, "/r") as client:
@@ -85,12 +95,12 @@ async def test_a_port_takes_nothing_behind_a_close_frame(ws: str) -> None:
         assert port is not None
         closing = asyncio.create_task(room.connections[0].close(4001, "enough"))
         assert await client.closed() == (4001, "enough")
-        assert not port.offer(b"\x81\x02hi")
+        assert not offer(port, b"\x81\x02hi")
         client.reset()
         await closing
 
 
-@each_implementation
+@each_with_port
 async def test_a_port_takes_nothing_when_the_client_has_gone(ws: str) -> None:
     room = Room()
     async with serving(application(room), ws=ws) as site, RawClient.open(site, "/r") as client:
@@ -98,10 +108,10 @@ async def test_a_port_takes_nothing_when_the_client_has_gone(ws: str) -> None:
         port = room.port
         assert port is not None
         client.reset()
-        await wait_until(lambda: not port.offer(b"\x81\x00"))
+        await wait_until(lambda: not offer(port, b"\x81\x00"))
 
 
-@each_implementation
+@each_with_port
 async def test_a_port_can_cut_a_client_that_reads_nothing(ws: str) -> None:
     room = Room()
     async with (
@@ -111,16 +121,16 @@ async def test_a_port_can_cut_a_client_that_reads_nothing(ws: str) -> None:
         await wait_until(lambda: room.connections)
         port = room.port
         assert port is not None
-        while port.offer(bytes(2)):
+        while offer(port, bytes(2)):
             await asyncio.sleep(0)
-            if port.offer(b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)):
+            if offer(port, b"\x82\x7f" + (1 << 20).to_bytes(8, "big") + bytes(1 << 20)):
                 break
         port.abort()
         await wait_until(lambda: room.connections[0].closed)
         client.close()
 
 
-@each_implementation
+@each_with_port
 async def test_frames_pass_uncompressed_where_compression_was_negotiated(ws: str) -> None:
     """As RFC 7692 section 6 allows: a message without RSV1 is not compressed."""
     room = Room()
@@ -158,7 +168,7 @@ async def test_messages_of_16_mib_in_fragments_with_pings_between(ws: str) -> No
         assert len(reply["data"]) == BIG
 
 
-@each_implementation
+@each_with_port
 async def test_over_tls(ws: str, tmp_path: Any) -> None:
     authority = trustme.CA()
     certificate = authority.issue_cert("localhost")
@@ -219,9 +229,15 @@ async def test_an_endpoint_that_accepted_itself_is_written_to_directly_too() -> 
 class Stranger:
     """Looks like uvicorn's protocol, and is not of it."""
 
-    transport: Any = asyncio.Transport()
-    close_sent = False
-    writable = asyncio.Event
+    def __init__(self) -> None:
+        self.transport: Any = asyncio.Transport()
+        self.config: Any = SimpleNamespace(ws_max_size=1024)
+        self.queue: Any = asyncio.Queue()
+        self.writable: Any = asyncio.Event()
+        self.close_sent: Any = False
+        self.read_paused: Any = False
+
+    def keepalive_timeout(self) -> None: ...
 
     async def send(self, message: Any) -> None: ...
 
@@ -229,8 +245,8 @@ class Stranger:
 async def test_other_servers_are_not_known() -> None:
     async def send(message: Any) -> None: ...
 
-    assert port_of(send) is None
-    assert port_of(Stranger().send) is None
+    assert port_of(send, is_new=True) is None
+    assert port_of(Stranger().send, is_new=True) is None
 
 
 class Changed(Stranger):
@@ -245,12 +261,29 @@ Changed.__module__ = "uvicorn.protocols.websockets.new"
     [
         {"transport": None},
         {"transport": object()},
+        {"config": None},
+        {"config": SimpleNamespace(ws_max_size=None)},
+        {"queue": []},
+        {"writable": True},
         {"close_sent": None},
         {"close_sent": "no"},
+        {"read_paused": None},
+        {"keepalive_timeout": 20},
     ],
+    ids=str,
 )
 async def test_a_uvicorn_that_looks_different_is_not_known(attributes: dict[str, Any]) -> None:
     protocol = Changed()
     for name, value in attributes.items():
         setattr(protocol, name, value)
-    assert port_of(protocol.send) is None
+    assert port_of(protocol.send, is_new=True) is None
+    assert not isinstance(protocol.queue, Port)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 127, 128])
+def test_payloads_are_unmasked_where_websockets_is_not_installed(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.frames", None)
+    data, mask = bytes(range(size)), b"\x01\x80\xff\x00"
+    assert _unmasking()(data, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))

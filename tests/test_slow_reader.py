@@ -14,7 +14,16 @@ from websockets.frames import Opcode
 
 from fastapi_channels import Channel, Connection, action, writer
 from fastapi_channels.outbox import SlowPolicy
-from tests.live import Close, RawClient, Site, application, each_implementation, serving, wait_until
+from tests.live import (
+    Close,
+    RawClient,
+    Site,
+    application,
+    each_implementation,
+    each_with_port,
+    serving,
+    wait_until,
+)
 
 CROWD = 99
 BODY = b"x" * 64 * 1024
@@ -212,7 +221,7 @@ async def test_who_does_not_read_is_told_to_come_back(ws: str):
 
 
 @pytest.mark.direct
-@each_implementation
+@each_with_port
 async def test_who_never_reads_again_is_cut_off(ws: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(writer, "CLOSE_TIMEOUT", 0.2)
     async with slow(Room(), ws=ws) as (room, site, client):

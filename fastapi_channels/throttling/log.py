@@ -45,8 +45,8 @@ class Log:
             self._forget(now)
         return 0.0 if self._total < times else self._ends[0] - now
 
-    def add(self, rate: Rate, now: float) -> None:
-        """Count a hit that `wait` let through."""
+    def add(self, rate: Rate, now: float) -> float:
+        """Count a hit that `wait` let through; the new `end`."""
         end = now + rate.window
         slot = now // (rate.window / GRAINS) if rate.times > GRAINS else -1.0
         if slot >= 0 and slot == self._slot:
@@ -57,6 +57,7 @@ class Log:
             self._counts.append(1)
             self._slot = slot
         self._total += 1
+        return end
 
     def _forget(self, now: float) -> None:
         past = 0

@@ -52,15 +52,17 @@ class MemoryLimiter:
         if now >= self._sweep_at:
             self._sweep(now)
         wait = 0.0
+        logs = []
         for key, rate in items:
             log = self._tables[rate.window].get(key)
+            logs.append(log)
             if not rate.times:
                 wait = math.inf
             elif log is not None and (more := log.wait(rate.times, now)) > wait:
                 wait = more
         if not wait:
-            for key, rate in items:
-                self._admit(key, rate, now)
+            for (key, rate), log in zip(items, logs, strict=True):
+                self._admit(key, rate, log, now)
         return wait
 
     async def close(self) -> None:
@@ -68,16 +70,15 @@ class MemoryLimiter:
         self._tables.clear()
         self._sweep_at = math.inf
 
-    def _admit(self, key: str, rate: Rate, now: float) -> None:
+    def _admit(self, key: str, rate: Rate, log: Log | None, now: float) -> None:
         table = self._tables[rate.window]
-        log = table.get(key)
         if log is None:
             log = table[key] = self._new_log(table)
         else:
             table.move_to_end(key)
-        log.add(rate, now)
-        if log.end < self._sweep_at:
-            self._sweep_at = log.end
+        end = log.add(rate, now)
+        if end < self._sweep_at:
+            self._sweep_at = end
 
     def _new_log(self, table: OrderedDict[str, Log]) -> Log:
         if len(table) >= self._max_keys:
