@@ -69,7 +69,7 @@ async def _ours(times: int, seconds: int) -> AsyncIterator[Hit]:
     limiter, rate = MemoryLimiter(), Rate(times, float(seconds))
 
     async def hit(key: str) -> bool:
-        return not await limiter.hit([(key, rate)])
+        return not limiter.hit([(key, rate)])
 
     yield hit
     await limiter.close()

@@ -93,24 +93,33 @@ class ActionSpec:
         """Whether it is refused now: deprecated, or its sunset has come (UTC)."""
         return self.deprecated or (self.sunset is not None and datetime.now(UTC).date() >= self.sunset)
 
-    async def call(self, owner: Any, connection: Connection, message: Message, envelope: Envelope) -> Any:
-        """Bind, call, and give the reply's data: None when there is nothing to reply.
+    def call(
+        self, owner: Any, connection: Connection, message: Message, envelope: Envelope
+    ) -> Awaitable[Any]:
+        """Bind and call; to be awaited for the reply's data, which is None when there is nothing to reply.
 
-        Dependencies are closed before this returns, so that what fails in closing them is not
-        followed by a reply.
+        Dependencies are closed before that is there, so that what fails in closing them is not followed by
+        a reply.
 
         Raises:
             InvalidPayload: the payload does not fit. Whatever the handler raises passes through.
         """
         assert self.binding is not None, "bind() comes first"
-        if self.binding.dependencies is None:
-            return self._encoded(await self._called(*self._arguments(owner, connection, message, envelope)))
+        if self.binding.dependencies is not None:
+            return self._call_with_dependencies(self.binding, owner, connection, message, envelope)
+        arguments = self.binding.arguments(connection, message, envelope)
+        result = self._called(owner, arguments)
+        return result if self._reply is None else self._encoded_later(result)
+
+    async def _call_with_dependencies(
+        self, binding: Binding, owner: Any, connection: Connection, message: Message, envelope: Envelope
+    ) -> Any:
         async with AsyncExitStack() as stack:
             # First: who may not call an action is not told what would fit it.
-            found = await self.binding.depend(connection, message, envelope, stack)
-            first, arguments = self._arguments(owner, connection, message, envelope)
+            found = await binding.depend(connection, message, envelope, stack)
+            arguments = binding.arguments(connection, message, envelope)
             arguments.update(found)
-            return self._encoded(await self._called(first, arguments))
+            return self._encoded(await self._called(owner, arguments))
         raise self._swallowed()
 
     async def stream(
@@ -124,34 +133,38 @@ class ActionSpec:
         assert self.binding is not None, "bind() comes first"
         async with AsyncExitStack() as stack:
             found = await self.binding.depend(connection, message, envelope, stack)
-            first, arguments = self._arguments(owner, connection, message, envelope)
+            arguments = self.binding.arguments(connection, message, envelope)
             arguments.update(found)
-            async with aclosing(self.func(*first, **arguments)) as items:
+            async with aclosing(self.func(*self._first(owner), **arguments)) as items:
                 async for item in items:
                     yield self._encoded(item)
             return
         raise self._swallowed()
 
-    def _arguments(
-        self, owner: Any, connection: Connection, message: Message, envelope: Envelope
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        assert self.binding is not None, "bind() comes first"
-        first = () if not self.passes else (owner,) if self.passes == "self" else (type(owner),)
-        return first, self.binding.arguments(connection, message, envelope)
+    def _first(self, owner: Any) -> tuple[Any, ...]:
+        """What goes before the handler's own parameters."""
+        return () if not self.passes else (owner,) if self.passes == "self" else (type(owner),)
 
-    def _called(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Awaitable[Any]:
-        if self._is_async:
-            result: Awaitable[Any] = self.func(*first, **arguments)
-            return result
-        return self._called_in_thread(first, arguments)
+    def _called(self, owner: Any, arguments: dict[str, Any]) -> Awaitable[Any]:
+        result: Awaitable[Any]
+        if not self._is_async:
+            result = self._called_in_thread(owner, arguments)
+        elif self.passes == "self":
+            result = self.func(owner, **arguments)
+        else:
+            result = self.func(*self._first(owner), **arguments)
+        return result
 
-    async def _called_in_thread(self, first: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
-        result = await run_in_threadpool(self.func, *first, **arguments)
+    async def _called_in_thread(self, owner: Any, arguments: dict[str, Any]) -> Any:
+        result = await run_in_threadpool(self.func, *self._first(owner), **arguments)
         # A wrapper or a callable object may be async although nothing in its own form says so.
         return await result if inspect.isawaitable(result) else result
 
     def _swallowed(self) -> RuntimeError:
         return RuntimeError(f"a dependency of {where(self.func)} swallows exceptions: it must raise them on")
+
+    async def _encoded_later(self, result: Awaitable[Any]) -> Any:
+        return self._encoded(await result)
 
     def _encoded(self, result: Any) -> Any:
         """`result` validated and filtered by the response model, where there is one."""

@@ -17,13 +17,15 @@ from .actions import ActionSpec, is_action
 from .connection import Connection
 from .events import Events, EventType, Handlers
 from .exceptions import CloseCode, ConfigurationError, WebSocketException
+from .guard import Rules
 from .messages import Body, Envelope, Event, events_by_name
 from .mounting import add_route, names_room
-from .node import Node, current_node
+from .node import Node, Settings, current_node
 from .outbox import DEFAULT_LIMIT, SlowPolicy
 from .permission import Permission, as_permission
+from .room_session import RoomSession
 from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room
-from .session import CONNECTION_KEY, RoomSession, headers_of
+from .session import CONNECTION_KEY, headers_of
 from .throttling import normalize
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -107,6 +109,7 @@ class BaseChannel:
         self._check_settings()
         self._permission = as_permission(self.permission_classes)
         self._throttles = normalize(self.throttle_classes)
+        self._ruled: tuple[Settings, Rules] | None = None
         lifespan = lifespan or self._hook("lifespan")
         self._events = Events(on_join or self.on_join, on_leave or self.on_leave, lifespan)
         self._authorize = self._hook("authorize")
@@ -382,9 +385,17 @@ class BaseChannel:
         """Whose place a connection takes in a room with a `max_connection`."""
         return connection.id
 
+    def _rules(self, settings: Settings) -> Rules:
+        """What holds for every call in an application with these settings."""
+        if self._ruled is None or self._ruled[0] is not settings:
+            permissions = (settings.permission, self._permission)
+            self._ruled = settings, Rules(permissions, (*settings.throttles, *self._throttles))
+        return self._ruled[1]
+
     def _use(self, node: Node) -> None:
         """Broadcast through `node` where no request says otherwise."""
-        self._node = weakref.ref(node)
+        if self._node is None or self._node() is not node:
+            self._node = weakref.ref(node)
 
     def _current_node(self) -> Node:
         bound = self._node() if self._node is not None else None

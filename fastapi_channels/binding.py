@@ -97,7 +97,9 @@ class Binding:
         Raises:
             InvalidPayload: the payload does not validate.
         """
-        found = {name: source(connection, message) for name, source in self._sources}
+        found: dict[str, Any] = {}
+        for name, source in self._sources:
+            found[name] = source(connection, message)
         if self._payload is not None:
             payload = envelope.payload_of(message)
             if not payload and self._may_be_empty:

@@ -81,7 +81,8 @@ class Dispatcher:
         """Broadcast what a client of a channel without actions has sent, as it came."""
         member = self._member
         try:
-            if await member.guard.check_rates():
+            admitted = member.guard.check_rates()
+            if admitted if isinstance(admitted, bool) else await admitted:
                 await member.node.publish(member.channel._key(member.connection.room), body)
         except Exception as exc:
             await member.session.reporter.report(exc, None, member)
@@ -156,7 +157,7 @@ class Dispatcher:
                 raise
             problem = Cancelled() if run.message.cancelled or self._stopping else exc
         else:
-            if last is not None:
+            if last is not None and not session.writer.write_now(last):
                 await session.writer.write(last)
             return
         handlers = spec.exception_handlers
@@ -179,8 +180,11 @@ class Dispatcher:
             raise Cancelled()
         if spec.gone:
             raise ActionIsDeprecated(close=False, context={"action": repr(spec.name)})
-        await member.guard.check_permissions(spec, message.data)
-        if not await member.guard.check_rates(spec):
+        pending = member.guard.check_permissions(spec, message.data)
+        if pending is not None:
+            await pending
+        admitted = member.guard.check_rates(spec)
+        if not (admitted if isinstance(admitted, bool) else await admitted):
             return None
         if spec.sunset is not None:
             spec.late_calls += 1
@@ -214,7 +218,7 @@ class Dispatcher:
             frame.update(extra)
         if spec.sunset is not None:
             frame.update(deprecated=True, sunset=spec.sunset.isoformat())
-        return Frame(channel.envelope.encode(frame))
+        return channel.envelope.frame(frame)
 
 
 def _is_being_cancelled() -> bool:

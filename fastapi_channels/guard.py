@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .actions import ActionSpec
 from .callables import is_failure
@@ -19,89 +19,139 @@ if TYPE_CHECKING:
     from .session import Session
 
 _Items: TypeAlias = list[tuple[str, Rate]]
+_NOT_COUNTED: Final[tuple[None, _Items]] = (None, [])
+
+
+class Rules:
+    """What the application and a channel say of every call, whichever action it is of.
+
+    Args:
+        permissions: who may call.
+        throttles: the rates over all messages of a client in a room.
+    """
+
+    __slots__ = ("foreign", "permissions", "rates")
+
+    def __init__(self, permissions: Iterable[BasePermission], throttles: Iterable[Any]) -> None:
+        throttles = tuple(throttles)
+        self.permissions = tuple(p for p in permissions if p is not ALLOW)
+        self.foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
+        self.rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
 
 
 class Guard:
-    """Asks the application's, the channel's and the action's rules about one client in one room.
+    """Asks the rules, and those of an action, about one client in one room.
 
     Args:
         connection: whom it is about.
-        permissions: of the application and the channel.
-        throttles: of the application and the channel, over all messages.
+        rules: of the application and the channel.
     """
 
-    __slots__ = ("_address", "_connection", "_counted", "_foreign", "_permissions", "_rates", "_session")
+    __slots__ = ("_address", "_connection", "_counted", "_rules", "_session")
 
-    def __init__(
-        self,
-        connection: Connection,
-        session: Session,
-        permissions: Sequence[BasePermission],
-        throttles: Sequence[Any],
-    ) -> None:
+    def __init__(self, connection: Connection, session: Session, rules: Rules) -> None:
         self._connection = connection
         self._session = session
-        self._permissions = [p for p in permissions if p is not ALLOW]
-        self._foreign = [limit for limit in throttles if isinstance(limit, ForeignLimiter)]
-        self._rates = [limit for limit in throttles if not isinstance(limit, ForeignLimiter)]
+        self._rules = rules
         self._address: str | None = None
         self._counted: dict[str, tuple[str, _Items]] = {}
         """For each action, whom it was last counted for, and what that counts under."""
 
-    async def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> None:
-        """Ask every permission for a call of `spec`, or for the connection itself.
+    def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> Awaitable[None] | None:
+        """Ask every permission for a call of `spec`, or for the connection itself. What is returned has to be
+        awaited for the answer; None says that all have allowed it.
 
         Raises:
             PermissionDenied: one of them did not answer True. What a permission itself raises for the
                 client passes through; any other exception refuses.
         """
-        for permission in self._permissions:
-            await self._ask(permission, spec, data)
+        asked = self._rules.permissions
         if spec is not None and spec.permission is not ALLOW:
-            await self._ask(spec.permission, spec, data)
+            asked = (*asked, spec.permission) if asked else (spec.permission,)
+        if not asked:
+            return None
+        connection = self._connection
+        extras = {"channel": connection.room, "connection": connection, "data": data}
+        return self._ask(iter(asked), spec.name if spec is not None else None, extras)
 
-    async def check_rates(self, spec: ActionSpec | None = None) -> bool:
+    def check_rates(self, spec: ActionSpec | None = None) -> bool | Awaitable[bool]:
         """Count one call of `spec`, or one message, under all its rates; False if a callback has
-        answered in place of the error.
+        answered in place of the error. It may have to be awaited.
 
         Raises:
             RateLimitExceeded: over a rate, and nobody wants to answer otherwise.
         """
-        limits = spec.limits if spec is not None else ()
-        if not limits and not self._rates and not self._foreign:
+        action, limits = (spec.name, spec.limits) if spec is not None else ("", ())
+        rules = self._rules
+        if not limits and not rules.rates and not rules.foreign:
             return True
-        for limit in self._foreign:
+        who, items = self._counted.get(action, _NOT_COUNTED)
+        if rules.foreign or who != (user_key(self._connection.user) or ""):
+            return self._count(action, limits)
+        return self._hit(items)
+
+    def _ask(
+        self, permissions: Iterator[BasePermission], action: str | None, extras: dict[str, Any]
+    ) -> Awaitable[None] | None:
+        for permission in permissions:
+            try:
+                found = ask(permission, self._connection.websocket, action, extras)
+            except BaseException as exc:
+                found = self._refusal(exc)
+            if type(found) is not bool and inspect.isawaitable(found):
+                return self._ask_on(found, permissions, action, extras)
+            if found is not True:
+                raise PermissionDenied(close=action is None)
+        return None
+
+    async def _ask_on(
+        self,
+        answer: Awaitable[Any],
+        permissions: Iterator[BasePermission],
+        action: str | None,
+        extras: dict[str, Any],
+    ) -> None:
+        try:
+            found = await answer
+        except BaseException as exc:
+            found = self._refusal(exc)
+        if found is not True:
+            raise PermissionDenied(close=action is None)
+        pending = self._ask(permissions, action, extras)
+        if pending is not None:
+            await pending
+
+    def _refusal(self, exc: BaseException) -> bool:
+        """The answer of a permission that has failed, unless `exc` is to be raised on."""
+        if isinstance(exc, FOR_CLIENTS) or not is_failure(exc):
+            raise exc
+        self._session.log.error("a permission failed, and so refuses", exc_info=exc)
+        return False
+
+    async def _count(self, action: str, limits: Sequence[Rate]) -> bool:
+        for limit in self._rules.foreign:
             wait = await limit.hit(await self._key(limit, ""))
             if wait:
                 return await self._exceeded([limit], wait)
-        action = spec.name if spec is not None else ""
-        who, items = self._counted.get(action, (None, ()))
-        if who != (user_key(self._connection.user) or ""):
-            items = await self._items(action, limits)
-        wait = await self._session.node.limiter.hit(items) if items else 0.0
-        return not wait or await self._exceeded([rate for _, rate in items], wait)
+        if not limits and not self._rules.rates:
+            return True
+        found = self._hit(await self._items(action, limits))
+        return found if isinstance(found, bool) else await found
 
-    async def _ask(self, permission: BasePermission, spec: ActionSpec | None, data: Any) -> None:
-        action = spec.name if spec is not None else None
-        extras = {"channel": self._connection.room, "connection": self._connection, "data": data}
-        try:
-            found = ask(permission, self._connection.websocket, action, extras)
-            if type(found) is not bool and inspect.isawaitable(found):
-                found = await found
-        except FOR_CLIENTS:
-            raise
-        except BaseException as exc:
-            if not is_failure(exc):
-                raise
-            self._session.log.exception("a permission failed, and so refuses")
-            found = False
-        if found is not True:
-            raise PermissionDenied(close=action is None)
+    def _hit(self, items: _Items) -> bool | Awaitable[bool]:
+        wait = self._session.node.limiter.hit(items)
+        if isinstance(wait, (float, int)):
+            return not wait or self._exceeded([rate for _, rate in items], wait)
+        return self._hit_later(wait, items)
+
+    async def _hit_later(self, wait: Awaitable[float], items: _Items) -> bool:
+        seconds = await wait
+        return not seconds or await self._exceeded([rate for _, rate in items], seconds)
 
     async def _items(self, action: str, limits: Sequence[Rate]) -> _Items:
         """The keys and rates that one call counts under; a rate that is said twice counts once."""
         who = user_key(self._connection.user) or ""
-        keyed = [(await self._key(limit, ""), limit) for limit in self._rates]
+        keyed = [(await self._key(limit, ""), limit) for limit in self._rules.rates]
         keyed += [(await self._key(limit, action), limit) for limit in limits]
         items = list(dict.fromkeys(keyed))
         if not any(self._identifier(limit) for _, limit in items):

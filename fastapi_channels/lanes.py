@@ -167,4 +167,4 @@ class Lane:
         frame: dict[str, Any] = {envelope.type: kind, envelope.channel: self.room, **extra}
         if message is not None:
             frame[envelope.request_id] = message.request_id
-        return Frame(envelope.encode(frame))
+        return envelope.frame(frame)

@@ -50,12 +50,7 @@ class Membership:
         self.connection = Connection(id, channel, room, session)
         self.address: dict[str, str] = {channel.envelope.channel: room} if addressed else {}
         """What frames carry beside their own fields."""
-        self.guard = Guard(
-            self.connection,
-            session,
-            (self.node.settings.permission, channel._permission),
-            (*self.node.settings.throttles, *channel._throttles),
-        )
+        self.guard = Guard(self.connection, session, channel._rules(self.node.settings))
         self.dispatcher = Dispatcher(self)
         self._began = False
         self._visit: Visit | None = None
@@ -69,7 +64,9 @@ class Membership:
         """
         connection, channel = self.connection, self.channel
         connection.params = self._match(check_room(connection.room))
-        await self.guard.check_permissions()
+        pending = self.guard.check_permissions()
+        if pending is not None:
+            await pending
         await self._authorize()
         connection.seat = channel._seat_of(connection)
         await self.node.join(channel._key(connection.room), connection, limit=channel.max_connection)

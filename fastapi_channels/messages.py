@@ -29,16 +29,33 @@ MAX_REQUEST_ID: Final = 256
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
-    __slots__ = ("_event", "_wire", "body", "room", "size")
+    __slots__ = ("_body", "_event", "_wire", "room", "size")
 
     def __init__(self, body: Body, room: str = "") -> None:
-        self.body = body
+        self._body: Body | None = body
         self.room = room
         """The room it was broadcast to; empty for what concerns one connection."""
         self.size = len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
         """Bytes of payload."""
         self._event: dict[str, Any] | None = None
         self._wire: bytes | None = None
+
+    @classmethod
+    def of_text(cls, payload: bytes) -> Frame:
+        """A text frame of what is UTF-8 already, for one connection."""
+        frame = cls.__new__(cls)
+        frame._body = frame._event = None
+        frame.room = ""
+        frame.size = len(payload)
+        frame._wire = _header(_TEXT, frame.size) + payload
+        return frame
+
+    @property
+    def body(self) -> Body:
+        """The text, or the bytes, that it carries."""
+        if self._body is None:
+            self._body = self.wire[len(self.wire) - self.size :].decode()
+        return self._body
 
     @property
     def event(self) -> dict[str, Any]:
@@ -225,6 +242,12 @@ class Envelope:
     def encode(self, frame: Any) -> Body:
         return encode_json(frame)
 
+    def frame(self, value: Any) -> Frame:
+        """A frame of what `encode` gives for `value`, for one connection."""
+        if type(self).encode is Envelope.encode:
+            return Frame.of_text(to_json(value, inf_nan_mode="null"))
+        return Frame(self.encode(value))
+
     def decode(self, body: Body) -> Any:
         return decode_json(body)
 
@@ -301,7 +324,7 @@ def _unreadable(problem: str, request_id: RequestId = None) -> ParseError:
 def _wrong_request_id(value: object) -> str:
     if isinstance(value, str):
         return f"at most {MAX_REQUEST_ID} characters long" if len(value) > MAX_REQUEST_ID else ""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return f"a text or a number, got {_kind(value)}"
     if isinstance(value, float) and not math.isfinite(value):
         return "a finite number"

@@ -32,7 +32,7 @@ def origin_allowed(websocket: HTTPConnection, allowed: Collection[str] | None) -
     A client that sends no Origin is not a browser. With `allowed` None the origin must have the host
     and port that the client addressed; behind a proxy that rewrites Host, name the origins instead.
     """
-    origins = websocket.headers.getlist("origin")
+    origins = [value.decode("latin-1") for name, value in websocket.scope["headers"] if name == b"origin"]
     if not origins:
         return True
     if allowed is not None and "*" in allowed:

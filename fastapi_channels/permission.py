@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
-from functools import lru_cache
-from typing import Any, TypeAlias, Union
+from typing import Any, ClassVar, TypeAlias, Union
 
 from starlette.websockets import WebSocket
 
@@ -14,6 +13,15 @@ from .exceptions import ConfigurationError
 Permission: TypeAlias = Union[
     "BasePermission", type["BasePermission"], Callable[..., Any], bool, Iterable["Permission"], None
 ]
+
+_EXTRAS = ("channel", "connection", "data")
+
+
+def _extras_of(function: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return _EXTRAS
+    return tuple(p.name for p in parameters if p.name in _EXTRAS)
 
 
 class _Composable(type):
@@ -41,6 +49,13 @@ class BasePermission(metaclass=_Composable):
     Only the value `True` allows: None, 0, another object or an exception refuse.
     """
 
+    _named: ClassVar[tuple[str, ...]]
+    """Which of the extras `has_permission` declares."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._named = _extras_of(cls.has_permission)
+
     def has_permission(
         self, websocket: WebSocket, action: str | None, **kwargs: Any
     ) -> bool | Awaitable[bool]:
@@ -65,6 +80,9 @@ class BasePermission(metaclass=_Composable):
 
     def __invert__(self) -> BasePermission:
         return _Not(self)
+
+
+BasePermission._named = _EXTRAS
 
 
 class AllowAny(BasePermission):
@@ -155,7 +173,6 @@ class _Function(BasePermission):
 
 ALLOW: BasePermission = _Fixed(True)
 DENY: BasePermission = _Fixed(False)
-_EXTRAS = ("channel", "connection", "data")
 
 
 def as_permission(value: Permission) -> BasePermission:
@@ -196,8 +213,10 @@ def combine(*values: Permission) -> BasePermission:
 
 def ask(permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]) -> Any:
     """What `permission` says, called with those of `extras` that it declares; it may have to be awaited."""
-    names = _declared(type(permission))
-    given = extras if len(names) == len(extras) else {name: extras[name] for name in names if name in extras}
+    names = permission._named
+    if len(names) == len(extras):
+        return permission.has_permission(websocket, action, **extras)
+    given = {name: extras[name] for name in names if name in extras}
     return permission.has_permission(websocket, action, **given)
 
 
@@ -215,15 +234,3 @@ async def allows(
 ) -> bool:
     """Whether `permission` answers exactly True. What it raises is raised on: the caller refuses then."""
     return await answer(permission, websocket, action, extras) is True
-
-
-@lru_cache(maxsize=1024)
-def _declared(permission: type[BasePermission]) -> tuple[str, ...]:
-    return _extras_of(permission.has_permission)
-
-
-def _extras_of(function: Callable[..., Any]) -> tuple[str, ...]:
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return _EXTRAS
-    return tuple(p.name for p in parameters if p.name in _EXTRAS)

@@ -166,7 +166,7 @@ class Reporter:
         )
         if member is not None:
             frame.update(member.address)
-        await session.writer.write(Frame(envelope.encode(frame)))
+        await session.writer.write(envelope.frame(frame))
 
     async def _strike(self) -> bool:
         """Count a frame that cannot be read; whether it is to be answered."""

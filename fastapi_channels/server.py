@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 Event: TypeAlias = MutableMapping[str, Any]
@@ -44,28 +45,34 @@ def port_of(send: Callable[..., Any], *, is_new: bool) -> Port | None:
         is_new: whether no client can have sent a frame yet, because the handshake is still to be answered.
             Otherwise it is not known where a frame begins, and all that comes is left to uvicorn.
     """
-    protocol = getattr(send, "__self__", None)
-    if not any(cls.__module__.partition(".")[0] == "uvicorn" for cls in type(protocol).__mro__):
-        return None
-    transport = getattr(protocol, "transport", None)
-    if not all(callable(getattr(transport, name, None)) for name in _OF_TRANSPORT):
-        return None
-    if not all(isinstance(getattr(protocol, name, None), kind) for name, kind in _OF_PROTOCOL.items()):
-        return None
-    if not callable(getattr(protocol, "keepalive_timeout", None)):
-        return None
+    protocol: Any = getattr(send, "__self__", None)
+    transport: Any = getattr(protocol, "transport", None)
     max_size = getattr(getattr(protocol, "config", None), "ws_max_size", None)
-    return Port(protocol, transport, max_size, is_new=is_new) if isinstance(max_size, int) else None
+    if (
+        not _are_known((type(protocol), type(transport)))
+        or not isinstance(max_size, int)
+        or not isinstance(getattr(protocol, "queue", None), asyncio.Queue)
+        or not isinstance(getattr(protocol, "writable", None), asyncio.Event)
+        or not isinstance(getattr(protocol, "close_sent", None), bool)
+        or not isinstance(getattr(protocol, "read_paused", None), bool)
+    ):
+        return None
+    return Port(protocol, transport, max_size, is_new=is_new)
 
 
 _OF_TRANSPORT: Final = ("write", "abort", "is_closing", "set_protocol", "pause_reading", "resume_reading")
-_OF_PROTOCOL: Final = {
-    "queue": asyncio.Queue,
-    "writable": asyncio.Event,
-    "close_sent": bool,
-    "read_paused": bool,
-}
-"""What `websockets-sansio` and `wsproto` have in common."""
+
+
+@lru_cache(maxsize=16)
+def _are_known(classes: tuple[type, type]) -> bool:
+    """Whether protocol and transport are of uvicorn's `websockets-sansio` or `wsproto`, which have these in
+    common."""
+    protocol, transport = classes
+    return (
+        any(cls.__module__.partition(".")[0] == "uvicorn" for cls in protocol.__mro__)
+        and callable(getattr(protocol, "keepalive_timeout", None))
+        and all(callable(getattr(transport, name, None)) for name in _OF_TRANSPORT)
+    )
 
 
 class Port(asyncio.Protocol):
@@ -140,7 +147,9 @@ class Port(asyncio.Protocol):
         if not self._events:
             self._size = 0
             return
-        self._wake()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
         self._size += len(data)
         if self._size > MAX_AHEAD:
             self._pause_reading()
@@ -168,7 +177,9 @@ class Port(asyncio.Protocol):
         if event["type"] == "websocket.disconnect":
             self._shut_down()
         self._events.append(event)
-        self._wake()
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def get(self) -> Event:
         """The next ASGI message."""
@@ -190,11 +201,6 @@ class Port(asyncio.Protocol):
 
     # The way in
 
-    def _wake(self) -> None:
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
     def _read(self, data: bytes) -> None:
         """Hand over the plain messages in `data`, and to uvicorn what else there is."""
         at, end = 0, len(data)
@@ -202,7 +208,10 @@ class Port(asyncio.Protocol):
             if self._theirs:
                 at = self._leave(data, at)
                 continue
-            if end - at < 2 or self._is_full():
+            if end - at < 2:
+                break
+            if len(self._events) >= MAX_EVENTS:
+                self._pause_reading()
                 break
             first, second = data[at], data[at + 1]
             size, start = second & 0x7F, at + 6
@@ -210,7 +219,7 @@ class Port(asyncio.Protocol):
             if size == 126:
                 if end - at < 4:
                     break
-                size, start = int.from_bytes(data[at + 2 : at + 4], "big"), at + 8
+                size, start = data[at + 2] << 8 | data[at + 3], at + 8
                 is_plain = is_plain and size >= 126
             elif size == 127:
                 if end - at < 10:
@@ -252,12 +261,6 @@ class Port(asyncio.Protocol):
             self._shut_down()
             return len(data)
         return stop
-
-    def _is_full(self) -> bool:
-        if len(self._events) < MAX_EVENTS:
-            return False
-        self._pause_reading()
-        return True
 
     def _read_on(self) -> None:
         """Nothing waits any more: read what was kept, then what comes."""

@@ -6,9 +6,9 @@ import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -27,7 +27,7 @@ from .exceptions import (
 )
 from .inbox import Inbox
 from .membership import Membership
-from .messages import Body, Envelope, Frame, Message, RequestId
+from .messages import Body, Envelope, Message, RequestId
 from .node import SEND_KEY, Node, current_node
 from .origin import origin_allowed
 from .outbox import Outbox, SlowPolicy
@@ -35,9 +35,6 @@ from .report import Reporter, as_client_error
 from .server import Event
 from .texts import choose_language
 from .writer import Writer
-
-if TYPE_CHECKING:
-    from .base import BaseChannel
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -145,8 +142,9 @@ class Session(ABC):
         """
 
     @abstractmethod
-    async def _handle(self, body: Body) -> None:
-        """Everything that one frame causes; nothing that it contains makes this raise."""
+    def _handle(self, body: Body) -> Awaitable[None] | None:
+        """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
+        makes this raise."""
 
     @abstractmethod
     def _members(self) -> Iterable[Membership]:
@@ -188,7 +186,7 @@ class Session(ABC):
         try:
             if websocket.application_state is not WebSocketState.CONNECTING:
                 self.writer.release()
-                await self.writer.write(Frame(self.envelope.encode(frame)))
+                await self.writer.write(self.envelope.frame(frame))
                 await self.writer.close(exc.code, exc.reason)
             elif "websocket.http.response" in websocket.scope.get("extensions", {}):
                 await websocket.send_denial_response(JSONResponse(frame, status_code=exc.http_status))
@@ -212,21 +210,20 @@ class Session(ABC):
         """What comes between the handshake and the first message; False ends the connection."""
         return True
 
-    @property
-    def _dismissed(self) -> bool:
-        """Whether the server has closed. Of a client that has gone, what it sent before is still handled."""
-        return self.websocket.application_state is WebSocketState.DISCONNECTED
-
     async def _serve(self) -> None:
-        inbox, watch = self.inbox, self.node.watch
+        inbox, watch, websocket = self.inbox, self.node.watch, self.websocket
         handled = 0
-        while not self._dismissed:
-            event = await inbox.get()
+        # Of a client that has gone, what it sent before is still handled.
+        while websocket.application_state is not WebSocketState.DISCONNECTED:
+            event = await inbox.next()
             if event["type"] == "websocket.disconnect":
+                inbox.end(event)
                 return
             watch.enter(inbox)
             try:
-                await self._handle(_body(event))
+                work = self._handle(_body(event))
+                if work is not None:
+                    await work
             finally:
                 inbox.busy = False
             handled += 1
@@ -238,16 +235,30 @@ class Session(ABC):
         limit = self._terms.max_message_size
         if not any_kind and isinstance(body, bytes) is not self.envelope.binary:
             return CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted"
-        if len(body) > limit or size_of(body) > limit:
+        # Most are far below, whatever their characters take.
+        if 4 * len(body) > limit and size_of(body) > limit:
             return CloseCode.TOO_BIG, f"a message may have {limit} bytes"
         return None
 
-    async def _decode(self, body: Body) -> Any:
+    def _decode(self, body: Body) -> Any:
+        """What is in a frame; it may have to be awaited.
+
+        Raises:
+            ParseError: it cannot be read.
+        """
         try:
             decoded = self._terms._decode(body)
-            return await decoded if type(decoded) is not dict and inspect.isawaitable(decoded) else decoded
         except (ValueError, RecursionError) as exc:
-            raise ParseError(close=False, context={"problem": str(exc)[:200]}) from None
+            raise _unreadable(exc) from None
+        if type(decoded) is not dict and inspect.isawaitable(decoded):
+            return self._decode_later(decoded)
+        return decoded
+
+    async def _decode_later(self, decoded: Awaitable[Any]) -> Any:
+        try:
+            return await decoded
+        except (ValueError, RecursionError) as exc:
+            raise _unreadable(exc) from None
 
     async def _take_early(self, event: Event) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
@@ -255,7 +266,8 @@ class Session(ABC):
         if len(body) > self._terms.max_message_size:
             return False
         try:
-            return self._take_control(await self._decode(body))
+            decoded = self._decode(body)
+            return self._take_control(await decoded if inspect.isawaitable(decoded) else decoded)
         except Exception:
             # It is read again in its turn, and answered then.
             return False
@@ -308,7 +320,8 @@ class Session(ABC):
             member.leave()
         # A task of its own costs as much as all the rest of leaving, mostly for nothing.
         await (finish(self._clean_up()) if self._is_busy else self._clean_up())
-        self.log.debug("left")
+        if logger.isEnabledFor(logging.DEBUG):
+            self.log.debug("left")
 
     @property
     def _is_busy(self) -> bool:
@@ -330,77 +343,13 @@ class Session(ABC):
         await self.writer.drained()
 
 
-class RoomSession(Session):
-    """A WebSocket that is in one room of one channel."""
-
-    def __init__(
-        self, channel: BaseChannel, websocket: WebSocket, room: str, node: Node, user: Any = None
-    ) -> None:
-        super().__init__(channel, websocket, node, user)
-        self._member = Membership(self, channel, room, addressed=False)
-        self._relays = channel._actions is None
-
-    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
-        await self.writer.close(code, reason)
-
-    async def _end(self) -> None:
-        await super()._end()
-        self._dissolve()
-
-    @property
-    def _is_busy(self) -> bool:
-        # uvicorn must have noticed that it refused a client when the endpoint returns, else it complains.
-        refused = not self._accepted
-        return refused or self.inbox.is_reading or self.writer.is_writing or self._member.is_busy
-
-    def _dissolve(self) -> None:
-        """Undo the circles of references. Else only the garbage collector could, which takes it a third
-        of the time that a connection costs from its handshake on."""
-        self.websocket.scope[CONNECTION_KEY] = None
-        self.writer.dissolve()
-        self.inbox.dissolve()
-        self._member.dissolve()
-        del self._member, self.reporter
-
-    async def _admit(self) -> None:
-        await self._member.enter()
-        self.websocket.scope[CONNECTION_KEY] = self._member.connection
-
-    async def _begin(self) -> bool:
-        self.node.watch.enter(self.inbox)
-        try:
-            return await self._member.begin()
-        finally:
-            self.inbox.busy = False
-
-    async def _handle(self, body: Body) -> None:
-        fault = self._fault(body, self._relays)
-        if fault is not None:
-            await self.writer.close(*fault)
-            return
-        if self._relays:
-            await self._member.dispatcher.relay(body)
-            return
-        try:
-            frame = await self._decode(body)
-            if self._take_control(frame):
-                return
-            message = self._open(frame)
-        except Exception as exc:
-            await self.reporter.report(exc, None, self._member)
-        else:
-            await self._member.dispatcher.handle(message, self._task)
-
-    async def _take_early(self, event: Event) -> bool:
-        return not self._relays and await super()._take_early(event)
-
-    def _members(self) -> Iterable[Membership]:
-        return (self._member,)
-
-
 def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
     """Response headers as ASGI has them."""
     return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
+
+
+def _unreadable(exc: BaseException) -> ParseError:
+    return ParseError(close=False, context={"problem": str(exc)[:200]})
 
 
 def _body(event: Event) -> Body:

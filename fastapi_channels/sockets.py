@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -176,7 +177,9 @@ class SocketSession(Session):
             return
         message: Message | None = None
         try:
-            frame = await self._decode(body)
+            frame = self._decode(body)
+            if inspect.isawaitable(frame):
+                frame = await frame
             if self._take_control(frame):
                 return
             message = self._read(frame)

@@ -125,6 +125,16 @@ class Writer:
         else:
             self._overflow()
 
+    def write_now(self, frame: Frame) -> bool:
+        """Send `frame` behind all others if that takes no waiting; else False, and it is not sent."""
+        if self.direct is None:
+            return False
+        self._before()
+        if self.direct is None:  # what was let out has filled the transport
+            return False
+        self.direct(frame.wire)
+        return True
+
     async def write(self, frame: Frame) -> bool:
         """Send `frame` behind all others and wait until it left; False if it did not. Before the handshake
         is complete it only waits in the outbox."""
@@ -133,20 +143,17 @@ class Writer:
         if self._held:
             self._outbox.put_last(frame)
             return True
+        if self.write_now(frame):
+            return True
         self._before()
-        if self.direct is None:
-            return await self._queue(frame)
-        self.direct(frame.wire)
-        return True
+        return await self._queue(frame)
 
     def post(self, frame: Frame) -> None:
         """Send `frame` behind all others, without waiting."""
         if self.closed:
             return
-        self._before()
-        if self.direct is not None:
-            self.direct(frame.wire)
-        else:
+        if not self.write_now(frame):
+            self._before()
             self._outbox.put_last(frame)
             self._start()
 
@@ -256,7 +263,7 @@ class Writer:
             event = item.event
         elif isinstance(item, Lagged):
             notice = self._envelope.lagged(item.room, item.dropped)
-            event = Frame(self._envelope.encode(notice)).event
+            event = self._envelope.frame(notice).event
         else:
             event = item
         await self._asgi_send(event)

@@ -426,6 +426,15 @@ async def test_a_reply_is_validated_and_filtered(func: Handler, options: dict[st
         assert reply["data"] == found
 
 
+async def test_nothing_is_a_reply_whatever_was_promised() -> None:
+    async def nothing() -> None: ...
+
+    channel = having(nothing, response_model=Public)
+    channel.ack = True
+    reply = await ask(channel, request_id=1)
+    assert (reply["status"], reply["data"]) == ("ok", None)
+
+
 async def test_a_reply_that_is_not_what_was_promised_tells_nothing() -> None:
     reply = await ask(having(_returns_wrong))
     assert reply["code"] == "internal_error"

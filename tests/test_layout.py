@@ -22,6 +22,7 @@ LAYERS: tuple[set[str], ...] = (
     {"node", "router"},
     {"guard", "dispatch", "membership", "report"},
     {"session"},
+    {"room_session"},
     {"base", "channels", "used", "decorators", "lanes", "sockets"},
     {"api"},
     {"__init__"},
@@ -36,7 +37,7 @@ DOWNWARD_FOR_TYPES = {
     ("membership", "session"),
     ("membership", "base"),
     ("report", "session"),
-    ("session", "base"),
+    ("room_session", "base"),
 }
 """What is imported from a row below, under TYPE_CHECKING: each a reference back that an object holds."""
 

@@ -419,3 +419,11 @@ def test_the_usual_codec() -> None:
     assert FLAT.encode({"a": 1}) == '{"a":1}'
     assert FLAT.decode('{"a":1}') == FLAT.decode(b'{"a":1}') == {"a": 1}
     assert not FLAT.binary
+
+
+@given(json_values, st.sampled_from([Envelope(), Reversed(binary=True)]))
+def test_a_frame_of_a_value_is_one_of_what_encode_gives(value: Any, envelope: Envelope) -> None:
+    body = envelope.encode(value)
+    expected, frame = Frame(body), envelope.frame(value)
+    assert (frame.wire, frame.size, frame.room) == (expected.wire, expected.size, "")
+    assert (frame.event, frame.body) == (expected.event, body)

@@ -268,7 +268,6 @@ Changed.__module__ = "uvicorn.protocols.websockets.new"
         {"close_sent": None},
         {"close_sent": "no"},
         {"read_paused": None},
-        {"keepalive_timeout": 20},
     ],
     ids=str,
 )
@@ -276,6 +275,12 @@ async def test_a_uvicorn_that_looks_different_is_not_known(attributes: dict[str,
     protocol = Changed()
     for name, value in attributes.items():
         setattr(protocol, name, value)
+    assert port_of(protocol.send, is_new=True) is None
+    assert not isinstance(protocol.queue, Port)
+
+
+async def test_a_uvicorn_without_a_keepalive_is_not_known() -> None:
+    protocol = type("Lasting", (Changed,), {"keepalive_timeout": None})()
     assert port_of(protocol.send, is_new=True) is None
     assert not isinstance(protocol.queue, Port)
 

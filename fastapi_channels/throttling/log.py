@@ -12,7 +12,7 @@ GRAINS: Final = 64
 
 
 class Log:
-    """The hits that one rate has admitted for one key.
+    """The hits that `rate` has admitted for one key.
 
     Each hit counts until `window` seconds after it, so no window holds more than `times`. Up to 64
     times every hit is an entry of its own and the limit is exact. Above, hits of the same 1/64 of a
@@ -20,9 +20,13 @@ class Log:
     never early, and a log has at most 65 entries whatever `times` is.
     """
 
-    __slots__ = ("_counts", "_ends", "_slot", "_total")
+    __slots__ = ("_counts", "_ends", "_grain", "_slot", "_times", "_total", "_window")
 
-    def __init__(self) -> None:
+    def __init__(self, rate: Rate) -> None:
+        self._times = rate.times
+        self._window = rate.window
+        self._grain = rate.window / GRAINS if rate.times > GRAINS else 0.0
+        """Seconds that share an entry, if any do."""
         self._ends: list[float] = []
         self._counts: list[int] = []
         self._total = 0
@@ -36,27 +40,29 @@ class Log:
         """When the last hit stops counting; before any time when none counts."""
         return self._ends[-1] if self._ends else -math.inf
 
-    def wait(self, times: int, now: float) -> float:
-        """Seconds until one more hit fits, 0.0 when it fits now.
-
-        `times` is 1 or more and the same for every call, and `now` never goes back.
-        """
-        if self._ends and self._ends[0] <= now:
+    def wait(self, now: float) -> float:
+        """Seconds until one more hit fits: 0.0 when it fits now, infinite when it never does. `now` never
+        goes back."""
+        ends = self._ends
+        if ends and ends[0] <= now:
             self._forget(now)
-        return 0.0 if self._total < times else self._ends[0] - now
+        if self._total < self._times:
+            return 0.0
+        return ends[0] - now if ends else math.inf
 
-    def add(self, rate: Rate, now: float) -> float:
+    def add(self, now: float) -> float:
         """Count a hit that `wait` let through; the new `end`."""
-        end = now + rate.window
-        slot = now // (rate.window / GRAINS) if rate.times > GRAINS else -1.0
-        if slot >= 0 and slot == self._slot:
-            self._ends[-1] = end
-            self._counts[-1] += 1
-        else:
-            self._ends.append(end)
-            self._counts.append(1)
-            self._slot = slot
+        end = now + self._window
         self._total += 1
+        if self._grain:
+            slot = now // self._grain
+            if slot == self._slot:
+                self._ends[-1] = end
+                self._counts[-1] += 1
+                return end
+            self._slot = slot
+        self._ends.append(end)
+        self._counts.append(1)
         return end
 
     def _forget(self, now: float) -> None:

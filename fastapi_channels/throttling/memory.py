@@ -43,7 +43,7 @@ class MemoryLimiter:
         """Keys remembered now."""
         return sum(map(len, self._tables.values()))
 
-    async def hit(self, items: Sequence[tuple[str, Rate]]) -> float:
+    def hit(self, items: Sequence[tuple[str, Rate]]) -> float:
         """As `RateLimiter.hit`."""
         return self.check(items, self._clock())
 
@@ -54,15 +54,20 @@ class MemoryLimiter:
         wait = 0.0
         logs = []
         for key, rate in items:
-            log = self._tables[rate.window].get(key)
-            logs.append(log)
-            if not rate.times:
-                wait = math.inf
-            elif log is not None and (more := log.wait(rate.times, now)) > wait:
+            table = self._tables[rate.window]
+            log = table.get(key)
+            if log is None:
+                log = Log(rate)
+            logs.append((table, key, log))
+            more = log.wait(now)
+            if more > wait:
                 wait = more
         if not wait:
-            for (key, rate), log in zip(items, logs, strict=True):
-                self._admit(key, rate, log, now)
+            for table, key, log in logs:
+                self._put(table, key, log)
+                end = log.add(now)
+                if end < self._sweep_at:
+                    self._sweep_at = end
         return wait
 
     async def close(self) -> None:
@@ -70,23 +75,17 @@ class MemoryLimiter:
         self._tables.clear()
         self._sweep_at = math.inf
 
-    def _admit(self, key: str, rate: Rate, log: Log | None, now: float) -> None:
-        table = self._tables[rate.window]
-        if log is None:
-            log = table[key] = self._new_log(table)
-        else:
+    def _put(self, table: OrderedDict[str, Log], key: str, log: Log) -> None:
+        """Place `key` last: its hits are going to be those that end last."""
+        if key in table:
             table.move_to_end(key)
-        end = log.add(rate, now)
-        if end < self._sweep_at:
-            self._sweep_at = end
-
-    def _new_log(self, table: OrderedDict[str, Log]) -> Log:
+            return
         if len(table) >= self._max_keys:
             table.popitem(last=False)
             if not self._overflown:
                 self._overflown = True
                 logger.warning("rate limits: over %d keys, the oldest are forgotten", self._max_keys)
-        return Log()
+        table[key] = log
 
     def _sweep(self, now: float) -> None:
         self._sweep_at = math.inf

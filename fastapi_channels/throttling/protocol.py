@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Protocol
 
 from .rates import Rate
@@ -11,12 +11,13 @@ from .rates import Rate
 class RateLimiter(Protocol):
     """Counts hits and says when the next one fits; implement it to keep limits somewhere else."""
 
-    async def hit(self, items: Sequence[tuple[str, Rate]]) -> float:
+    def hit(self, items: Sequence[tuple[str, Rate]]) -> float | Awaitable[float]:
         """Admit one call under all its rates and return 0.0, or refuse it and return seconds to wait.
 
         All or none: the rates are checked before any is consumed, in one step that no other hit comes
         between, and a refused call consumes nothing. A call that comes no earlier than told, with no
         other before it, is admitted. `math.inf` means that no such moment is known.
+        An implementation may be async, or answer at once.
 
         Args:
             items: one key and its rate for each limit on the call. A key belongs to one rate: put

@@ -112,12 +112,12 @@ class RedisLimiter:
         if not all(rate.times for _, rate in items):
             return math.inf
         if not self._may_ask():
-            return await self._decide_here(items)
+            return self._decide_here(items)
         try:
             wait = await self._ask(items)
         except (RedisError, RedisClusterException, OSError) as error:
             self._went_down(error)
-            return await self._decide_here(items)
+            return self._decide_here(items)
         self._came_up()
         return wait
 
@@ -156,9 +156,9 @@ class RedisLimiter:
         self._ask_at = now + PAUSE
         return True
 
-    async def _decide_here(self, items: Sequence[tuple[str, Rate]]) -> float:
+    def _decide_here(self, items: Sequence[tuple[str, Rate]]) -> float:
         if self._on_failure == "local":
-            return await self._local.hit(items)
+            return self._local.hit(items)
         if self._on_failure == "open":
             return 0.0
         return max(self._ask_at - time.monotonic(), 0.001)
