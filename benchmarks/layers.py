@@ -220,7 +220,7 @@ class Room(Channel):
     @action()
     async def nothing(self, connection: Connection) -> None:
         assert connection.direct is not None
-        connection.direct(b"")
+        connection.direct.write(b"")
 
     @action()
     async def reply(self, data: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ class Connection:
         self.keys: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
-        self.direct: Callable[[bytes], object] | None = session.writer.direct
+        self.direct: asyncio.WriteTransport | None = session.writer.direct
         self.push: Callable[[Frame], None] = session.writer.push
         self._session = session
         self._user = session.user

@@ -8,7 +8,7 @@ connection sees one order.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from .messages import Frame
 
@@ -18,8 +18,10 @@ MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
 
 
-Write: TypeAlias = Callable[[bytes], object]
-"""Writes finished frames to one connection at once."""
+class Transport(Protocol):
+    """Where finished frames of one connection can be written."""
+
+    def write(self, data: bytes, /) -> object: ...
 
 
 class Member(Protocol):
@@ -29,8 +31,8 @@ class Member(Protocol):
     def id(self) -> str: ...
 
     @property
-    def direct(self) -> Write | None:
-        """None while frames have to be queued. `Hub.redirect` is told of every change."""
+    def direct(self) -> Transport | None:
+        """Takes frames at once; None while they have to be queued. `Hub.redirect` is told of every change."""
         ...
 
     def push(self, frame: Frame) -> None:
@@ -42,24 +44,25 @@ M = TypeVar("M", bound=Member)
 
 
 class _Room(Generic[M]):
-    """The members of a room, by id, and how those are written to that can be written to at once.
+    """The members of a room, by id, and the transports of those that can be written to at once.
 
-    To look at each member for it would cost a delivery more than all the rest: they lie apart in memory.
+    To look at each member for its transport would cost a delivery more than all the rest: they lie apart in
+    memory.
     """
 
-    __slots__ = ("members", "writes")
+    __slots__ = ("members", "transports")
 
     def __init__(self) -> None:
         self.members: dict[str, M] = {}
-        self.writes: dict[str, Write] = {}
+        self.transports: dict[str, Transport] = {}
 
     def put(self, member: M) -> None:
         self.members[member.id] = member
         direct = member.direct
         if direct is not None:
-            self.writes[member.id] = direct
+            self.transports[member.id] = direct
         else:
-            self.writes.pop(member.id, None)
+            self.transports.pop(member.id, None)
 
 
 class Hub(Generic[M]):
@@ -102,7 +105,7 @@ class Hub(Generic[M]):
         found = self._rooms.get(room)
         if found is None or found.members.pop(member.id, None) is None:
             return False
-        found.writes.pop(member.id, None)
+        found.transports.pop(member.id, None)
         if found.members:
             return False
         del self._rooms[room]
@@ -148,17 +151,17 @@ class Hub(Generic[M]):
         if found is None:
             return
         wire = run[0].wire if len(run) == 1 else b"".join([frame.wire for frame in run])
-        # A write can make the transport pause, which changes `writes`.
-        if len(found.writes) < len(found.members):
-            queued = [member for id, member in found.members.items() if id not in found.writes]
+        # A write can make the transport pause, which changes `transports`.
+        if len(found.transports) < len(found.members):
+            queued = [member for id, member in found.members.items() if id not in found.transports]
         else:
             queued = []
         if exclude:
-            writes = [write for id, write in found.writes.items() if id not in exclude]
+            transports = [transport for id, transport in found.transports.items() if id not in exclude]
         else:
-            writes = list(found.writes.values())
-        for write in writes:
-            write(wire)
+            transports = list(found.transports.values())
+        for transport in transports:
+            transport.write(wire)
         for member in queued:
             if member.id not in exclude:
                 for frame in run:

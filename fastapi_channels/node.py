@@ -331,7 +331,7 @@ class Node:
         # A WebSocket that is in many rooms has a connection in each.
         for connection in {c._session: c for c in connections if c is not None}.values():
             if connection.direct is not None:
-                connection.direct(frame.wire)
+                connection.direct.write(frame.wire)
             else:
                 connection.push(frame)
 

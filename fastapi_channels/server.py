@@ -79,8 +79,8 @@ class Port(asyncio.Protocol):
     """Stands between a transport and uvicorn's protocol, and in place of that protocol's queue.
 
     Attributes:
-        write: writes finished frames to the transport; to be called only while `ready`.
-        ready: whether the transport is open and not paused, and no close frame is on its way.
+        transport: where finished frames may be written, while `ready`.
+        ready: whether it is open and not paused, and no close frame is on its way.
         on_change: called when `ready` changes.
     """
 
@@ -93,12 +93,11 @@ class Port(asyncio.Protocol):
         "_shut",
         "_size",
         "_theirs",
-        "_transport",
         "_unmask",
         "_waiters",
         "on_change",
         "ready",
-        "write",
+        "transport",
     )
 
     _protocol: Any
@@ -106,8 +105,7 @@ class Port(asyncio.Protocol):
 
     def __init__(self, protocol: Any, transport: Any, max_size: int, *, is_new: bool) -> None:
         self._protocol = protocol
-        self._transport = transport
-        self.write: Callable[[bytes], object] = transport.write
+        self.transport: asyncio.Transport = transport
         self._shut: bool = protocol.close_sent or transport.is_closing()
         self.ready: bool = protocol.writable.is_set() and not self._shut
         self.on_change: Callable[[], None] | None = None
@@ -136,7 +134,7 @@ class Port(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection without waiting for the peer."""
-        self._transport.abort()
+        self.transport.abort()
 
     # Of a protocol, for the transport
 
@@ -257,7 +255,7 @@ class Port(asyncio.Protocol):
         stop = min(at + self._theirs, len(data))
         self._theirs -= stop - at
         self._protocol.data_received(data[at:stop])
-        if self._transport.is_closing():
+        if self.transport.is_closing():
             self._shut_down()
             return len(data)
         return stop
@@ -267,14 +265,14 @@ class Port(asyncio.Protocol):
         data, self._rest = self._rest, b""
         self._size = len(data)
         self._read(data)
-        if len(self._events) < MAX_EVENTS and not self._transport.is_closing():
+        if len(self._events) < MAX_EVENTS and not self.transport.is_closing():
             self._protocol.read_paused = False
-            self._transport.resume_reading()
+            self.transport.resume_reading()
 
     def _pause_reading(self) -> None:
         if not self._protocol.read_paused:
             self._protocol.read_paused = True
-            self._transport.pause_reading()
+            self.transport.pause_reading()
 
     # The way out
 

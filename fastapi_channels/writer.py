@@ -38,7 +38,7 @@ class Writer:
         before: called before anything is written at once, to let out what was collected earlier.
 
     Attributes:
-        direct: writes finished frames at once; None while they have to be queued.
+        direct: the transport that takes finished frames at once; None while they have to be queued.
     """
 
     __slots__ = (
@@ -82,7 +82,7 @@ class Writer:
         self._before = before
         self._asgi_send: Callable[[MutableMapping[str, Any]], Any] = websocket._send
         self.port: Port | None = None
-        self.direct: Callable[[bytes], object] | None = None
+        self.direct: asyncio.WriteTransport | None = None
         self._held = True
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.Timeout | None = None
@@ -127,12 +127,10 @@ class Writer:
 
     def write_now(self, frame: Frame) -> bool:
         """Send `frame` behind all others if that takes no waiting; else False, and it is not sent."""
+        self._before()
         if self.direct is None:
             return False
-        self._before()
-        if self.direct is None:  # what was let out has filled the transport
-            return False
-        self.direct(frame.wire)
+        self.direct.write(frame.wire)
         return True
 
     async def write(self, frame: Frame) -> bool:
@@ -143,17 +141,13 @@ class Writer:
         if self._held:
             self._outbox.put_last(frame)
             return True
-        if self.write_now(frame):
-            return True
-        self._before()
-        return await self._queue(frame)
+        return self.write_now(frame) or await self._queue(frame)
 
     def post(self, frame: Frame) -> None:
         """Send `frame` behind all others, without waiting."""
         if self.closed:
             return
         if not self.write_now(frame):
-            self._before()
             self._outbox.put_last(frame)
             self._start()
 
@@ -227,7 +221,7 @@ class Writer:
         """Let frames go where they can go now."""
         port = self.port
         ready = port is not None and port.ready and self._task is None and not self.closed
-        direct = port.write if port is not None and ready else None
+        direct = port.transport if port is not None and ready else None
         if direct is not self.direct:
             self.direct = direct
             if self._on_direct is not None:

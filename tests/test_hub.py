@@ -15,12 +15,12 @@ class Listener:
     """A member that keeps what it gets.
 
     Attributes:
-        direct: what writes to it at once; None while frames have to be queued.
+        direct: itself; None while frames have to be queued.
     """
 
     def __init__(self, id: str, direct: bool = True) -> None:
         self.id = id
-        self.direct = self.write if direct else None
+        self.direct: Listener | None = self if direct else None
         self.stream = b""
         """Everything it got, however it got it."""
         self.writes: list[bytes] = []
@@ -149,7 +149,7 @@ def test_a_member_may_pause_while_the_room_is_written_to(
     assert (ada.writes, [frame.body for frame in ada.pushed]) == ([wire("1")], ["2"])
     assert bob.writes == [wire("1"), wire("2")]
     ada.on_frame = lambda: None
-    ada.direct = ada.write
+    ada.direct = ada
     hub.redirect("room", ada)
     hub.redirect("nowhere", ada)
     hub.deliver("room", Frame("3"))
@@ -283,7 +283,7 @@ def test_everybody_gets_what_was_for_them_in_its_order(operations: list[tuple[An
             case ("block", name):
                 hub.flush()
                 listener = listeners[name]
-                listener.direct = None if listener.direct else listener.write
+                listener.direct = None if listener.direct else listener
                 for room in ROOMS:
                     hub.redirect(room, listener)
             case _:

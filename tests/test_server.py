@@ -50,7 +50,7 @@ def offer(port: Port, wire: bytes) -> bool:
     """Write `wire`, if the port is ready for it."""
     if not port.ready:
         return False
-    port.write(wire)
+    port.transport.write(wire)
     return True
 
 
