@@ -37,6 +37,7 @@ def main() -> int:
         rounds=arguments.rounds or (1 if arguments.quick else 3),
         seconds=1.0 if arguments.quick else arguments.seconds,
         warmup=0.3 if arguments.quick else 0.5,
+        attempts=1 if arguments.quick else 3,
     )
     began = time.monotonic()
     try:

@@ -115,12 +115,13 @@ def _table(title: str, unit: str, figures: Figures) -> Iterator[str]:
     for system in figures.ranking():
         samples, values = figures.by_system[system], figures.values(system)
         ratio = figures.ratio(system)
+        p50, p99 = _median(samples, "p50"), _median(samples, "p99")
         yield " | ".join(
             (
                 f"| {SYSTEMS[system].title}",
                 f"{_number(statistics.median(values))} ({_number(min(values))}–{_number(max(values))})",
                 "" if ratio is None else f"{ratio:.2f}",
-                f"{_median(samples, 'p50'):.2f} / {_median(samples, 'p99'):.2f}",
+                f"{p50:.2f} / {p99:.2f}" if p99 else "",
                 f"{_median(samples, 'server_share'):.0%}, {_median(samples, 'load_share'):.0%}",
                 f"{_notes(samples)} |",
             )

@@ -28,7 +28,6 @@ from .systems import SYSTEMS, System
 
 FOREIGN: Final = 0.15
 """Cores that others may use during a measurement before it is repeated."""
-ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class Plan:
     rounds: int = 3
     warmup: float = 0.5
     seconds: float = 2.0
+    attempts: int = 3
+    """How often something is measured in all, while others disturb it."""
 
     def steps(self) -> Iterator[tuple[int, str, str]]:
         """Round, scenario and system of each measurement: a slow spell of the machine meets everybody."""
@@ -108,7 +109,7 @@ class Bench:
     ) -> list[Sample]:
         """The first attempt that nobody else disturbed, or the one that was disturbed least."""
         found: list[list[Sample]] = []
-        for attempt in range(ATTEMPTS):
+        for attempt in range(plan.attempts):
             try:
                 samples = self._measure(round, scenario, system, plan, redis)
             except (LoadFailed, Unavailable) as exc:

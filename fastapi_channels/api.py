@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from . import upstream
 from .brokers import adopt, create_backend
 from .exceptions import ConfigurationError
-from .node import SCOPE_KEY, SEND_KEY, Node, Settings, current_node
+from .node import SCOPE_KEY, Node, Settings, current_node
 from .origin import parse_origins
 from .permission import Permission, combine
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
@@ -106,14 +106,11 @@ class _NodeMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope[SCOPE_KEY] = self.node
-        scope[SEND_KEY] = send
         token = current_node.set(self.node)
         try:
             await self.app(scope, receive, send)
         finally:
             current_node.reset(token)
-            # The server has the scope, and `send` is a method of the server: a circle.
-            scope.pop(SEND_KEY, None)
 
 
 def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], Any]:

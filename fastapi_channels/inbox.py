@@ -79,7 +79,7 @@ class Inbox:
             port: the server's, if it has one.
         """
         if port is not None:
-            self._asgi_receive = port.shortened(self._asgi_receive)
+            self._asgi_receive = port.get
         self._websocket._receive = self.get
 
     def get(self) -> Awaitable[Event]:
@@ -141,6 +141,8 @@ class Inbox:
         event = await self._asgi_receive()
         if event["type"] == "websocket.disconnect":
             self.end(event)
+            # Who waits in `next` at the same time is not told by the server.
+            self._on_disconnect()
         return event
 
     async def _read_ahead(self) -> Event:

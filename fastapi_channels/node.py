@@ -35,8 +35,6 @@ IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
 SCOPE_KEY: Final = "fastapi_channels"
 """Where the scope of a request has the node."""
-SEND_KEY: Final = "fastapi_channels.send"
-"""Where it has the `send` that the server, or the middleware around, called us with."""
 
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
 _targets: dict[int, tuple[weakref.ref[Any], Node]] = {}

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
@@ -35,29 +35,48 @@ _WHOLE: Final = (_WHOLE_TEXT, 0x82)
 _MASKED: Final = 0x80
 _FINAL: Final = 0x80
 _CONTROL: Final = 0x08
+_OPCODE: Final = 0x0F
 """Bits and bytes of a frame's header (RFC 6455 section 5.2)."""
 
 
-def port_of(send: Callable[..., Any], *, is_new: bool) -> Port | None:
-    """The port in front of the connection whose `send` an ASGI server called the application with, or None.
+def port_of(send: Callable[..., Any], receive: Callable[..., Any], *, is_new: bool) -> Port | None:
+    """The port in front of a connection, or None where its server is not known.
 
     Args:
+        send, receive: what the application was called with. If a middleware has put something of its own in
+            the place of either, there is no port: it must see what passes.
         is_new: whether no client can have sent a frame yet, because the handshake is still to be answered.
             Otherwise it is not known where a frame begins, and all that comes is left to uvicorn.
     """
-    protocol: Any = getattr(send, "__self__", None)
+    protocol: Any = getattr(_within(send), "__self__", None)
     transport: Any = getattr(protocol, "transport", None)
     max_size = getattr(getattr(protocol, "config", None), "ws_max_size", None)
+    queue = getattr(protocol, "queue", None)
     if (
         not _are_known((type(protocol), type(transport)))
+        or getattr(receive, "__self__", None) is not protocol
         or not isinstance(max_size, int)
-        or not isinstance(getattr(protocol, "queue", None), asyncio.Queue)
+        or not isinstance(queue, asyncio.Queue)
         or not isinstance(getattr(protocol, "writable", None), asyncio.Event)
         or not isinstance(getattr(protocol, "close_sent", None), bool)
         or not isinstance(getattr(protocol, "read_paused", None), bool)
+        or getattr(queue, "_getters", None)  # somebody waits there, and would do so for ever
     ):
         return None
     return Port(protocol, transport, max_size, is_new=is_new)
+
+
+def _within(send: Any) -> Any:
+    """What is called by the function that Starlette puts around `send`, to see whether a response began."""
+    while getattr(send, "__module__", "") == "starlette._exception_handler" and "send" in _names(send):
+        send = send.__closure__[_names(send).index("send")].cell_contents
+    return send
+
+
+def _names(function: Any) -> tuple[str, ...]:
+    """Those of its closure."""
+    code = getattr(function, "__code__", None)
+    return getattr(code, "co_freevars", ())
 
 
 _OF_TRANSPORT: Final = ("write", "abort", "is_closing", "set_protocol", "pause_reading", "resume_reading")
@@ -126,11 +145,12 @@ class Port(asyncio.Protocol):
         protocol.queue = self
         # uvicorn sends a close frame there, and this is the only sign of it.
         protocol.keepalive_timeout = self._keepalive_timeout
+        timer = getattr(protocol, "pong_timer", None)
+        if timer is not None:
+            timer.cancel()
+            loop = asyncio.get_running_loop()
+            protocol.pong_timer = loop.call_at(timer.when(), self._keepalive_timeout)
         transport.set_protocol(self)
-
-    def shortened(self, receive: Callable[[], Awaitable[Event]]) -> Callable[[], Awaitable[Event]]:
-        """What does the same as `receive`, without a detour if that is uvicorn's own."""
-        return self.get if getattr(receive, "__self__", None) is self._protocol else receive
 
     def abort(self) -> None:
         """Cut the connection without waiting for the peer."""
@@ -200,18 +220,20 @@ class Port(asyncio.Protocol):
     # The way in
 
     def _read(self, data: bytes) -> None:
-        """Hand over the plain messages in `data`, and to uvicorn what else there is."""
-        at, end = 0, len(data)
-        while at < end:
-            if self._theirs:
-                at = self._leave(data, at)
-                continue
-            if end - at < 2:
-                break
-            if len(self._events) >= MAX_EVENTS:
-                self._pause_reading()
-                break
+        """Hand over the plain messages in `data`, and to uvicorn, in one piece, what is between two."""
+        end = len(data)
+        begin = 0
+        """Where what is uvicorn's, and has not been passed on, begins."""
+        at = self._theirs
+        """Where the next frame begins: behind the end, if that of uvicorn's last one is still to come."""
+        while at + 2 <= end:
             first, second = data[at], data[at + 1]
+            if 0 < first & _OPCODE < _CONTROL:  # a message begins
+                if begin < at and not self._pass_on(data[begin:at]):
+                    return
+                begin = at
+                if len(self._events) >= MAX_EVENTS and self._pause_reading():
+                    break
             size, start = second & 0x7F, at + 6
             is_plain = first in _WHOLE and second >= _MASKED
             if size == 126:
@@ -226,13 +248,16 @@ class Port(asyncio.Protocol):
                 is_plain = False
             stop = start + size
             if is_plain and stop <= end and self._take(first, data[start - 4 : start], data[start:stop]):
-                at = stop
-            else:
-                if not first & _CONTROL:
-                    self._fragmented = not first & _FINAL
-                self._theirs = stop - at if second >= _MASKED else stop - at - 4
-        if at < end:
-            self._rest = data[at:]
+                at = begin = stop
+                continue
+            if not first & _CONTROL:
+                self._fragmented = not first & _FINAL
+            at = stop if second >= _MASKED else stop - 4
+        known = min(at, end)
+        if begin < known and not self._pass_on(data[begin:known]):
+            return
+        self._theirs = at - known
+        self._rest = data[known:]
 
     def _take(self, kind: int, mask: bytes, data: bytes) -> bool:
         """Hand over one message; False if it is for uvicorn to say what is wrong with it."""
@@ -250,38 +275,46 @@ class Port(asyncio.Protocol):
         self._events.append(event)
         return True
 
-    def _leave(self, data: bytes, at: int) -> int:
-        """Pass on what is uvicorn's of `data` from `at`; where it ends."""
-        stop = min(at + self._theirs, len(data))
-        self._theirs -= stop - at
-        self._protocol.data_received(data[at:stop])
+    def _pass_on(self, data: bytes) -> bool:
+        """Give uvicorn what is its to read; False if that was the end."""
+        self._protocol.data_received(data)
         if self.transport.is_closing():
             self._shut_down()
-            return len(data)
-        return stop
+            return False
+        return True
 
     def _read_on(self) -> None:
-        """Nothing waits any more: read what was kept, then what comes."""
+        """Read what was kept, then what comes."""
+        if self._protocol is None or self.transport.is_closing():
+            return
         data, self._rest = self._rest, b""
         self._size = len(data)
+        self._protocol.read_paused = False
         self._read(data)
-        if len(self._events) < MAX_EVENTS and not self.transport.is_closing():
-            self._protocol.read_paused = False
+        if not self._protocol.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
-    def _pause_reading(self) -> None:
+    def _pause_reading(self) -> bool:
+        """Whether nothing is to be read for now. Behind our close frame all is, to find the client's."""
+        if self._protocol.close_sent:
+            return False
         if not self._protocol.read_paused:
             self._protocol.read_paused = True
             self.transport.pause_reading()
+        return True
 
     # The way out
 
     def _keepalive_timeout(self) -> None:
-        self._shut_down()
         type(self._protocol).keepalive_timeout(self._protocol)
+        # The connection is lost only when all that was written has left, which may be never.
+        self.put_nowait({"type": "websocket.disconnect", "code": 1011, "reason": "keepalive ping timeout"})
 
     def _shut_down(self) -> None:
         """Nothing may be written any more: a close frame is there, or on its way."""
+        if not self._shut and self._rest:
+            # The client's close frame may be in it, and nobody is going to take what is before it.
+            asyncio.get_running_loop().call_soon(self._read_on)
         self._shut = True
         self._set_ready(False)
 

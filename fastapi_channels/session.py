@@ -28,7 +28,7 @@ from .exceptions import (
 from .inbox import Inbox
 from .membership import Membership
 from .messages import Body, Envelope, Message, RequestId
-from .node import SEND_KEY, Node, current_node
+from .node import Node, current_node
 from .origin import origin_allowed
 from .outbox import Outbox, SlowPolicy
 from .report import Reporter, as_client_error
@@ -158,7 +158,7 @@ class Session(ABC):
             self._check_origin()
             await self._admit()
             is_new = self.websocket.application_state is WebSocketState.CONNECTING
-            self.writer.connect(self.websocket.scope.get(SEND_KEY), is_new=is_new)
+            self.writer.connect(is_new=is_new)
             if is_new:
                 await self.websocket.accept(subprotocol, headers)
         except (ChannelsError, *FOR_CLIENTS) as exc:

@@ -89,15 +89,13 @@ class Writer:
         self._on_closed: Callable[[], None] | None = None
         self._on_direct: Callable[[], None] | None = None
 
-    def connect(self, server_send: Callable[..., Any] | None, *, is_new: bool) -> None:
+    def connect(self, *, is_new: bool) -> None:
         """Take the server's port, if it has one.
 
         Args:
-            server_send: the `send` of the ASGI server itself, where it is known.
             is_new: whether the handshake is still to be answered.
         """
-        if server_send is not None:
-            self.port = port_of(server_send, is_new=is_new)
+        self.port = port_of(self.websocket._send, self.websocket._receive, is_new=is_new)
 
     def release(self) -> None:
         """The handshake is complete: from now on this object alone writes to the WebSocket."""

@@ -48,4 +48,4 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(autouse=True)
 def _way_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.config.getoption("--asgi") and request.node.get_closest_marker("direct") is None:
-        monkeypatch.setattr(writer, "port_of", lambda send, is_new: None)
+        monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)

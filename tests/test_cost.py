@@ -262,6 +262,13 @@ async def test_a_burst_is_one_write_for_each_member():
         assert [len(client.transport.written) for client in clients] == [1, 1, 1]
 
 
+async def test_the_pongs_for_many_pings_are_one_write():
+    async with serving() as connect:
+        client = await connect()
+        client.transport.protocol.data_received(100 * Frame(Opcode.PING, b"").serialize(mask=True))
+        assert client.transport.written[0] == 100 * Frame(Opcode.PONG, b"").serialize(mask=False)
+
+
 async def test_a_connection_from_its_handshake_to_its_end():
     async with serving() as connect:
         await (await connect()).leave()

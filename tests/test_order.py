@@ -209,7 +209,7 @@ async def play(steps: list[tuple[Any, ...]], limit: int, policy: SlowPolicy) -> 
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Frames go straight to the server's transport, or all of them through ASGI."""
     if request.param == "asgi":
-        monkeypatch.setattr(writer, "port_of", lambda send, is_new: None)
+        monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
 
 
 @pytest.mark.usefixtures("path")

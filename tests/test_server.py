@@ -18,7 +18,7 @@ from websockets.frames import Opcode
 from fastapi_channels import Channel, Connection, action
 from fastapi_channels.api import add_channel
 from fastapi_channels.server import Port, _unmasking, port_of
-from tests.live import RawClient, application, each_implementation, each_with_port, serving, wait_until
+from tests.live import RawClient, Site, application, each_implementation, each_with_port, serving, wait_until
 
 pytestmark = pytest.mark.direct
 
@@ -209,6 +209,150 @@ async def test_a_send_that_was_wrapped_is_not_known() -> None:
         assert any("seen" in text for text in seen)
 
 
+class Around:
+    """A middleware that has the last word on what passes."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def redacted(message: Any) -> None:
+            text = message.get("text")
+            await send(message if text is None else {**message, "text": text.replace("secret", "***")})
+
+        await self.app(scope, receive, redacted)
+
+
+class Ahead:
+    """A middleware that reads ahead, in a task of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+
+        async def read() -> None:
+            while True:
+                queue.put_nowait(await receive())
+
+        reading = asyncio.create_task(read())
+        try:
+            await self.app(scope, queue.get, send)
+        finally:
+            reading.cancel()
+
+
+def within(room: Room) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(Around)
+    add_channel(app)
+    room.mount(app, "/{channel}")
+    return app
+
+
+def mounted(room: Room) -> FastAPI:
+    inner, app = FastAPI(), FastAPI()
+    room.mount(inner, "/{channel}")
+    add_channel(app)
+    app.mount("/", Around(inner))
+    return app
+
+
+def ahead(room: Room) -> FastAPI:
+    app = FastAPI()
+    app.add_middleware(Ahead)
+    add_channel(app)
+    room.mount(app, "/{channel}")
+    return app
+
+
+@pytest.mark.parametrize(("make", "said"), [(within, "***"), (mounted, "***"), (ahead, "secret")])
+@each_with_port
+async def test_what_a_middleware_does_with_messages_is_done(make: Any, said: str, ws: str) -> None:
+    room = Room()
+    async with serving(make(room), ws=ws) as site:
+        async with site.connect("/r") as client:
+            assert (await client.call("echo", text="secret"))["data"] == said
+            await room.broadcast("r", "told", "secret")
+            assert (await client.receive())["data"] == said
+            assert room.port is None
+        await wait_until(lambda: not site.node.hub.count("r"))
+
+
+@each_with_port
+async def test_the_end_of_a_client_that_answers_no_ping(ws: str) -> None:
+    """Also where the ping was sent before the port was there."""
+    room = Room()
+    ends: list[int | None] = []
+    room.add_event_handler("leave", lambda code: ends.append(code))
+    app = application(room)
+    pinged = asyncio.Event()
+
+    @app.websocket("/own/late")
+    async def late(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await pinged.wait()
+        await room.connect(websocket, channel="r")
+
+    async with serving(app, ws=ws, ws_ping_interval=0.1, ws_ping_timeout=0.1) as site:
+        for path in ("/r", "/own/late"):
+            async with RawClient.open(site, path) as client:
+                assert (await client.receive())[0] == Opcode.PING
+                pinged.set()
+                assert await client.closed() == (1011, "keepalive ping timeout")
+        await wait_until(lambda: len(ends) == 2)
+    assert ends == [1011, 1011]
+
+
+@each_with_port
+async def test_a_close_does_not_wait_for_messages_that_nobody_handles(ws: str) -> None:
+    room = Room()
+
+    @room.action()
+    async def bye(connection: Connection) -> None:
+        await connection.close(4001, "bye")
+
+    async with serving(application(room), ws=ws) as site, RawClient.open(site, "/r") as client:
+        message = client.frame(Opcode.TEXT, b'{"action": "echo", "text": ""}')
+        await client.write(client.frame(Opcode.TEXT, b'{"action": "bye"}') + 200 * message)
+        assert await client.closed() == (4001, "bye")
+        await client.send(Opcode.CLOSE, (4001).to_bytes(2, "big"))
+        await wait_until(lambda: not site.open_connections, within=5)
+
+
+@each_with_port
+async def test_nothing_follows_the_close_of_a_server_that_stops(ws: str) -> None:
+    room = Room()
+    room.max_message_size = 1000  # so that little is read ahead
+    running, release = asyncio.Event(), asyncio.Event()
+
+    @room.action()
+    async def slow() -> None:
+        running.set()
+        await release.wait()
+
+    serves: asyncio.Future[Site] = asyncio.get_running_loop().create_future()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with serving(application(room), ws=ws) as site:
+            serves.set_result(site)
+            await stop.wait()
+
+    serving_it = asyncio.create_task(serve())
+    async with RawClient.open(await serves, "/r") as client:
+        message = client.frame(Opcode.TEXT, b'{"action": "echo", "text": ""}')
+        ping = client.frame(Opcode.PING, b"there?")
+        await client.write(client.frame(Opcode.TEXT, b'{"action": "slow"}') + 80 * message + ping)
+        await running.wait()
+        stop.set()
+        assert await client.receive() == (Opcode.CLOSE, (1012).to_bytes(2, "big"))
+        release.set()
+        assert await client.closed() == (None, None)
+    await serving_it
+
+
 async def test_an_endpoint_that_accepted_itself_is_written_to_directly_too() -> None:
     room = Room()
     app = FastAPI()
@@ -241,12 +385,15 @@ class Stranger:
 
     async def send(self, message: Any) -> None: ...
 
+    async def receive(self) -> None: ...
+
 
 async def test_other_servers_are_not_known() -> None:
     async def send(message: Any) -> None: ...
 
-    assert port_of(send, is_new=True) is None
-    assert port_of(Stranger().send, is_new=True) is None
+    stranger = Stranger()
+    assert port_of(send, stranger.receive, is_new=True) is None
+    assert port_of(stranger.send, stranger.receive, is_new=True) is None
 
 
 class Changed(Stranger):
@@ -275,13 +422,13 @@ async def test_a_uvicorn_that_looks_different_is_not_known(attributes: dict[str,
     protocol = Changed()
     for name, value in attributes.items():
         setattr(protocol, name, value)
-    assert port_of(protocol.send, is_new=True) is None
+    assert port_of(protocol.send, protocol.receive, is_new=True) is None
     assert not isinstance(protocol.queue, Port)
 
 
 async def test_a_uvicorn_without_a_keepalive_is_not_known() -> None:
     protocol = type("Lasting", (Changed,), {"keepalive_timeout": None})()
-    assert port_of(protocol.send, is_new=True) is None
+    assert port_of(protocol.send, protocol.receive, is_new=True) is None
     assert not isinstance(protocol.queue, Port)
 
 

@@ -1,6 +1,7 @@
 """How a connection begins: what the endpoint knows, who is let in, and how others are told."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
@@ -11,6 +12,7 @@ from starlette.authentication import AuthCredentials, AuthenticationBackend, Bas
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from fastapi_channels import (
     AllowAny,
@@ -418,6 +420,30 @@ async def test_a_channel_that_no_add_channel_covers_says_so(caplog: pytest.LogCa
     async with serving(app, may_complain=True) as site:
         assert (await site.refusal("/r")).status == 500
     assert any("call add_channel(app)" in str(record.exc_info) for record in caplog.records)
+
+
+async def test_a_handler_may_be_told_first_that_the_client_has_gone():
+    """The session, which waits for the next message beside it, ends all the same."""
+    room, gone = Channel(), asyncio.Event()
+    room.finish_timeout = 0.1
+
+    @room.action(detached=True)
+    async def listen(websocket: WebSocket) -> None:
+        with contextlib.suppress(WebSocketDisconnect):
+            await websocket.receive_text()
+
+    @room.action()
+    async def echo(text: str) -> str:
+        return text
+
+    room.add_event_handler("leave", gone.set)
+    async with serving(application(room)) as site, site.connect("/r") as client:
+        await client.send({"action": "listen"})
+        await client.call("echo", text="it waits")
+        client.reset()
+        async with asyncio.timeout(5):
+            await gone.wait()
+        assert site.node.hub.count("r") == 0
 
 
 async def test_a_handler_may_read_the_websocket_itself():

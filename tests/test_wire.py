@@ -673,6 +673,25 @@ def test_a_busy_action_answers_what_a_plain_endpoint_answers(
         assert by_opcode(got) == by_opcode(expected)
 
 
+async def exchange(stage: Stage, path: str, stream: bytes) -> list[Answer]:
+    """What a client gets that leaves it to the server to end the connection."""
+    stage.turn(RELEASE)
+    async with Peer.open(stage.site, path) as peer:
+        for piece in pieces(stream, PIECE):
+            await peer.send(piece)
+        return await peer.all()
+
+
+@pytest.mark.parametrize("stage", stages("legacy"), indirect=True)
+def test_a_client_that_goes_on_after_the_servers_close_is_read_on(stage: Stage) -> None:
+    """Else its own close frame would not be seen, as the oldest of uvicorn's protocols does not see it."""
+    refused = frame(BINARY)
+    for more in (b"", frame(TEXT) * 500, frame(TEXT, b"x" * 1000) * 200, frame(TEXT, bytes(65_536)) * 3):
+        for path in ("/plain-texts", "/reply/" + unique(), "/late/" + unique()):
+            (end,) = stage.run(exchange(stage, path, refused + more + close(1003)))
+            assert end.code == 1003
+
+
 async def flood(stage: Stage, message: bytes, count: int) -> int:
     """How many bytes of a flood are read while the first message of it is at work."""
     stage.turn(HOLD)
