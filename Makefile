@@ -4,7 +4,7 @@ PORT ?= 8000
 HOST ?= 127.0.0.1
 # The interpreter to build .venv with; empty: the newest on PATH of those that are tested.
 PYTHON ?=
-# What pytest gets: make test ARGS="-x tests/test_hub.py"
+# What pytest gets: make test ARGS="-x tests/cluster/test_hub.py"
 ARGS ?=
 
 VERSIONS := 3.11 3.12 3.13
@@ -13,7 +13,7 @@ TESTED := -e .[all] --group test
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench coverage test-all test-lowest $(VERSIONS:%=test-%) dist constraints clean
+.PHONY: help demo test test-faults check format bench coverage test-all test-lowest $(VERSIONS:%=test-%) dist constraints clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,7 @@ demo: ## Serve the chatroom of example/ (PORT=8000)
 	@echo "The chatroom: http://$(HOST):$(PORT)/   Ctrl-C stops it."
 	@$(RUN) uvicorn example.main:app --host $(HOST) --port $(PORT) --timeout-graceful-shutdown 2
 
-test: ## Run the tests (ARGS="-x tests/test_hub.py")
+test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
 	@$(RUN) pytest $(ARGS)
 
@@ -51,7 +51,7 @@ test-all: $(VERSIONS:%=test-%) test-lowest ## Run the tests on every Python that
 
 $(VERSIONS:%=test-%): test-%:
 	@if python=$$(.ci/python $*); then \
-		.ci/venv .venv-$* "$$python" $(PINS) $(TESTED) && .venv-$*/bin/python -m pytest $(ARGS); \
+		.ci/venv .venv-$* "$$python" $(PINS) $(TESTED) && .venv-$*/bin/python -m pytest -n $(WORKERS) $(ARGS); \
 	else \
 		echo "There is no Python $* here: not tested on it."; \
 	fi
@@ -59,7 +59,7 @@ $(VERSIONS:%=test-%): test-%:
 test-lowest: ## Run the tests on the lowest versions that pyproject.toml declares
 	@.ci/venv .venv-lowest "$$(.ci/python $(firstword $(VERSIONS)) || echo $(PYTHON))" \
 		"constraints-lowest.txt $(PINS)" $(TESTED)
-	@.venv-lowest/bin/python -m pytest $(ARGS)
+	@.venv-lowest/bin/python -m pytest -n $(WORKERS) $(ARGS)
 
 dist: ## Build what is uploaded to a package index
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)

@@ -29,8 +29,8 @@ from functools import partial
 from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.brokers import Broker, MemoryBackend
-from fastapi_channels.messages import Publication
-from tests.servers import RedisServer
+from fastapi_channels.wire.messages import Publication
+from tests.support.servers import RedisServer
 
 Publish = Callable[[], Awaitable[object]]
 Open = Callable[[Callable[[], None]], contextlib.AbstractAsyncContextManager[Publish]]

@@ -1,10 +1,12 @@
 """Class-based channels for FastAPI WebSockets."""
 
+from .actions.dependencies import current_connection, current_message
+from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
+from .channels.socket import Socket
 from .connection import Connection
 from .decorators import action, limiter
-from .dependencies import current_connection, current_message
 from .exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
@@ -26,12 +28,10 @@ from .exceptions import (
     Unavailable,
     WebSocketException,
 )
-from .messages import Envelope, Event, RequestId
 from .permission import AllowAny, BasePermission, IsAuthenticated
-from .router import ActionRouter
-from .sockets import Socket
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
+from .wire.messages import Envelope, Event, RequestId
 
 __all__ = [
     "ActionIsDeprecated",

@@ -10,12 +10,13 @@ from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import upstream
+from fastapi_channels.channels import upstream
+
 from .brokers import adopt, create_backend
+from .cluster.node import SCOPE_KEY, Node, Settings, current_node
 from .exceptions import ConfigurationError
-from .node import SCOPE_KEY, Node, Settings, current_node
-from .origin import parse_origins
 from .permission import Permission, combine
+from .sessions.origin import parse_origins
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
 
 Parent = TypeVar("Parent", FastAPI, APIRouter)

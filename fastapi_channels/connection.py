@@ -4,22 +4,51 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
+from typing_extensions import TypeVar
 
-from .exceptions import CloseCode, Disconnected, TooManyRooms
-from .messages import Envelope, Event, Frame
-from .rooms import name_of
+from .exceptions import CloseCode, Disconnected
+from .wire.messages import Body, Envelope, Event, Frame
+from .wire.rooms import name_of
+from .wire.writer import Writer
 
-if TYPE_CHECKING:
-    from .base import BaseChannel
-    from .session import Session
+User = TypeVar("User", default=Any)
 
 
-class Connection:
-    """A client as its channel sees it. Handlers receive it by the parameter name `connection`.
+class Carrier(Protocol):
+    """What a connection needs of its membership, which made it."""
+
+    @property
+    def writer(self) -> Writer: ...
+
+    @property
+    def envelope(self) -> Envelope: ...
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def address(self) -> str: ...
+
+    def identify(self, user: Any) -> None: ...
+
+    async def join(self, room: str) -> None: ...
+
+    def leave(self, room: str) -> None: ...
+
+    def event(self, event: Event | str, data: Any, room: str) -> Body: ...
+
+    async def call(self, name: str, data: Any, timeout: float) -> Any: ...  # noqa: ASYNC109 - as Connection's
+
+    async def close(self, code: int, reason: str) -> None: ...
+
+
+class Connection(Generic[User]):
+    """A client as its channel sees it. Handlers receive it by the parameter name `connection`, or by its
+    type; `Connection[Person]` says what its user is.
 
     Attributes:
         id: unique over all processes.
@@ -33,10 +62,9 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_session",
+        "_carrier",
         "_state",
         "_user",
-        "_websocket",
         "channel",
         "direct",
         "ended",
@@ -46,23 +74,26 @@ class Connection:
         "push",
         "room",
         "seat",
+        "websocket",
     )
 
-    def __init__(self, id: str, channel: BaseChannel, room: str, session: Session) -> None:
+    def __init__(self, id: str, channel: Any, room: str, carrier: Carrier, user: User) -> None:
         self.id = id
         self.channel = channel
         self.room: str = room
         self.keys: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
-        self.direct: asyncio.WriteTransport | None = session.writer.direct
-        self.push: Callable[[Frame], None] = session.writer.push
-        self._session = session
-        self._user = session.user
-        self._state: State | None = None
-        self._websocket = session.websocket_of(self)
+        writer = carrier.writer
+        self.direct: asyncio.WriteTransport | None = writer.direct
+        self.push: Callable[[Frame], None] = writer.push
+        self.websocket: WebSocket = writer.websocket
+        """The Starlette object; sending and closing through it keeps the order of frames."""
         self.ended = False
         """Whether it has left its channel: its WebSocket may still serve others."""
+        self._carrier = carrier
+        self._user = user
+        self._state: State | None = None
 
     def __repr__(self) -> str:
         return f"<Connection {self.id} in {self.room!r}{' closed' if self.closed else ''}>"
@@ -73,31 +104,24 @@ class Connection:
         return {name_of(key) for key in self.keys}
 
     @property
-    def websocket(self) -> WebSocket:
-        """The Starlette object; sending and closing through it keeps the order of frames."""
-        return self._websocket
-
-    @property
     def envelope(self) -> Envelope:
-        return self.channel.envelope
+        return self._carrier.envelope
 
     @property
     def language(self) -> str:
         """The language of the error texts for this client."""
-        return self._session.language
+        return self._carrier.language
 
     @property
-    def user(self) -> Any:
+    def user(self) -> User:
         """Who the client is: what `connect(user=…)` or an authentication middleware said, or None."""
         return self._user
 
     @user.setter
-    def user(self, user: Any) -> None:
-        node = self._session.node
-        node.users.discard(self)
+    def user(self, user: User) -> None:
+        if not self.ended:
+            self._carrier.identify(user)
         self._user = user
-        if self.keys:
-            node.users.add(self)
 
     @property
     def state(self) -> State:
@@ -109,35 +133,12 @@ class Connection:
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
-        return self.ended or self._session.writer.closed
+        return self.ended or self._carrier.writer.closed
 
     @property
     def address(self) -> str:
         """The client's address; of proxies only those named as trusted are believed."""
-        return self._session.node.address_of(self.websocket)
-
-    def redirect(self) -> None:
-        """What rooms send has another way to the client than before."""
-        writer = self._session.writer
-        self.direct = writer.direct if self.push == writer.push else None
-        for key in self.keys:
-            self._session.node.hub.redirect(key, self)
-
-    def hold(self) -> Callable[[], None]:
-        """Keep back what rooms send, until the function that is returned is called."""
-        held: list[Frame] = []
-        writer = self._session.writer
-
-        def release() -> None:
-            self._session.node.hub.flush()
-            self.push = writer.push
-            for frame in held:
-                writer.push(frame)
-            self.redirect()
-
-        self.push = held.append
-        self.redirect()
-        return release
+        return self._carrier.address
 
     async def join(self, room: str) -> None:
         """Also receive what is broadcast to `room`. Returns once nothing sent there can be missed.
@@ -147,15 +148,16 @@ class Connection:
             TooManyRooms: it is in `max_rooms` already.
             ChannelFull: the room has as many connections as the channel's `max_connection`.
             BrokerUnavailable: the broker did not confirm in time.
+            Disconnected: it has left the channel.
         """
-        key = self.channel._key(room)
-        if len(self.keys) >= self.channel.max_rooms and key not in self.keys:
-            raise TooManyRooms(close=False, context={"limit": self.channel.max_rooms})
-        await self._session.node.join(key, self, limit=self.channel.max_connection)
+        if self.ended:
+            raise Disconnected("the client has left, and can join nothing")
+        await self._carrier.join(room)
 
     async def leave(self, room: str) -> None:
         """Stop receiving what is broadcast to `room`; nothing happens if it was not joined."""
-        self._session.node.leave(self.channel._key(room), self)
+        if not self.ended:
+            self._carrier.leave(room)
 
     async def send(self, data: Any) -> bool:
         """Send `data` to this client alone; text and bytes go as they are, other values encoded.
@@ -166,12 +168,11 @@ class Connection:
         if self.closed:
             return False
         body = data if isinstance(data, str | bytes) else self.envelope.encode(data)
-        return await self._session.writer.write(Frame(body))
+        return await self._carrier.writer.write(Frame(body))
 
     async def send_event(self, event: Event | str, data: Any = None) -> bool:
         """Send one event frame to this client alone: a typed Event, or a name and its data."""
-        name, content = self.channel._named(event, data)
-        return await self.send(self.envelope.to_event(name, self.room, content))
+        return await self.send(self._carrier.event(event, data, self.room))
 
     async def call(self, name: str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
         """Ask the client, and return the data of its answer.
@@ -184,19 +185,11 @@ class Connection:
             CallFailed: the client answered with errors.
             Disconnected: it left.
         """
-        session, envelope = self._session, self.envelope
-        number, answer = session.calls.ask()
-        frame = {envelope.type: "call", "call": name, "call_id": number, envelope.data: data}
-        try:
-            if not await self.send({**frame, envelope.channel: self.room}):
-                raise Disconnected("the client had left before it was asked")
-            # The answer must be read while the action that waits for it still runs.
-            session.inbox.look_ahead()
-            async with asyncio.timeout(timeout):
-                return await answer
-        finally:
-            session.calls.forget(number)
+        if self.closed:
+            raise Disconnected("the client had left before it was asked")
+        return await self._carrier.call(name, data, timeout)
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
-        await self._session.expel(self, code, reason)
+        if not self.ended:
+            await self._carrier.close(code, reason)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
-from . import upstream
-from .actions import Func, check_parentheses, make_spec
-from .binding import where
+from fastapi_channels.channels import upstream
+
+from .actions.binding import where
+from .actions.marks import marks
+from .actions.spec import Func, check_parentheses, make_spec
 from .exceptions import ConfigurationError
-from .marks import marks
 from .permission import Permission
 from .throttling import limiter
 

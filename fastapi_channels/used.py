@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .channels import Channel
+from .channels.channel import Channel
+from .cluster.users import user_key
 from .connection import Connection
-from .users import user_key
 
 
 class PersonChannel(Channel):
@@ -27,8 +27,8 @@ class PersonChannel(Channel):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         if self.announce:
-            self._events.add("join", self._announce_join)
-            self._events.add("leave", self._announce_leave)
+            self._plan.join_leave.add("join", self._announce_join)
+            self._plan.join_leave.add("leave", self._announce_leave)
 
     async def _announce_join(self, connection: Connection) -> None:
         await self._announce("joined", connection)
@@ -40,11 +40,11 @@ class PersonChannel(Channel):
         node = self._current_node()
         data = {
             "member": {"id": connection.id, "user": user_key(connection.user)},
-            "members": await node.members(self._key(connection.room)),
+            "members": await node.members(self._plan.key(connection.room)),
         }
         envelope = self.envelope
         body = envelope.encode(envelope.to_event(event, connection.room, data))
-        await node.publish(self._key(connection.room), body)
+        await node.publish(self._plan.key(connection.room), body)
 
     def _seat_of(self, connection: Connection) -> str:
         key = user_key(connection.user)

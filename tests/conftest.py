@@ -7,11 +7,13 @@ from typing import TypeVar
 import pytest
 from hypothesis import settings
 
-from fastapi_channels import writer
+from fastapi_channels.wire import writer
 
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+pytest_plugins = ["tests.support.redis"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

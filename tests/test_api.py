@@ -24,8 +24,8 @@ from fastapi_channels import (
 )
 from fastapi_channels.brokers import MemoryBackend
 from fastapi_channels.throttling import MemoryLimiter
-from tests.live import Client, Site, application, serving, wait_until
-from tests.servers import RedisServer, required
+from tests.support.live import Client, Site, application, serving, wait_until
+from tests.support.servers import RedisServer, required
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Starlette would rather have the successor of httpx.

@@ -9,10 +9,9 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_channels import Channel, ConfigurationError, Connection, Envelope, action
-from fastapi_channels.outbox import OVERHEAD
-
-from .clock import now, timeless
-from .wire import Close, Wire, dial, dialing, others, serving
+from fastapi_channels.wire.outbox import OVERHEAD
+from tests.support.clock import now, timeless
+from tests.support.wire import Close, Wire, dial, dialing, others, serving
 
 
 class Room(Channel):

@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ["actions", "exceptions", "hub", "messages", "outbox", "permission", "texts"]
+PURE = ["actions/spec", "exceptions", "cluster/hub", "wire/messages", "wire/outbox", "permission", "texts"]
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("module", PURE)
 def test_own_tests_reach_every_branch(module: str, tmp_path: Path):
+    folder, _, noun = module.rpartition("/")
+    tests = str(Path("tests", folder, f"test_{noun}.py"))
+
     def coverage(command: str, *arguments: str) -> None:
         words = [sys.executable, "-m", "coverage", command, f"--data-file={tmp_path / 'data'}", *arguments]
         done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
         assert done.returncode == 0, done.stdout + done.stderr
 
-    coverage("run", "-m", "pytest", "-q", "-p", "no:cacheprovider", f"tests/test_{module}.py")
+    coverage("run", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)
     coverage("report", f"--include=fastapi_channels/{module}.py", "--fail-under=100")

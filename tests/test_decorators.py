@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from fastapi_channels import Channel, action, limiter
-
-from .test_actions import ask, connected
+from tests.actions.test_spec import ask, connected
 
 Decorator = Callable[[Any], Any]
 

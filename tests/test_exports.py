@@ -11,7 +11,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = [
     ".".join(path.parent.relative_to(ROOT).parts)
     for path in sorted((ROOT / "fastapi_channels").rglob("__init__.py"))
+    if "__all__" in path.read_text()
 ]
+"""The other folders are ours alone."""
 
 UPSTREAM = {
     "fastapi_channels": ["add_channel"],

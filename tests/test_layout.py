@@ -1,6 +1,7 @@
 """The map of the package: who may import whom, how long a module gets, what the core does without."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,32 +15,17 @@ import pytest
 PACKAGE = "fastapi_channels"
 ROOT = Path(__file__).parents[1]
 
-LAYERS: tuple[set[str], ...] = (
-    {"texts", "exceptions", "messages", "marks", "server", "calls", "callables", "users"},
-    {"origin", "events", "upstream", "permission", "rooms", "mounting", "brokers", "throttling"}
-    | {"dependencies", "inbox", "outbox", "writer", "connection"},
-    {"hub", "binding", "actions", "cluster", "seats"},
-    {"node", "router"},
-    {"guard", "dispatch", "membership", "report"},
-    {"session"},
-    {"room_session"},
-    {"base", "channels", "used", "decorators", "lanes", "sockets"},
-    {"api"},
-    {"__init__"},
-)
-"""A module imports from its own row and from those above it, never in a circle."""
+MAP = ROOT / "docs" / "architecture.md"
+ROW = re.compile(r"^\| ((?:`[\w/]+` ?)+)\|", re.MULTILINE)
 
-DOWNWARD_FOR_TYPES = {
-    ("connection", "session"),
-    ("users", "connection"),
-    ("connection", "base"),
-    ("guard", "session"),
-    ("membership", "session"),
-    ("membership", "base"),
-    ("report", "session"),
-    ("room_session", "base"),
-}
-"""What is imported from a row below, under TYPE_CHECKING: each a reference back that an object holds."""
+
+def layers() -> list[set[str]]:
+    """The rows of the map in the architecture document, from the ground up: folders and modules."""
+    section = MAP.read_text().split("## The map")[1].split("\n## ")[0]
+    return [{name.strip("/") for name in re.findall(r"`([\w/]+)`", row)} for row in ROW.findall(section)]
+
+
+LAYERS = layers()
 
 CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typing_extensions"}
 """What every module may import; pydantic_core is pydantic's own."""
@@ -118,35 +104,32 @@ def layer(module: str) -> int:
     return next((index for index, row in enumerate(LAYERS) if noun in row), len(LAYERS))
 
 
-def downward(*, for_types: bool) -> Iterator[tuple[str, str]]:
-    """Each import, by whom and of what, that goes down the table."""
-    for module in modules():
-        for use in imports(module):
-            if use.own and use.for_types == for_types and layer(use.target) > layer(module):
-                yield module, use.target
-
-
-def test_every_module_has_one_row():
+def test_every_folder_has_one_row():
     nouns = {module.split(".")[0] for module in modules()}
     listed = [noun for row in LAYERS for noun in row]
     assert nouns == set(listed)
     assert len(listed) == len(set(listed))
 
 
-def test_imports_go_up_the_table():
-    assert set(downward(for_types=False)) == set()
-
-
-def test_only_listed_types_come_from_further_down():
-    assert set(downward(for_types=True)) == DOWNWARD_FOR_TYPES
+def test_a_folder_imports_only_from_those_above_it():
+    """References for types are no exception."""
+    down = {
+        (module, use.target)
+        for module in modules()
+        for use in imports(module)
+        if use.own and layer(use.target) > layer(module)
+    }
+    assert down == set()
 
 
 def test_no_module_imports_itself_through_others():
-    graph = {
-        module: {use.target for use in imports(module) if use.own and not use.for_types}
-        for module in modules()
-    }
+    graph = {module: {use.target for use in imports(module) if use.own} for module in modules()}
     TopologicalSorter(graph).prepare()
+
+
+def test_the_listing_is_short():
+    """Whoever opens the package sees where a frame comes in, an action is run, a broadcast goes out."""
+    assert len({module.split(".")[0] for module in modules()}) <= 20
 
 
 def test_only_declared_packages_are_imported():

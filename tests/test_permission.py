@@ -20,6 +20,7 @@ from fastapi_channels.permission import (
     as_permission,
     combine,
 )
+from tests.support.names import stable
 
 
 async def _receive() -> Any: ...
@@ -211,14 +212,14 @@ def test_nothing_is_allowed_together_with_its_negation(tree: Tree) -> None:
 OTHERS: list[Any] = [IsBanned, IsBanned(), lambda: False, False, [False], (False,), {False}, [True, [False]]]
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=str)
+@pytest.mark.parametrize("other", OTHERS, ids=stable)
 @pytest.mark.parametrize("own", [IsMember, IsMember()], ids=["class", "instance"])
 def test_either_side_may_be_anything_that_is_a_permission(own: Any, other: Any) -> None:
     assert ask(own & other) is ask(other & own) is False
     assert ask(own | other) is ask(other | own) is True
 
 
-@pytest.mark.parametrize("other", OTHERS, ids=str)
+@pytest.mark.parametrize("other", OTHERS, ids=stable)
 def test_a_class_and_an_instance_that_refuse_do_not_allow_together(other: Any) -> None:
     for own in (IsBanned, IsBanned()):
         assert ask(own | other) is ask(other | own) is False

@@ -7,7 +7,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 
 from fastapi_channels import Connection, GroupChannel, PersonChannel, action, add_channel
-from tests.live import Client, Site, application, each_implementation, serving, wait_until
+from tests.support.live import Client, Site, application, each_implementation, serving, wait_until
 
 
 class Pair(PersonChannel):

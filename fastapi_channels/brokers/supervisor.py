@@ -23,7 +23,7 @@ from typing import Any, Final, NoReturn
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import BrokerUnavailable
-from fastapi_channels.messages import Publication, pack, unpack
+from fastapi_channels.wire.messages import Publication, pack, unpack
 
 from .backend import Listening, NotSent, Receive
 from .memory import MemoryBackend

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from fastapi_channels.actions.marks import marks
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.marks import marks
 
 from .rates import rate
 

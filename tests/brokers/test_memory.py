@@ -5,9 +5,8 @@ from broadcaster import Broadcast, Event
 
 from fastapi_channels.brokers import Listening, MemoryBackend
 from fastapi_channels.brokers.backlog import OVERHEAD
-from fastapi_channels.messages import Publication
-
-from .support import Process, running
+from fastapi_channels.wire.messages import Publication
+from tests.support.brokers import Process, running
 
 
 def test_it_listens_and_is_local():

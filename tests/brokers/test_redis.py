@@ -14,9 +14,8 @@ import pytest
 from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.redis import RedisBackend
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.servers import RedisServer, free_port, required
-
-from .support import Process, other_tasks, running, until
+from tests.support.brokers import Process, other_tasks, running, until
+from tests.support.servers import RedisServer, free_port, required
 
 
 def test_it_listens():
@@ -64,12 +63,12 @@ async def test_what_is_published_at_once_goes_out_in_one_write(shared_redis: Red
     await backend.disconnect()
 
 
-async def test_what_waits_for_answers_is_bounded(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch):
+async def test_what_waits_for_answers_is_bounded(mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 10_000)
-    process = Process(RedisBackend(redis_server.url))
+    process = Process(RedisBackend(mortal_redis.url))
     async with running(process):
         await process.broker.subscribe("room")
-        redis_server.pause()
+        mortal_redis.pause()
         bodies = [f"{number:02}" + "x" * 1000 for number in range(50)]
         publishing = [asyncio.create_task(process.publish("room", body)) for body in bodies]
         await asyncio.sleep(0.05)
@@ -77,28 +76,28 @@ async def test_what_waits_for_answers_is_bounded(redis_server: RedisServer, monk
         assert isinstance(backend, RedisBackend)
         assert backend._publisher is not None
         assert 10_000 < backend._publisher._size < 12_000
-        redis_server.resume()
+        mortal_redis.resume()
         await asyncio.gather(*publishing)
         assert sorted(str(body) for body in await process.receives(50)) == bodies
         assert backend._publisher._size == 0
 
 
 async def test_those_that_wait_for_room_are_told_of_a_loss(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
     """They had sent nothing, so they go on with the next connection."""
     monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 1500)
-    backend = RedisBackend(redis_server.url)
+    backend = RedisBackend(mortal_redis.url)
     process = Process(backend, publish_timeout=10)
     async with running(process):
         link = backend._publisher
         assert link is not None
-        redis_server.pause()
+        mortal_redis.pause()
         publishing = [asyncio.create_task(process.publish("room", "x" * 1000)) for _ in range(10)]
         await until(lambda: link._size > 1500)
         process.broker.suspect("a test says so")
         await until(lambda: link._error is not None)
-        redis_server.resume()
+        mortal_redis.resume()
         async with asyncio.timeout(5):
             outcomes = await asyncio.gather(*publishing, return_exceptions=True)
     assert [isinstance(outcome, BrokerUnavailable) for outcome in outcomes] == [True] * 2 + [False] * 8
@@ -137,19 +136,19 @@ class Sentinel(RedisServer):
         return (self.binary, str(configuration), "--sentinel")
 
 
-async def test_the_server_that_a_sentinel_names(redis_server: RedisServer):
+async def test_the_server_that_a_sentinel_names(mortal_redis: RedisServer):
     from redis.asyncio.sentinel import Sentinel as Client
 
-    with Sentinel(redis_server) as sentinel:
+    with Sentinel(mortal_redis) as sentinel:
         client = Client([("127.0.0.1", sentinel.port)])
         process = Process(RedisBackend(client=client.master_for("main")))
         async with running(process):
             await process.broker.subscribe("room")
             await process.publish("room", "x")
             assert await process.receives(1) == ["x"]
-            await asyncio.to_thread(redis_server.kill)
+            await asyncio.to_thread(mortal_redis.kill)
             await until(lambda: not process.broker.up)
-            await asyncio.to_thread(redis_server.restart)
+            await asyncio.to_thread(mortal_redis.restart)
             await process.publish("room", "again")
             assert await process.receives(2) == ["x", "again"]
         for each in client.sentinels:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from fastapi_channels.brokers.subscriptions import Subscriptions
 from fastapi_channels.exceptions import BrokerUnavailable
-
-from .support import other_tasks, until
+from tests.support.brokers import other_tasks, until
 
 
 class Server:

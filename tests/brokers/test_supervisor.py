@@ -15,9 +15,8 @@ from broadcaster import BroadcastBackend, Event
 from fastapi_channels.brokers import Broker, MemoryBackend, NotSent
 from fastapi_channels.brokers.backend import Receive
 from fastapi_channels.exceptions import BrokerUnavailable
-from fastapi_channels.messages import Publication
-
-from .support import Process, other_tasks, running, until
+from fastapi_channels.wire.messages import Publication
+from tests.support.brokers import Process, other_tasks, running, until
 
 FAST = {"backoff": (0.001, 0.002)}
 SHORT = {"publish_timeout": 0.05, **FAST}

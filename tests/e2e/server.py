@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import DEADLINE, Server
+from tests.support.servers import DEADLINE, Server
 
 ROOT = Path(__file__).parents[2]
 

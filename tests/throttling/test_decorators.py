@@ -1,7 +1,7 @@
 import pytest
 
+from fastapi_channels.actions.marks import marks
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.marks import marks
 from fastapi_channels.throttling import Rate, limiter
 
 

@@ -3,8 +3,7 @@ from hypothesis import strategies as st
 
 from fastapi_channels.throttling.log import Log
 from fastapi_channels.throttling.rates import Rate
-
-from .strategies import bursts, fullest_window, moments, rates
+from tests.support.strategies import bursts, fullest_window, moments, rates
 
 
 def admit(rate: Rate, times: list[int]) -> list[int]:

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from fastapi_channels.throttling import MemoryLimiter, Rate
 from fastapi_channels.throttling.memory import SWEEP
-
-from .strategies import Item, bursts, fullest_window, moments, rates
+from tests.support.strategies import Item, bursts, fullest_window, moments, rates
 
 
 def items_of(limits: list[Rate]) -> list[Item]:

@@ -19,9 +19,8 @@ from redis.exceptions import ResponseError
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import MemoryLimiter, Rate, RedisLimiter, limit_key
 from fastapi_channels.throttling import redis as store
-from tests.servers import RedisServer
-
-from .strategies import Item, bursts, moments, rates
+from tests.support.servers import RedisServer
+from tests.support.strategies import Item, bursts, moments, rates
 
 ONCE = [("key", Rate(1, 3600.0))]
 
@@ -39,8 +38,8 @@ async def limiter_of(
 
 
 @pytest.fixture
-async def limiter(redis_client: Redis, redis_server: RedisServer) -> AsyncIterator[RedisLimiter]:
-    async with limiter_of(redis_server.url) as limiter:
+async def limiter(redis_client: Redis, shared_redis: RedisServer) -> AsyncIterator[RedisLimiter]:
+    async with limiter_of(shared_redis.url) as limiter:
         yield limiter
 
 
@@ -54,8 +53,8 @@ async def until(reached: Callable[[], Awaitable[bool]]) -> None:
 
 
 @pytest.fixture
-def script(redis_server: RedisServer) -> Iterator["ScriptAt"]:
-    with redis_sync.Redis(port=redis_server.port) as client:
+def script(shared_redis: RedisServer) -> Iterator["ScriptAt"]:
+    with redis_sync.Redis(port=shared_redis.port) as client:
         yield ScriptAt(client)
 
 
@@ -106,8 +105,8 @@ def test_a_server_clock_set_back_lets_nothing_through_early_and_locks_nobody_out
     assert script.check(items, hour + 10 * second) == 0
 
 
-async def test_two_limiters_share_a_limit(limiter: RedisLimiter, redis_server: RedisServer) -> None:
-    async with limiter_of(redis_server.url) as other:
+async def test_two_limiters_share_a_limit(limiter: RedisLimiter, shared_redis: RedisServer) -> None:
+    async with limiter_of(shared_redis.url) as other:
         items = [("key", Rate(3, 3600.0))]
         waits = [await each.hit(items) for each in (limiter, other, limiter, other, limiter)]
     assert waits[:3] == [0, 0, 0]
@@ -115,9 +114,9 @@ async def test_two_limiters_share_a_limit(limiter: RedisLimiter, redis_server: R
 
 
 async def test_simultaneous_hits_admit_exactly_the_times(
-    limiter: RedisLimiter, redis_server: RedisServer
+    limiter: RedisLimiter, shared_redis: RedisServer
 ) -> None:
-    async with limiter_of(redis_server.url) as other:
+    async with limiter_of(shared_redis.url) as other:
         items = [("key", Rate(10, 3600.0))]
         waits = await asyncio.gather(*((limiter, other)[index % 2].hit(items) for index in range(200)))
     assert waits.count(0.0) == 10
@@ -189,9 +188,9 @@ async def test_a_key_is_bounded_whatever_the_times(limiter: RedisLimiter, redis_
 
 
 async def test_a_prefix_keeps_applications_apart(
-    redis_client: Redis, redis_server: RedisServer, limiter: RedisLimiter
+    redis_client: Redis, shared_redis: RedisServer, limiter: RedisLimiter
 ) -> None:
-    async with limiter_of(redis_server.url, prefix="other") as other:
+    async with limiter_of(shared_redis.url, prefix="other") as other:
         assert [await limiter.hit(ONCE), await other.hit(ONCE), await other.hit(ONCE) > 0] == [0, 0, True]
     assert sorted(await redis_client.keys()) == [b"fastapi-channel:{limit}:key", b"other:{limit}:key"]
 
@@ -236,8 +235,8 @@ async def test_a_client_that_was_given_stays_open(redis_client: Redis) -> None:
     assert await redis_client.client_id() == connection
 
 
-async def test_a_client_that_decodes_is_fine(redis_server: RedisServer, redis_client: Redis) -> None:
-    client = Redis.from_url(redis_server.url, decode_responses=True)
+async def test_a_client_that_decodes_is_fine(shared_redis: RedisServer, redis_client: Redis) -> None:
+    client = Redis.from_url(shared_redis.url, decode_responses=True)
     async with client, limiter_of(client) as limiter:
         assert await limiter.hit(ONCE) == 0
         assert await limiter.hit(ONCE) > 0

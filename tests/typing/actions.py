@@ -18,7 +18,7 @@ from fastapi_channels import (
     current_message,
     limiter,
 )
-from fastapi_channels.messages import Message
+from fastapi_channels.wire.messages import Message
 
 
 class Say(BaseModel):

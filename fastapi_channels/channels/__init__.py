@@ -1,0 +1,6 @@
+"""What users subclass and mount."""
+
+from .base import BaseChannel
+from .channel import Channel
+
+__all__ = ["BaseChannel", "Channel"]

@@ -1,0 +1,109 @@
+"""Channels: subclass one, mark its methods with `@action`, and connect WebSockets to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any, ClassVar
+
+from fastapi.params import Depends
+
+from fastapi_channels.actions.router import ActionRouter
+from fastapi_channels.actions.spec import ActionSpec, Func, check_parentheses, collect, make_spec
+from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.permission import Permission
+from fastapi_channels.wire.rooms import RoomPattern
+
+from . import upstream
+from .base import BaseChannel
+
+
+class Channel(BaseChannel):
+    """A room whose clients call actions: methods marked with `@action`, or functions registered with
+    `channel.action(...)` on one instance."""
+
+    routers: ClassVar[Sequence[ActionRouter]] = ()
+    """Routers whose actions every instance has."""
+    _class_actions: ClassVar[dict[str, ActionSpec]] = {}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        pattern = None if cls.room_pattern is None else RoomPattern(cls.room_pattern)
+        cls._class_actions = collect(cls, cls.dependencies, pattern.names if pattern else ())
+        for router in cls.routers:
+            cls._class_actions = _merged(cls._class_actions, cls._bound(router, pattern))
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._plan.actions = dict(self._class_actions)
+
+    @property
+    def actions(self) -> list[str]:
+        """The names of the actions."""
+        return list(self._plan.actions or ())
+
+    def action(
+        self,
+        name: str | None = None,
+        *,
+        permission: Permission = None,
+        deprecated: bool = False,
+        sunset: date | None = None,
+        detached: bool = False,
+        concurrent: int = 1,
+        dependencies: Sequence[Any] = (),
+        response_model: Any = None,
+        summary: str | None = None,
+        description: str | None = None,
+        tags: Sequence[str] = (),
+        include_in_schema: bool = True,
+        **unused: Any,
+    ) -> Callable[[Func], Func]:
+        """Decorator: make a function an action of this instance. The arguments are those of `@action`."""
+        check_parentheses(name)
+        upstream.drop("action()", unused, upstream.ACTION)
+
+        def decorate(func: Func) -> Func:
+            spec = make_spec(
+                func,
+                name,
+                permission=permission,
+                deprecated=deprecated,
+                sunset=sunset,
+                detached=detached,
+                concurrent=concurrent,
+                dependencies=dependencies,
+                response_model=response_model,
+                summary=summary,
+                description=description,
+                tags=tags,
+                include_in_schema=include_in_schema,
+            )
+            bound = self._bind(spec, self.dependencies, self._plan.pattern)
+            self._plan.actions = _merged(self._plan.actions or {}, {spec.name: bound})
+            return func
+
+        return decorate
+
+    def include_router(self, router: ActionRouter) -> None:
+        """Add the actions of `router` to this instance; `routers` does it for a class.
+
+        Raises:
+            ConfigurationError: an action has the name of one that is there.
+        """
+        self._plan.actions = _merged(self._plan.actions or {}, self._bound(router, self._plan.pattern))
+
+    @classmethod
+    def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:
+        return {spec.name: cls._bind(spec, cls.dependencies, pattern) for spec in router.specs()}
+
+    @staticmethod
+    def _bind(spec: ActionSpec, dependencies: Sequence[Depends], pattern: RoomPattern | None) -> ActionSpec:
+        return spec.bind("", dependencies, pattern.names if pattern else ())
+
+
+def _merged(actions: dict[str, ActionSpec], more: dict[str, ActionSpec]) -> dict[str, ActionSpec]:
+    twice = actions.keys() & more.keys()
+    if twice:
+        raise ConfigurationError(f"there is an action named {min(twice)!r} already")
+    return {**actions, **more}

@@ -1,0 +1,91 @@
+"""Routes for channels: an endpoint that FastAPI calls, or none where it has nothing to resolve."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi.params import Depends
+from fastapi.routing import APIWebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.wire.rooms import names_in
+
+
+def add_route(
+    app: FastAPI | APIRouter,
+    path: str,
+    connect: Callable[..., Awaitable[None]],
+    *,
+    name: str,
+    in_room: bool,
+    user: Callable[..., Any] | None,
+    options: Mapping[str, Any],
+) -> None:
+    """Let `connect` serve the WebSockets of `path`.
+
+    Args:
+        connect: called with the websocket, and with what the next two ask for.
+        in_room: whether it takes the path parameter `channel`.
+        user: a dependency whose value it takes as `user`.
+        options: those of `app.websocket()`.
+    """
+    app.add_api_websocket_route(path, _endpoint(connect, user, in_room=in_room), name, **options)
+
+    def serve(websocket: WebSocket) -> Awaitable[None]:
+        wanted = {"channel": websocket.path_params["channel"]} if in_room else {}
+        return connect(websocket, **wanted)
+
+    _shorten(app, serve)
+
+
+def names_room(path: str) -> bool:
+    """
+    Raises:
+        ConfigurationError: the path has parameters, and none of them is `channel`.
+    """
+    names = names_in(path)
+    if names and "channel" not in names:
+        raise ConfigurationError(
+            f"mount({path!r}) would put everybody into one room: call the parameter that names it "
+            "{channel}, or write an endpoint and call connect()"
+        )
+    return bool(names)
+
+
+def _endpoint(
+    connect: Callable[..., Awaitable[None]], user: Callable[..., Any] | None, *, in_room: bool
+) -> Callable[..., Awaitable[None]]:
+    """A FastAPI endpoint that calls `connect`, with the room of the path and the value of the dependency
+    `user` where these are wanted."""
+
+    async def endpoint(websocket: WebSocket, **wanted: Any) -> None:
+        await connect(websocket, **wanted)
+
+    keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    parameters = [keyword("websocket", annotation=WebSocket)]
+    if in_room:
+        parameters.append(keyword("channel", annotation=str))
+    if user is not None:
+        parameters.append(keyword("user", annotation=Annotated[Any, Depends(user)]))
+    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what FastAPI reads
+    return endpoint
+
+
+def _shorten(app: FastAPI | APIRouter, serve: Callable[[WebSocket], Awaitable[None]]) -> None:
+    """Let the route that was added last call `serve` itself, if FastAPI has nothing to resolve for it.
+
+    What FastAPI holds for dependencies, three coroutines and two exit stacks, is a sixth of the memory of
+    an idle connection. A router may still be included with dependencies: its routes stay as they are.
+    """
+
+    def direct(scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return serve(WebSocket(scope, receive, send))
+
+    route = app.routes[-1]
+    if isinstance(app, FastAPI) and isinstance(route, APIWebSocketRoute) and not route.dependant.dependencies:
+        route.app = direct

@@ -1,0 +1,122 @@
+"""Many rooms and channels over one WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from fastapi import APIRouter, FastAPI, WebSocket
+
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.exceptions import (
+    ConfigurationError,
+)
+from fastapi_channels.permission import Permission, as_permission
+from fastapi_channels.sessions.plan import Plan
+from fastapi_channels.sessions.session import headers_of
+from fastapi_channels.sessions.socket_session import SocketSession
+from fastapi_channels.wire.messages import Envelope
+from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
+
+from .channel import Channel
+from .mounting import add_route
+
+IN_FLIGHT: Final = 64
+"""How many messages of one socket may be waiting or running; beyond them the client waits."""
+
+
+class Socket:
+    """A WebSocket over which a client joins rooms of several channels.
+
+    The client joins with `{"type": "join", "channel": room, "request_id": …}`, leaves with
+    `{"type": "leave", …}`, and names the room in the `channel` of every action. Each channel keeps its
+    own permissions, limits, events and error handling; what closes a connection elsewhere ends one room
+    here. The messages for one room are handled in order, those for different rooms do not wait for each
+    other.
+
+    Args:
+        channels: the first whose `room_pattern` fits a name has the room. All have one envelope.
+        permission_classes: asked before the WebSocket is accepted.
+
+    Attributes:
+        envelope: that of the channels.
+        max_rooms: how many rooms one client may be in.
+        max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout: as of a channel. What is
+            said here holds for the WebSocket as a whole; a channel's own `max_message_size` holds too.
+    """
+
+    permission_classes: Permission = None
+    max_rooms: int = 100
+    max_message_size: int = 64 * 1024
+    outbox_limit: int = DEFAULT_LIMIT
+    slow_policy: SlowPolicy = "disconnect"
+    send_timeout: float = 20.0
+    finish_timeout: float = 1.0
+
+    def __init__(self, *channels: Channel, permission_classes: Permission = None) -> None:
+        if not channels:
+            raise ConfigurationError("a Socket needs at least one channel")
+        for channel in channels:
+            _check(channel, channels[0])
+        self.channels = channels
+        self.envelope: Envelope = channels[0].envelope
+        self._permission = as_permission(permission_classes or self.permission_classes)
+
+    async def connect(
+        self,
+        websocket: WebSocket,
+        *,
+        user: Any = None,
+        subprotocol: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve `websocket`; returns when the client has left. The arguments are those of a channel's.
+
+        Raises:
+            ConfigurationError: no add_channel() covers the endpoint.
+        """
+        node = Node.of(websocket.scope)
+        await node.ensure_started()
+        for channel in self.channels:
+            channel._use(node)
+        session = SocketSession(self, self._permission, self._plan_of, websocket, node, user)
+        await session.run(subprotocol, headers_of(headers))
+
+    def mount(
+        self,
+        app: FastAPI | APIRouter,
+        path: str,
+        *,
+        name: str | None = None,
+        user: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> None:
+        """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`."""
+        name = name or type(self).__name__
+        add_route(app, path, self.connect, name=name, in_room=False, user=user, options=options)
+
+    def find(self, room: str) -> Channel | None:
+        """The channel that has `room`."""
+        for channel in self.channels:
+            pattern = channel._plan.pattern
+            if pattern is None or pattern.match(room) is not None:
+                return channel
+        return None
+
+    def _plan_of(self, room: str) -> Plan | None:
+        channel = self.find(room)
+        return None if channel is None else channel._plan
+
+
+def _check(channel: Channel, first: Channel) -> None:
+    """
+    Raises:
+        ConfigurationError: `channel` cannot share a WebSocket with `first`.
+    """
+    if not isinstance(channel, Channel):
+        raise ConfigurationError(f"a Socket takes instances of Channel, got {channel!r}")
+    name = type(channel).__name__
+    if channel.envelope != first.envelope:
+        raise ConfigurationError(f"{name} has another envelope than {type(first).__name__}: a Socket has one")
+    if channel._plan.has_decoder:
+        raise ConfigurationError(f"a Socket decodes with its envelope: decode_json of {name} is not called")

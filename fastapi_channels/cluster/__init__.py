@@ -1,0 +1,1 @@
+"""One process of an application, and the others."""

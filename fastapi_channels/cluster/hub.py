@@ -1,0 +1,173 @@
+"""Who listens to which room in this process, and the fan-out to them.
+
+What is delivered within one turn of the event loop is collected and leaves together: a member gets one
+write for many frames. Whatever writes to a single connection calls `flush` first, so that every
+connection sees one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Final, Generic, Protocol, TypeVar
+
+from fastapi_channels.wire.messages import Frame
+
+MAX_JOINED: Final = 64 * 1024
+"""Bytes of frames that are joined for one write."""
+MAX_COLLECTED: Final = 256 * 1024
+"""Bytes of frames that are collected before they are sent without waiting for the turn's end."""
+
+
+class Transport(Protocol):
+    """Where finished frames of one connection can be written."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Recipient(Protocol):
+    """What can be sent frames."""
+
+    @property
+    def direct(self) -> Transport | None:
+        """Takes frames at once; None while they have to be queued. `Hub.redirect` is told of every change."""
+        ...
+
+    def push(self, frame: Frame) -> None:
+        """Queue `frame`, without waiting and without raising."""
+        ...
+
+
+class Member(Recipient, Protocol):
+    """What the hub needs of a connection."""
+
+    @property
+    def id(self) -> str: ...
+
+
+M = TypeVar("M", bound=Member)
+R = TypeVar("R", bound=Recipient)
+
+
+class _Room(Generic[M]):
+    """The members of a room, by id, and the transports of those that can be written to at once.
+
+    To look at each member for its transport would cost a delivery more than all the rest: they lie apart in
+    memory.
+    """
+
+    __slots__ = ("members", "transports")
+
+    def __init__(self) -> None:
+        self.members: dict[str, M] = {}
+        self.transports: dict[str, Transport] = {}
+
+    def put(self, member: M) -> None:
+        self.members[member.id] = member
+        direct = member.direct
+        if direct is not None:
+            self.transports[member.id] = direct
+        else:
+            self.transports.pop(member.id, None)
+
+
+class Hub(Generic[M]):
+    """Room → its local members.
+
+    Args:
+        at_turns_end: calls a function when the current turn of the event loop has ended.
+    """
+
+    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size")
+
+    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
+        self._rooms: dict[str, _Room[M]] = {}
+        self._at_turns_end = at_turns_end
+        self._collected: list[tuple[str, Frame, Collection[str]]] = []
+        self._size = 0
+
+    @property
+    def rooms(self) -> Collection[str]:
+        """The rooms that have a member here."""
+        return self._rooms.keys()
+
+    def add(self, room: str, member: M) -> None:
+        """Let `member` receive what is delivered to `room` from now on."""
+        self.flush()
+        found = self._rooms.get(room)
+        if found is None:
+            found = self._rooms[room] = _Room()
+        found.put(member)
+
+    def redirect(self, room: str, member: M) -> None:
+        """`member.direct` has changed. Nothing is flushed: it may change in the midst of that."""
+        found = self._rooms.get(room)
+        if found is not None and member.id in found.members:
+            found.put(member)
+
+    def discard(self, room: str, member: M) -> bool:
+        """Take `member` out of `room`; whether it was the last one in it."""
+        self.flush()
+        found = self._rooms.get(room)
+        if found is None or found.members.pop(member.id, None) is None:
+            return False
+        found.transports.pop(member.id, None)
+        if found.members:
+            return False
+        del self._rooms[room]
+        return True
+
+    def count(self, room: str) -> int:
+        return len(self._rooms[room].members) if room in self._rooms else 0
+
+    def members(self, room: str) -> list[M]:
+        return list(self._rooms[room].members.values()) if room in self._rooms else []
+
+    def deliver(self, room: str, frame: Frame, exclude: Collection[str] = ()) -> None:
+        """Hand `frame` to the members of `room`, except those with an id in `exclude`."""
+        if room not in self._rooms:
+            return
+        if not self._collected:
+            self._at_turns_end(self.flush)
+        self._collected.append((room, frame, exclude))
+        self._size += frame.size
+        if self._size >= MAX_COLLECTED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what was collected."""
+        if not self._collected:
+            return
+        collected, self._collected, self._size = self._collected, [], 0
+        run: list[Frame] = []
+        size, of = 0, collected[0]
+        for entry in collected:
+            room, frame, exclude = entry
+            if run and (room != of[0] or exclude != of[2] or size + frame.size > MAX_JOINED):
+                self._send(of[0], run, of[2])
+                run, size = [], 0
+            of = entry
+            run.append(frame)
+            size += frame.size
+        self._send(of[0], run, of[2])
+
+    def _send(self, room: str, run: list[Frame], exclude: Collection[str]) -> None:
+        """Send consecutive frames of one room to its members."""
+        found = self._rooms.get(room)
+        if found is None:
+            return
+        wire = run[0].wire if len(run) == 1 else b"".join([frame.wire for frame in run])
+        # A write can make the transport pause, which changes `transports`.
+        if len(found.transports) < len(found.members):
+            queued = [member for id, member in found.members.items() if id not in found.transports]
+        else:
+            queued = []
+        if exclude:
+            transports = [transport for id, transport in found.transports.items() if id not in exclude]
+        else:
+            transports = list(found.transports.values())
+        for transport in transports:
+            transport.write(wire)
+        for member in queued:
+            if member.id not in exclude:
+                for frame in run:
+                    member.push(frame)

@@ -1,0 +1,412 @@
+"""The node: what one process of the application is. It owns the broker, the hub and the limits."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import secrets
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from broadcaster import BroadcastBackend
+from starlette.types import Scope
+from starlette.websockets import WebSocket
+
+from fastapi_channels.brokers import Broker
+from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import ChannelFull, ConfigurationError
+from fastapi_channels.permission import ALLOW, BasePermission
+from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
+from fastapi_channels.wire.inbox import Watch
+from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_of
+from fastapi_channels.wire.writer import Writer
+
+from .hub import Hub, Recipient
+from .peers import Cluster
+from .seats import Seats
+from .users import Users, user_key
+
+logger = logging.getLogger("fastapi_channels")
+
+IDLE: Final = 1.0
+"""Seconds that a subscription outlives the last member of its room."""
+SCOPE_KEY: Final = "fastapi_channels"
+"""Where the scope of a request has the node."""
+
+current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
+_targets: dict[int, tuple[weakref.ref[Any], Node]] = {}
+"""By identity: routers cannot be hashed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What `add_channel` said, for every channel of the application."""
+
+    permission: BasePermission = ALLOW
+    throttles: Sequence[Any] = ()
+    identifier: Callable[..., Any] | None = None
+    ws_callback: Callable[..., Any] | None = None
+    allowed_origins: frozenset[str] | None = None
+    """None: only the origin that the page was served from."""
+    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+    namespace: str = ""
+    publish_timeout: float = 2.0
+    view: dict[str, Any] = field(default_factory=dict)
+
+
+class Node:
+    """One process of one application.
+
+    Args:
+        backend: carries publications to the other processes.
+        limiter: counts for the rate limits.
+        settings: what holds for every channel.
+    """
+
+    def __init__(
+        self, backend: BroadcastBackend, limiter: RateLimiter | None = None, settings: Settings | None = None
+    ) -> None:
+        self.id = secrets.token_hex(6)
+        self.settings = settings or Settings()
+        # pyright binds the functions that a Connection has in slots, as if they were methods.
+        self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
+        self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self.seats = Seats()
+        self.users: Users[Writer] = Users()
+        self.watch = Watch()
+        self.limiter: RateLimiter = limiter or MemoryLimiter()
+        self.broker = Broker(
+            backend,
+            self._deliver,
+            publish_timeout=self.settings.publish_timeout,
+            on_change=self._broker_changed,
+        )
+        namespace = self.settings.namespace
+        answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
+        self.cluster = Cluster(self.id, namespace, self.broker.publish, answers, self.broker.suspect)
+        self._namespace = namespace
+        self._connections: dict[str, Connection] = {}
+        self._idle: dict[str, asyncio.TimerHandle] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starts = 0
+        self._numbers = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    # Life
+
+    @staticmethod
+    def of(scope: Scope | None = None) -> Node:
+        """The node that serves `scope`, or the one of the request or lifespan that is being run.
+
+        Raises:
+            ConfigurationError: there is none; says how to make one.
+        """
+        node = (scope or {}).get(SCOPE_KEY) or _node_of_router(scope) or current_node.get()
+        if node is None:
+            raise ConfigurationError(
+                "no add_channel() covers this call: call add_channel(app) on the application, or on the "
+                "router that holds the endpoint, before the first connection; outside of a request or "
+                "lifespan, use the channel's bind(app)"
+            )
+        return node
+
+    def attach(self, target: Any) -> None:
+        """Make `target`, an application or a router, find this node."""
+        key = id(target)
+        _targets[key] = (weakref.ref(target, lambda _: _targets.pop(key, None)), self)
+
+    @staticmethod
+    def attached(target: Any) -> Node | None:
+        reference, node = _targets.get(id(target), (None, None))
+        return node if reference is not None and reference() is target else None
+
+    async def start(self) -> None:
+        """Connect to the broker. Calls beyond the first are counted, and undone by as many `stop`s.
+
+        Raises:
+            ConfigurationError: the node runs in another event loop that is still alive.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            if self._loop.is_running():
+                raise ConfigurationError(
+                    "this application runs in another event loop; with Starlette's TestClient, open every "
+                    "connection inside one `with TestClient(app) as client:`"
+                )
+            self._forget_loop()
+        async with self._turn():
+            self._starts += 1
+            if self._loop is None:
+                self._loop = loop
+                await self._start()
+
+    async def ensure_started(self) -> None:
+        """Start for a connection that came before, or without, the application's lifespan."""
+        if self._loop is not asyncio.get_running_loop():
+            logger.warning(
+                "started by a connection, not by the lifespan: nothing will stop the broker cleanly "
+                "(was add_channel(router) called after include_router, or is the lifespan off?)"
+            )
+            await self.start()
+
+    async def stop(self) -> None:
+        """Undo one `start`; the last one disconnects."""
+        async with self._turn():
+            self._starts = max(0, self._starts - 1)
+            if self._starts == 0 and self._loop is not None:
+                await self._stop()
+
+    def _turn(self) -> asyncio.Lock:
+        """For one start or stop at a time: a start during the last stop is a start."""
+        loop = asyncio.get_running_loop()
+        if self._turns is None or self._turns[0] is not loop:
+            self._turns = (loop, asyncio.Lock())
+        return self._turns[1]
+
+    async def _stop(self) -> None:
+        for handle in self._idle.values():
+            handle.cancel()
+        self._idle.clear()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if not self.broker.local:
+            await self.cluster.stop()
+        await self.broker.stop()
+        await self.limiter.close()
+        self._forget_loop()
+
+    async def _start(self) -> None:
+        await self.broker.start()
+        if not self.broker.local:
+            self._spawn(self._join_cluster())
+
+    async def _join_cluster(self) -> None:
+        delay = 0.1
+        for topic in self.cluster.topics:
+            while True:
+                try:
+                    await self.broker.subscribe(topic)
+                    break
+                except ConnectionError as exc:
+                    logger.debug("the other processes are not reached yet: %s", exc)
+                    await asyncio.sleep(delay)
+        self.cluster.start()
+
+    def _forget_loop(self) -> None:
+        self._loop, self._starts = None, 0
+        self.watch.stop()
+        self.broker.reset()
+        self.cluster.reset()
+        self._idle.clear()
+        self._tasks.clear()
+
+    # Membership
+
+    def next_id(self) -> str:
+        """An id for a connection, unique over all processes."""
+        self._numbers += 1
+        return f"{self.id}.{self._numbers}"
+
+    async def join(self, room: str, connection: Connection, *, limit: int | None = None) -> None:
+        """Make `connection` a member of `room`; returns when nothing published there can be missed.
+
+        Args:
+            limit: how many seats the room has, over all processes.
+
+        Raises:
+            ParseError: the name is not usable.
+            ChannelFull: every seat is taken.
+            BrokerUnavailable: the broker did not confirm in time.
+        """
+        check_room(name_of(room))
+        if room in connection.keys:
+            # Another task of the connection may be waiting for it still, and may be cancelled.
+            await self.broker.subscribe(self._namespace + room)
+            if room in connection.keys:
+                return
+        if limit is not None:
+            await self._take_seat(room, connection, limit)
+        self._connections[connection.id] = connection
+        connection.keys.add(room)
+        self.hub.add(room, connection)
+        idle = self._idle.pop(room, None)
+        if idle is not None:
+            idle.cancel()
+        try:
+            await self.broker.subscribe(self._namespace + room)
+        except BaseException:
+            self.leave(room, connection)
+            raise
+
+    def leave(self, room: str, connection: Connection) -> None:
+        """Undo `join`; never waits and never fails."""
+        if room not in connection.keys:
+            return
+        connection.keys.discard(room)
+        self.seats.release(room, connection.seat, connection.id)
+        if self.hub.discard(room, connection) and self._loop is not None:
+            self._idle[room] = self._loop.call_later(IDLE, self._fell_idle, room)
+        if not connection.keys:
+            self._connections.pop(connection.id, None)
+
+    async def count(self, room: str) -> int:
+        """How many connections are in `room`, over all processes."""
+        here = self.hub.count(room)
+        if self.broker.local:
+            return here
+        answers = await self.cluster.ask("count", room=room)
+        return here + sum(int(count) for count in answers.values())
+
+    async def members(self, room: str) -> list[dict[str, Any]]:
+        """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
+        here = self._answer_members({"room": room})
+        if self.broker.local:
+            return here
+        others = await self.cluster.ask("members", room=room)
+        return [*here, *(member for answer in others.values() for member in answer)]
+
+    # Publishing
+
+    async def publish(self, room: str, body: Body, exclude: frozenset[str] = frozenset()) -> None:
+        """Send `body` to the members of `room` in every process.
+
+        Raises:
+            ParseError: the name is not usable.
+            UnicodeEncodeError: a text that UTF-8 cannot hold, which no client could be sent.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        check_room(name_of(room))
+        if isinstance(body, str) and not body.isascii():
+            body.encode()
+        if self._loop is None:
+            await self.ensure_started()
+        await self.broker.publish(Publication(self._namespace + room, body, exclude))
+
+    async def send_to_connection(self, connection_id: str, body: Body) -> None:
+        """Send `body` to one connection, whichever process holds it; nothing if none does."""
+        node, _, _ = connection_id.partition(".")
+        if node == self.id:
+            self._send_here([connection_id], body)
+        else:
+            topic = f"{self._namespace}{RESERVED}node:{check_room(node)}"
+            await self.broker.publish(Publication(topic, body, to=(connection_id,), kind="connection"))
+
+    async def send_to_user(self, user: Any, body: Body) -> None:
+        """Send `body` to every connection of a user, in every process."""
+        key = user_key(user)
+        if key is None:
+            return
+        if self.broker.local:
+            self._deliver_to(self.users.recipients(key), body)
+        else:
+            topic = self.cluster.topics[0]
+            await self.broker.publish(Publication(topic, body, to=(key,), kind="user"))
+
+    def _deliver(self, publication: Publication) -> None:
+        """Take what the broker brings."""
+        topic = publication.topic.removeprefix(self._namespace)
+        if not topic.startswith(RESERVED):
+            self.hub.deliver(topic, Frame(publication.body, name_of(topic)), publication.exclude)
+        elif publication.kind == "connection":
+            self._send_here(publication.to, publication.body)
+        elif publication.kind == "user":
+            for key in publication.to:
+                self._deliver_to(self.users.recipients(key), publication.body)
+        elif publication.kind == "cluster":
+            self.cluster.receive(publication)
+
+    def _send_here(self, ids: Iterable[str], body: Body) -> None:
+        """Send `body` to those of the connections that are in this process."""
+        found: list[Any] = [self._connections[id] for id in ids if id in self._connections]
+        self._deliver_to(found, body)  # Any: pyright binds the function in a Connection's slot as a method
+
+    def _deliver_to(self, recipients: Iterable[Recipient], body: Body) -> None:
+        frame = Frame(body, EVERYWHERE)
+        self.hub.flush()
+        for recipient in recipients:
+            if recipient.direct is not None:
+                recipient.direct.write(frame.wire)
+            else:
+                recipient.push(frame)
+
+    async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:
+        """Claim a seat, and compare the claim with those of the other processes.
+
+        Raises:
+            ChannelFull: `limit` seats are taken, or were claimed before.
+        """
+        seat, holder = connection.seat, connection.id
+        if not self.broker.local:
+            # The clocks of the others come first: a newcomer's claim must not stand before theirs.
+            await self.cluster.settle()
+        if not self.seats.claim(room, seat, holder, limit, self.cluster.tick()):
+            raise ChannelFull(close=False, context={"limit": limit})
+        if self.broker.local:
+            return
+        try:
+            answers = await self.cluster.ask("seats", room=room)
+            if not self.seats.confirm(room, seat, limit, self.id, answers):
+                raise ChannelFull(close=False, context={"limit": limit})
+        except BaseException:
+            self.seats.release(room, seat, holder)
+            raise
+
+    # What other processes ask
+
+    def _answer_count(self, question: dict[str, Any]) -> int:
+        return self.hub.count(str(question.get("room")))
+
+    def _answer_members(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        members = self.hub.members(str(question.get("room")))
+        return [{"id": member.id, "user": user_key(member.user)} for member in members]
+
+    def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
+        return self.seats.claims(str(question.get("room")))
+
+    # Odds and ends
+
+    def address_of(self, websocket: WebSocket) -> str:
+        return client_address(websocket, self.settings.trusted_proxies)
+
+    def _broker_changed(self, up: bool) -> None:
+        if up:
+            self.cluster.outage()
+
+    def _fell_idle(self, room: str) -> None:
+        del self._idle[room]
+        self._spawn(self._unsubscribe(room))
+
+    async def _unsubscribe(self, room: str) -> None:
+        # Counted here, in one step with what follows: somebody may have come since the timer.
+        if self.hub.count(room) == 0:
+            await self.broker.unsubscribe(self._namespace + room)
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _node_of_router(scope: Scope | None) -> Node | None:
+    """The node of the router that holds the endpoint of `scope`, for add_channel(router)."""
+    endpoint = (scope or {}).get("endpoint")
+    if endpoint is None:
+        return None
+    for reference, node in list(_targets.values()):
+        if endpoint in _endpoints(getattr(reference(), "routes", ())):
+            return node
+    return None
+
+
+def _endpoints(routes: Iterable[Any]) -> Iterator[Any]:
+    """Those of the routes, and of the routers that FastAPI included without copying their routes."""
+    for route in routes:
+        yield getattr(route, "endpoint", None)
+        yield from _endpoints(getattr(getattr(route, "original_router", None), "routes", ()))

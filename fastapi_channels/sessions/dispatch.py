@@ -1,0 +1,239 @@
+"""From a client's message to the handler and back: look up, check, call, reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from typing import Any, Protocol
+
+from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
+from fastapi_channels.wire.messages import Body, Frame, Message, RequestId
+from fastapi_channels.wire.writer import Writer
+
+from .guard import Guard
+from .report import Party, Reporter
+
+
+class Member(Party, Protocol):
+    """What a dispatcher needs of the membership whose messages it runs."""
+
+    node: Node
+    guard: Guard
+    reporter: Reporter
+    writer: Writer
+
+
+class Run:
+    """One action on its way, among `runs`. Until its handler has ended the client can cancel it; once.
+
+    The handler is called within the run as a context.
+    """
+
+    __slots__ = ("_cancels", "_interrupted", "_is_entered", "_runs", "message", "task")
+
+    def __init__(
+        self, message: Message, runs: dict[Run, None], task: asyncio.Task[Any] | None = None
+    ) -> None:
+        self.message = message
+        self.task = task
+        """Where the handler is called."""
+        self._runs = runs
+        runs[self] = None
+        self._is_entered = False
+        self._interrupted = False
+        self._cancels = 0
+
+    def cancel(self) -> None:
+        """Interrupt the handler, or keep it from being called."""
+        if self.message.cancelled:
+            return
+        self.message.cancelled = True
+        if self._is_entered and self.task is not None:
+            self._interrupted = True
+            self.task.cancel()
+
+    def __enter__(self) -> None:
+        """The task may be interrupted from now on."""
+        self._is_entered = True
+        if self.task is not None:
+            self._cancels = self.task.cancelling()
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        """Nothing can cancel the request any more."""
+        del self._runs[self]
+        self._is_entered = False
+        if self.task is None:
+            return
+        if self._interrupted:
+            self.task.uncancel()
+        if kind is not asyncio.CancelledError:
+            # A TaskGroup that fails leaves one behind, up to Python 3.12.
+            while self.task.cancelling() > self._cancels:
+                self.task.uncancel()
+
+
+class Dispatcher:
+    """Runs the actions of one client on one channel, one after the other unless an action says
+    otherwise. Nothing that a message contains makes it raise."""
+
+    __slots__ = ("_member", "_runs", "_slots", "_stopping", "_tasks")
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._runs: dict[Run, None] = {}
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._slots: dict[ActionSpec, asyncio.Semaphore] = {}
+        self._stopping = False
+
+    async def relay(self, body: Body) -> None:
+        """Broadcast what a client of a channel without actions has sent, as it came."""
+        member = self._member
+        try:
+            admitted = member.guard.check_rates()
+            if admitted if isinstance(admitted, bool) else await admitted:
+                await member.node.publish(member.plan.key(member.connection.room), body)
+        except Exception as exc:
+            await member.reporter.report(exc, None, member)
+
+    def handle(self, message: Message, task: asyncio.Task[Any] | None) -> Awaitable[None]:
+        """Find the action of `message` and run it; to be awaited until the next message may be handled.
+
+        Args:
+            task: the running one. To ask the event loop for it takes a microsecond.
+        """
+        spec = self._member.plan.find(message.action)
+        if spec is None:
+            unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
+            return self._member.reporter.report(unknown, message, self._member)
+        run = Run(message, self._runs, task)
+        return self._start(spec, run) if spec.concurrent > 1 else self._run(spec, run)
+
+    def cancel(self, request_id: RequestId) -> bool:
+        """Cancel the client's request of that id, if it is running; whether there was one."""
+        for run in self._runs:
+            if run.message.request_id == request_id:
+                run.cancel()
+                return True
+        return False
+
+    def cancel_all(self) -> None:
+        """Cancel whatever runs."""
+        for run in list(self._runs):
+            run.cancel()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything runs beside the others."""
+        return bool(self._tasks)
+
+    async def stop(self, grace: float) -> None:
+        """Give what runs beside the others `grace` seconds, then cancel it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        self._stopping = True
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _start(self, spec: ActionSpec, run: Run) -> None:
+        """Run beside the others; waits while as many as allowed are running."""
+        slots = self._slots.setdefault(spec, asyncio.Semaphore(spec.concurrent))
+        await slots.acquire()
+
+        async def beside() -> None:
+            try:
+                await self._run(spec, run)
+            finally:
+                slots.release()
+
+        task = run.task = asyncio.get_running_loop().create_task(beside())
+        self._tasks[task] = None
+        task.add_done_callback(self._tasks.pop)
+
+    async def _run(self, spec: ActionSpec, run: Run) -> None:
+        """Run one action to its last reply, or to the report of what went wrong."""
+        member = self._member
+        problem: BaseException
+        try:
+            with run:
+                last = await self._call(spec, run.message)
+        except Exception as exc:
+            problem = exc
+        except asyncio.CancelledError as exc:
+            if _is_being_cancelled() and not self._outlives():
+                raise
+            problem = Cancelled() if run.message.cancelled or self._stopping else exc
+        else:
+            if last is not None and not member.writer.write_now(last):
+                await member.writer.write(last)
+            return
+        handlers = spec.exception_handlers
+        await member.reporter.report(problem, run.message, member, handlers=handlers)
+
+    def _outlives(self) -> bool:
+        """Whether a cancel of the running task ends its action alone: the application asked for it, or the
+        client left this room and no other. It is taken back then."""
+        task = asyncio.current_task()
+        if task not in self._tasks or self._member.writer.closed:
+            return False
+        while task.uncancel():
+            pass
+        return True
+
+    async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
+        """Call the handler, and send what it yields; the last reply is returned, if there is one."""
+        member = self._member
+        if message.cancelled:
+            raise Cancelled()
+        if spec.gone:
+            raise ActionIsDeprecated(close=False, context={"action": repr(spec.name)})
+        pending = member.guard.check_permissions(spec, message.data)
+        if pending is not None:
+            await pending
+        admitted = member.guard.check_rates(spec)
+        if not (admitted if isinstance(admitted, bool) else await admitted):
+            return None
+        if spec.sunset is not None:
+            spec.late_calls += 1
+        channel, connection = member.plan.channel, member.connection
+        if spec.is_stream:
+            items = spec.stream(channel, connection, message, channel.envelope)
+            return await self._stream(spec, message, items)
+        result = await spec.call(channel, connection, message, channel.envelope)
+        if result is None and (message.request_id is None or not (channel.ack or spec.sunset)):
+            return None
+        return self._reply(spec, message, result)
+
+    async def _stream(self, spec: ActionSpec, message: Message, items: AsyncGenerator[Any]) -> Frame | None:
+        """Send a reply for each item, each when the one before has left; `more` is false in the last."""
+        async with aclosing(items):
+            async for item in items:
+                if not await self._member.writer.write(self._reply(spec, message, item, more=True)):
+                    return None
+                if self._member.connection.ended:
+                    raise Cancelled()  # by leaving the room
+                # Neither what yields nor the write need have waited for anything: the others get their turn.
+                await asyncio.sleep(0)
+        return self._reply(spec, message, None, more=False)
+
+    def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> Frame:
+        member = self._member
+        envelope = member.plan.channel.envelope
+        frame = envelope.reply(message, data)
+        if member.fields:
+            frame.update(member.fields)
+        if extra:
+            frame.update(extra)
+        if spec.sunset is not None:
+            frame.update(deprecated=True, sunset=spec.sunset.isoformat())
+        return envelope.frame(frame)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether somebody cancels the running task, rather than the handler having raised it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

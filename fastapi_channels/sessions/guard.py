@@ -1,0 +1,193 @@
+"""May this call go ahead? Permissions, then rates."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import math
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, TypeAlias
+
+from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.users import user_key
+from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
+from fastapi_channels.permission import ALLOW, BasePermission, ask
+from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, limit_key
+
+logger = logging.getLogger("fastapi_channels")
+
+_Items: TypeAlias = list[tuple[str, Rate]]
+_NOT_COUNTED: Final[tuple[None, _Items]] = (None, [])
+
+
+class Rules:
+    """What the application and a channel say of every call, whichever action it is of.
+
+    Args:
+        permissions: who may call.
+        throttles: the rates over all messages of a client in a room.
+    """
+
+    __slots__ = ("foreign", "permissions", "rates")
+
+    def __init__(self, permissions: Iterable[BasePermission], throttles: Iterable[Any]) -> None:
+        throttles = tuple(throttles)
+        self.permissions = tuple(p for p in permissions if p is not ALLOW)
+        self.foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
+        self.rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
+
+
+class Guard:
+    """Asks the rules, and those of an action, about one client in one room.
+
+    Args:
+        connection: whom it is about.
+        node: where rates are counted.
+        rules: of the application and the channel.
+    """
+
+    __slots__ = ("_address", "_connection", "_counted", "_node", "_rules")
+
+    def __init__(self, connection: Connection, node: Node, rules: Rules) -> None:
+        self._connection = connection
+        self._node = node
+        self._rules = rules
+        self._address: str | None = None
+        self._counted: dict[str, tuple[str, _Items]] = {}
+        """For each action, whom it was last counted for, and what that counts under."""
+
+    def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> Awaitable[None] | None:
+        """Ask every permission for a call of `spec`, or for the connection itself. What is returned has to be
+        awaited for the answer; None says that all have allowed it.
+
+        Raises:
+            PermissionDenied: one of them did not answer True. What a permission itself raises for the
+                client passes through; any other exception refuses.
+        """
+        asked = self._rules.permissions
+        if spec is not None and spec.permission is not ALLOW:
+            asked = (*asked, spec.permission) if asked else (spec.permission,)
+        if not asked:
+            return None
+        connection = self._connection
+        extras = {"channel": connection.room, "connection": connection, "data": data}
+        return self._ask(iter(asked), spec.name if spec is not None else None, extras)
+
+    def check_rates(self, spec: ActionSpec | None = None) -> bool | Awaitable[bool]:
+        """Count one call of `spec`, or one message, under all its rates; False if a callback has
+        answered in place of the error. It may have to be awaited.
+
+        Raises:
+            RateLimitExceeded: over a rate, and nobody wants to answer otherwise.
+        """
+        action, limits = (spec.name, spec.limits) if spec is not None else ("", ())
+        rules = self._rules
+        if not limits and not rules.rates and not rules.foreign:
+            return True
+        who, items = self._counted.get(action, _NOT_COUNTED)
+        if rules.foreign or who != (user_key(self._connection.user) or ""):
+            return self._count(action, limits)
+        return self._hit(items)
+
+    def _ask(
+        self, permissions: Iterator[BasePermission], action: str | None, extras: dict[str, Any]
+    ) -> Awaitable[None] | None:
+        for permission in permissions:
+            try:
+                found = ask(permission, self._connection.websocket, action, extras)
+            except BaseException as exc:
+                found = self._refusal(exc)
+            if type(found) is not bool and inspect.isawaitable(found):
+                return self._ask_on(found, permissions, action, extras)
+            if found is not True:
+                raise PermissionDenied(close=action is None)
+        return None
+
+    async def _ask_on(
+        self,
+        answer: Awaitable[Any],
+        permissions: Iterator[BasePermission],
+        action: str | None,
+        extras: dict[str, Any],
+    ) -> None:
+        try:
+            found = await answer
+        except BaseException as exc:
+            found = self._refusal(exc)
+        if found is not True:
+            raise PermissionDenied(close=action is None)
+        pending = self._ask(permissions, action, extras)
+        if pending is not None:
+            await pending
+
+    def _refusal(self, exc: BaseException) -> bool:
+        """The answer of a permission that has failed, unless `exc` is to be raised on."""
+        if isinstance(exc, FOR_CLIENTS) or not is_failure(exc):
+            raise exc
+        logger.error(
+            "a permission failed, and so refuses", exc_info=exc, extra={"connection": self._connection.id}
+        )
+        return False
+
+    async def _count(self, action: str, limits: Sequence[Rate]) -> bool:
+        for limit in self._rules.foreign:
+            wait = await limit.hit(await self._key(limit, ""))
+            if wait:
+                return await self._exceeded([limit], wait)
+        if not limits and not self._rules.rates:
+            return True
+        found = self._hit(await self._items(action, limits))
+        return found if isinstance(found, bool) else await found
+
+    def _hit(self, items: _Items) -> bool | Awaitable[bool]:
+        wait = self._node.limiter.hit(items)
+        if isinstance(wait, (float, int)):
+            return not wait or self._exceeded([rate for _, rate in items], wait)
+        return self._hit_later(wait, items)
+
+    async def _hit_later(self, wait: Awaitable[float], items: _Items) -> bool:
+        seconds = await wait
+        return not seconds or await self._exceeded([rate for _, rate in items], seconds)
+
+    async def _items(self, action: str, limits: Sequence[Rate]) -> _Items:
+        """The keys and rates that one call counts under; a rate that is said twice counts once."""
+        who = user_key(self._connection.user) or ""
+        keyed = [(await self._key(limit, ""), limit) for limit in self._rules.rates]
+        keyed += [(await self._key(limit, action), limit) for limit in limits]
+        items = list(dict.fromkeys(keyed))
+        if not any(self._identifier(limit) for _, limit in items):
+            self._counted[action] = who, items
+        return items
+
+    def _identifier(self, limit: Any) -> Callable[..., Any] | None:
+        return limit.identifier or self._node.settings.identifier
+
+    async def _key(self, limit: Any, action: str) -> str:
+        identifier = self._identifier(limit)
+        if identifier is not None:
+            found = identifier(self._connection.websocket)
+            kind, who = "custom", str(await found if inspect.isawaitable(found) else found)
+        else:
+            user = user_key(self._connection.user)
+            kind, who = ("user", user) if user else ("address", self._client())
+        channel = type(self._connection.channel).__qualname__
+        return limit_key(kind, who, channel, self._connection.room, action, str(limit))
+
+    def _client(self) -> str:
+        if self._address is None:
+            self._address = address_group(self._connection.address)
+        return self._address
+
+    async def _exceeded(self, limits: Sequence[Any], wait: float) -> bool:
+        callback = next((limit.ws_callback for limit in limits if limit.ws_callback), None)
+        callback = callback or self._node.settings.ws_callback
+        if callback is None:
+            raise RateLimitExceeded(close=False, retry_after=None if math.isinf(wait) else wait)
+        milliseconds = 0 if math.isinf(wait) else math.ceil(wait * 1000)
+        result = callback(self._connection.websocket, milliseconds)
+        if inspect.isawaitable(result):
+            await result
+        return False

@@ -1,0 +1,265 @@
+"""One client in one room of one channel: from the question whether it may to the last leave handler."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from starlette.websockets import WebSocket
+
+from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import FOR_CLIENTS, Disconnected, PermissionDenied, TooManyRooms
+from fastapi_channels.wire.inbox import Inbox
+from fastapi_channels.wire.messages import Body, Envelope, Event, Frame
+from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.wire.writer import Writer
+
+from .calls import Calls
+from .dispatch import Dispatcher
+from .guard import Guard
+from .handlers import Visit
+from .plan import Plan
+from .report import Reporter
+
+
+class Host(Protocol):
+    """What a membership needs of its session: the WebSocket, which may carry several memberships."""
+
+    node: Node
+    user: Any
+    writer: Writer
+    inbox: Inbox
+    calls: Calls
+    reporter: Reporter
+
+    @property
+    def language(self) -> str: ...
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
+
+    def websocket_of(self, connection: Connection) -> WebSocket:
+        """What the handlers of `connection` get for their WebSocket."""
+        ...
+
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        """End one connection, or all that the WebSocket has."""
+        ...
+
+
+class Membership:
+    """What a channel knows of one client; the carrier of its connection.
+
+    Args:
+        host: the session.
+        plan: of the channel whose rules hold.
+        room: where the client goes.
+        addressed: whether frames to the client name the room, as on a socket with many.
+    """
+
+    __slots__ = (
+        "_began",
+        "_host",
+        "_is_known",
+        "_visit",
+        "connection",
+        "dispatcher",
+        "fields",
+        "guard",
+        "node",
+        "plan",
+        "reporter",
+        "writer",
+    )
+
+    def __init__(self, host: Host, plan: Plan, room: str, *, addressed: bool) -> None:
+        self._host = host
+        self.node = host.node
+        self.plan = plan
+        self.reporter = host.reporter
+        self.writer = host.writer
+        # Where the WebSocket is in one room only, both have one id.
+        id = host.node.next_id() if addressed else host.writer.name
+        self.connection: Connection = Connection(id, plan.channel, room, self, host.user)
+        self.connection.websocket = host.websocket_of(self.connection)
+        self.fields: dict[str, str] = {plan.envelope.channel: room} if addressed else {}
+        """What frames carry beside their own."""
+        self.guard = Guard(self.connection, host.node, plan.rules(host.node.settings))
+        self.dispatcher = Dispatcher(self)
+        self._began = False
+        self._is_known = False
+        """Whether the node knows whose WebSocket it is."""
+        self._visit: Visit | None = None
+
+    async def enter(self) -> None:
+        """Ask whether the client may, and make it a member; nothing published later can be missed.
+
+        Raises:
+            WebSocketException, HTTPException: the refusal.
+            BrokerUnavailable: the broker did not confirm in time.
+        """
+        connection, plan = self.connection, self.plan
+        connection.params = plan.match(check_room(connection.room))
+        pending = self.guard.check_permissions()
+        if pending is not None:
+            await pending
+        await self._authorize()
+        self._is_known = True
+        self.node.users.add(connection.user, self.writer)
+        connection.seat = plan.seat_of(connection)
+        limit = plan.channel.max_connection
+        await self.node.join(plan.key(connection.room), connection, limit=limit)
+
+    async def begin(self) -> bool:
+        """Run the join handlers; False if one of them failed, which ends the membership."""
+        self._began = True
+        try:
+            self._visit = await self.plan.join_leave.join(self._values(None, None))
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
+            await self.reporter.report(exc, None, self, fatal=True)
+            return False
+        return True
+
+    def depart(self) -> None:
+        """Receive nothing more; never waits."""
+        self.connection.ended = True
+        if self._is_known:
+            self._is_known = False
+            self.node.users.discard(self.connection.user, self.writer)
+        for key in list(self.connection.keys):
+            self.node.leave(key, self.connection)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether `end` has anything to wait for."""
+        return self.dispatcher.is_busy or self._wants_leave
+
+    @property
+    def _wants_leave(self) -> bool:
+        return self._began and (self.plan.join_leave.wants_leave or self._visit is not None)
+
+    async def end(self, code: int | None, reason: str | None) -> None:
+        """Finish what runs, then run the leave handlers if the join handlers ever began."""
+        await self.dispatcher.stop(self.plan.channel.finish_timeout)
+        if not self._wants_leave:
+            return
+        self._began = False
+        deadline = self.plan.channel.leave_timeout
+        try:
+            async with asyncio.timeout(deadline):
+                await self.plan.join_leave.leave(self._values(code, reason), self._visit)
+        except TimeoutError:
+            self._host.log.error("the leave handlers took more than %g s", deadline)
+
+    def dissolve(self) -> None:
+        """Undo the circles of references. Else only the garbage collector could, which takes it a third of
+        the time that a connection costs from its handshake on."""
+        del self.connection, self.dispatcher, self.guard
+
+    # The way to the client
+
+    def redirect(self) -> None:
+        """What rooms send has another way to the client than before."""
+        connection, writer = self.connection, self.writer
+        connection.direct = writer.direct if connection.push == writer.push else None
+        for key in connection.keys:
+            self.node.hub.redirect(key, connection)
+
+    def hold(self) -> Callable[[], None]:
+        """Keep back what rooms send, until the function that is returned is called."""
+        held: list[Frame] = []
+        writer = self.writer
+
+        def release() -> None:
+            self.node.hub.flush()
+            self.connection.push = writer.push
+            for frame in held:
+                writer.push(frame)
+            self.redirect()
+
+        self.connection.push = held.append
+        self.redirect()
+        return release
+
+    # For the connection
+
+    @property
+    def envelope(self) -> Envelope:
+        return self.plan.envelope
+
+    @property
+    def language(self) -> str:
+        return self._host.language
+
+    @property
+    def address(self) -> str:
+        return self.node.address_of(self.writer.websocket)
+
+    def identify(self, user: Any) -> None:
+        """The client is `user` from now on."""
+        if self._is_known:
+            self.node.users.discard(self.connection.user, self.writer)
+            self.node.users.add(user, self.writer)
+
+    async def join(self, room: str) -> None:
+        connection, channel = self.connection, self.plan.channel
+        key = self.plan.key(room)
+        if len(connection.keys) >= channel.max_rooms and key not in connection.keys:
+            raise TooManyRooms(close=False, context={"limit": channel.max_rooms})
+        await self.node.join(key, connection, limit=channel.max_connection)
+
+    def leave(self, room: str) -> None:
+        self.node.leave(self.plan.key(room), self.connection)
+
+    def event(self, event: Event | str, data: Any, room: str) -> Body:
+        return self.plan.event(event, data, room)
+
+    async def call(self, name: str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
+        host, connection = self._host, self.connection
+        number, answer = host.calls.ask()
+        try:
+            if not await connection.send(self.envelope.call(name, number, connection.room, data)):
+                raise Disconnected("the client had left before it was asked")
+            # The answer must be read while the action that waits for it still runs.
+            host.inbox.look_ahead()
+            async with asyncio.timeout(timeout):
+                return await answer
+        finally:
+            host.calls.forget(number)
+
+    async def close(self, code: int, reason: str) -> None:
+        await self._host.expel(self.connection, code, reason)
+
+    async def _authorize(self) -> None:
+        authorize = self.plan.authorize
+        if authorize is None:
+            return
+        try:
+            answer = authorize(self.connection, **self.connection.params)
+            allowed = (await answer if inspect.isawaitable(answer) else answer) is True
+        except FOR_CLIENTS:
+            raise
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
+            self._host.log.exception("authorize failed, and so refuses")
+            allowed = False
+        if not allowed:
+            raise PermissionDenied(close=False)
+
+    def _values(self, code: int | None, reason: str | None) -> dict[str, Any]:
+        return {
+            "websocket": self.connection.websocket,
+            "channel": self.connection.room,
+            "connection": self.connection,
+            "code": code,
+            "reason": reason,
+            "self": self.plan.channel,
+        }

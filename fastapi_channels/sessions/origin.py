@@ -1,0 +1,90 @@
+"""Which web pages may open a connection: the answer to cross-site WebSocket hijacking.
+
+Cookies are sent with every handshake, whatever page begins it, and CORS does not cover WebSockets; the
+Origin header, which a page cannot choose, is all there is (RFC 6455 section 10.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
+
+from starlette.requests import HTTPConnection
+
+from fastapi_channels.exceptions import ConfigurationError
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def parse_origins(values: Iterable[str] | None) -> frozenset[str] | None:
+    """`allowed_origins`, checked: `scheme://host[:port]`, `scheme://*.domain`, or `*` for every page."""
+    if values is None:
+        return None
+    if isinstance(values, str):
+        raise ConfigurationError(f"allowed_origins must be a list of origins, got the text {values!r}")
+    return frozenset(map(_check, values))
+
+
+def origin_allowed(websocket: HTTPConnection, allowed: Collection[str] | None) -> bool:
+    """Whether the page behind a handshake may connect.
+
+    A client that sends no Origin is not a browser. With `allowed` None the origin must have the host
+    and port that the client addressed; behind a proxy that rewrites Host, name the origins instead.
+    """
+    origins = [value.decode("latin-1") for name, value in websocket.scope["headers"] if name == b"origin"]
+    if not origins:
+        return True
+    if allowed is not None and "*" in allowed:
+        return True
+    origin = _parse(origins[0]) if len(origins) == 1 else None
+    if origin is None or origin.hostname is None:
+        return False
+    if allowed is None:
+        return _same_host(origin, websocket.headers.get("host", ""))
+    return _normal(origin) in allowed or any(
+        f"{origin.scheme}://*.{parent}" in allowed for parent in _parents(origin)
+    )
+
+
+def _parse(text: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(text)
+        parts.port  # noqa: B018  reading it validates it
+    except ValueError:
+        return None
+    more = parts.path or parts.query or parts.fragment or "@" in parts.netloc or "*" in parts.netloc
+    return parts if parts.scheme and not more else None
+
+
+def _same_host(origin: SplitResult, host: str) -> bool:
+    address = _parse(f"{origin.scheme}://{host}")
+    return address is not None and _normal(address) == _normal(origin)
+
+
+def _normal(origin: SplitResult) -> str:
+    """The origin in lower case and without its default port (RFC 6454 section 6.2)."""
+    host = origin.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    port = origin.port
+    suffix = "" if port is None or port == _PORTS.get(origin.scheme) else f":{port}"
+    return f"{origin.scheme}://{host}{suffix}"
+
+
+def _parents(origin: SplitResult) -> list[str]:
+    """The domains above the origin's host, with its port where that is not the default."""
+    host = _normal(origin).partition("://")[2]
+    labels = host.split(".")
+    return [".".join(labels[n:]) for n in range(1, len(labels))]
+
+
+def _check(value: str) -> str:
+    if value == "*":
+        return value
+    origin = _parse(value.rstrip("/").replace("://*.", "://", 1))
+    if origin is None or not origin.hostname or not origin.hostname.isascii():
+        raise ConfigurationError(
+            'an origin looks like "https://example.com" or "https://*.example.com", with the name as '
+            f'browsers send it ("xn--bcher-kva.example"), got {value!r}'
+        )
+    return _normal(origin).replace("://", "://*." if "://*." in value else "://", 1)

@@ -1,0 +1,80 @@
+"""A WebSocket that is in one room of one channel."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+from typing import Any
+
+from starlette.websockets import WebSocket
+
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.connection import Connection
+from fastapi_channels.wire.messages import Body
+
+from .membership import Membership
+from .plan import Plan
+from .session import CONNECTION_KEY, Session
+
+
+class RoomSession(Session):
+    """
+    Args:
+        plan: of the channel whose rules hold.
+        room: where the client goes.
+        websocket, node, user: as of every session.
+    """
+
+    def __init__(self, plan: Plan, websocket: WebSocket, room: str, node: Node, user: Any = None) -> None:
+        self._relays = plan.actions is None
+        decoder = _as_it_came if self._relays else plan.decode
+        super().__init__(plan.channel, decoder, websocket, node, user)
+        self._any_kind = self._relays
+        self._member = Membership(self, plan, room, addressed=False)
+
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        await self.writer.close(code, reason)
+
+    async def _end(self) -> None:
+        await super()._end()
+        self._dissolve()
+
+    @property
+    def _is_busy(self) -> bool:
+        # uvicorn must have noticed that it refused a client when the endpoint returns, else it complains.
+        refused = not self._accepted
+        return refused or self.inbox.is_reading or self.writer.is_writing or self._member.is_busy
+
+    def _dissolve(self) -> None:
+        """Undo the circles of references, for the reason that `Membership.dissolve` gives."""
+        self.websocket.scope[CONNECTION_KEY] = None
+        self.writer.dissolve()
+        self.inbox.dissolve()
+        self._member.dissolve()
+        del self._member, self.reporter
+
+    async def _admit(self) -> None:
+        await self._member.enter()
+        self.websocket.scope[CONNECTION_KEY] = self._member.connection
+
+    async def _begin(self) -> bool:
+        self.node.watch.enter(self.inbox)
+        try:
+            return await self._member.begin()
+        finally:
+            self.inbox.busy = False
+
+    def _act(self, frame: Any) -> Awaitable[None]:
+        if self._relays:
+            return self._member.dispatcher.relay(frame)
+        return self._member.dispatcher.handle(self._open(frame), self._task)
+
+    @property
+    def _speaker(self) -> Membership:
+        return self._member
+
+    def _members(self) -> Iterable[Membership]:
+        return (self._member,)
+
+
+def _as_it_came(body: Body) -> Body:
+    return body

@@ -1,0 +1,397 @@
+"""The life of one WebSocket: admitted, accepted, served, and everything of it always undone."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Final
+
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from fastapi_channels.actions.callables import finish
+from fastapi_channels.actions.dependencies import warn_of_generators
+from fastapi_channels.cluster.node import Node, current_node
+from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import (
+    FOR_CLIENTS,
+    ChannelsError,
+    CloseCode,
+    ParseError,
+    PermissionDenied,
+    WebSocketException,
+)
+from fastapi_channels.texts import choose_language
+from fastapi_channels.wire.inbox import Inbox
+from fastapi_channels.wire.messages import Body, Message, RequestId
+from fastapi_channels.wire.outbox import Outbox
+from fastapi_channels.wire.port import Event
+from fastapi_channels.wire.writer import Writer
+
+from .calls import Calls
+from .membership import Membership
+from .origin import origin_allowed
+from .plan import Terms
+from .report import Reporter, as_client_error
+
+logger = logging.getLogger("fastapi_channels")
+
+CONNECTION_KEY: Final = "fastapi_channels.connection"
+"""Where the scope of a WebSocket has its connection; None when it has left."""
+MAX_WITHDRAWN: Final = 64
+"""How many requests that wait for their turn a client may cancel."""
+IN_ONE_TURN: Final = 64
+"""How many messages of a client are handled before the others get their turn."""
+
+
+class OriginDenied(PermissionDenied):
+    """The page that began the handshake is not among the allowed origins."""
+
+    error_code = "origin_denied"
+
+
+class Session(ABC):
+    """One WebSocket.
+
+    Args:
+        terms: the limits that hold.
+        decoder: what is in a client's frame, which may have to be awaited; raises ValueError.
+        websocket: not accepted yet, or accepted by the endpoint.
+        node: the process.
+        user: who the client is, if the endpoint knows.
+    """
+
+    _any_kind = False
+    """Whether frames of text and of bytes are taken alike."""
+
+    def __init__(
+        self,
+        terms: Terms,
+        decoder: Callable[[Body], Any],
+        websocket: WebSocket,
+        node: Node,
+        user: Any = None,
+    ) -> None:
+        self.websocket = websocket
+        self.node = node
+        self.envelope = terms.envelope
+        self.user = _user(websocket) if user is None else user
+        self.writer = Writer(
+            websocket,
+            Outbox(terms.outbox_limit, terms.slow_policy),
+            terms.envelope,
+            name=node.next_id(),
+            timeout=terms.send_timeout,
+            before=node.hub.flush,
+        )
+        self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)
+        self.reporter = Reporter(self)
+        self.calls = Calls()
+        self._terms = terms
+        self._decoder = decoder
+        self._withdrawn: list[RequestId] = []
+        self._language: str | None = None
+        self._task = asyncio.current_task()
+        self._accepted = False
+        self._scope: asyncio.Timeout | None = None
+
+    @property
+    def language(self) -> str:
+        """That of the error texts. Most clients never get one."""
+        if self._language is None:
+            websocket = self.websocket
+            wanted = (websocket.query_params.get("lang", ""), websocket.headers.get("accept-language", ""))
+            self._language = choose_language(*wanted)
+        return self._language
+
+    @property
+    def log(self) -> logging.LoggerAdapter[logging.Logger]:
+        """The log, which says of which connection it speaks. Most have nothing to say."""
+        return logging.LoggerAdapter(logger, {"connection": self.writer.name})
+
+    async def run(
+        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """Returns when the client has left and everything of it is undone."""
+        warn_of_generators(self.websocket.scope)
+        # An endpoint of a router that add_channel() was called on comes without.
+        token = current_node.set(self.node)
+        try:
+            if await self._enter(subprotocol, headers):
+                await self._stay()
+        finally:
+            await self._end()
+            current_node.reset(token)
+
+    @abstractmethod
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        """End one connection, or all that this WebSocket has."""
+
+    @abstractmethod
+    def _act(self, frame: Any) -> Awaitable[None] | None:
+        """Everything that a decoded frame causes, to be awaited if there is more to it."""
+
+    @property
+    def _speaker(self) -> Membership | None:
+        """In whose name a frame is answered that cannot be read; None for that of the WebSocket."""
+        return None
+
+    def websocket_of(self, connection: Connection) -> WebSocket:
+        """What the handlers of `connection` get for their WebSocket."""
+        return self.websocket
+
+    @abstractmethod
+    async def _admit(self) -> None:
+        """Settle whatever must be before a connection exists.
+
+        Raises:
+            WebSocketException, HTTPException, BrokerUnavailable: the refusal.
+        """
+
+    @abstractmethod
+    def _members(self) -> Iterable[Membership]:
+        """The rooms that the client is in."""
+
+    # The steps of run()
+
+    async def _enter(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> bool:
+        """Admit the client, make it a member and only then accept; False when it was refused."""
+        try:
+            self._check_origin()
+            await self._admit()
+            is_new = self.websocket.application_state is WebSocketState.CONNECTING
+            self.writer.connect(is_new=is_new)
+            if is_new:
+                await self.websocket.accept(subprotocol, headers)
+        except (ChannelsError, *FOR_CLIENTS) as exc:
+            await self._refuse(as_client_error(exc))
+            return False
+        except (WebSocketDisconnect, RuntimeError, OSError) as exc:
+            self.log.debug("gone before it was accepted: %r", exc)
+            return False
+        self._accepted = True
+        self.writer.watch(self._wind_up, self._redirect)
+        self.writer.release()
+        self.inbox.release(self.writer.port)
+        return True
+
+    def _check_origin(self) -> None:
+        if not origin_allowed(self.websocket, self.node.settings.allowed_origins):
+            origin = self.websocket.headers.get("origin", "")[:200]
+            raise OriginDenied(context={"origin": origin})
+
+    async def _refuse(self, exc: WebSocketException) -> None:
+        """Say no: with an HTTP status where the server can, else by closing the handshake."""
+        self.log.info("refused: %s", exc.error_code)
+        websocket = self.websocket
+        frame = self.envelope.error(exc, action=None, request_id=None, language=self.language)
+        try:
+            if websocket.application_state is not WebSocketState.CONNECTING:
+                self.writer.release()
+                await self.writer.write(self.envelope.frame(frame))
+                await self.writer.close(exc.code, exc.reason)
+            elif "websocket.http.response" in websocket.scope.get("extensions", {}):
+                await websocket.send_denial_response(JSONResponse(frame, status_code=exc.http_status))
+            else:
+                await websocket.close(exc.code, exc.reason)
+        except (WebSocketDisconnect, RuntimeError, OSError) as error:
+            self.log.debug("gone before it was refused: %r", error)
+
+    async def _stay(self) -> None:
+        """Join, then handle one message after the other until the client or the server ends it."""
+        try:
+            async with asyncio.timeout(None) as self._scope:
+                if await self._begin():
+                    await self._serve()
+        except TimeoutError:
+            self.log.info("the client has gone, or was closed: what still ran was cancelled")
+        finally:
+            self._scope = None
+
+    async def _begin(self) -> bool:
+        """What comes between the handshake and the first message; False ends the connection."""
+        return True
+
+    async def _serve(self) -> None:
+        inbox, watch, websocket = self.inbox, self.node.watch, self.websocket
+        handled = 0
+        # Of a client that has gone, what it sent before is still handled.
+        while websocket.application_state is not WebSocketState.DISCONNECTED:
+            event = await inbox.next()
+            if event["type"] == "websocket.disconnect":
+                inbox.end(event)
+                return
+            watch.enter(inbox)
+            try:
+                work = self._handle(_body(event))
+                if work is not None:
+                    await work
+            finally:
+                inbox.busy = False
+            handled += 1
+            if handled % IN_ONE_TURN == 0:
+                await asyncio.sleep(0)
+
+    def _handle(self, body: Body) -> Awaitable[None] | None:
+        """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
+        makes this raise."""
+        fault = self._fault(body)
+        if fault is not None:
+            return self.writer.close(*fault)
+        try:
+            frame = self._decode(body)
+            if type(frame) is not dict and inspect.isawaitable(frame):
+                return self._handle_later(frame)
+            return None if self._take_control(frame) else self._act(frame)
+        except Exception as exc:
+            return self.reporter.report(exc, None, self._speaker)
+
+    async def _handle_later(self, frame: Awaitable[Any]) -> None:
+        work: Awaitable[None] | None
+        try:
+            found = await frame
+            work = None if self._take_control(found) else self._act(found)
+        except Exception as exc:
+            work = self.reporter.report(exc, None, self._speaker)
+        if work is not None:
+            await work
+
+    def _fault(self, body: Body) -> tuple[CloseCode, str] | None:
+        """What to close the connection with, if a frame has a kind or a size that is not taken."""
+        limit = self._terms.max_message_size
+        if not self._any_kind and isinstance(body, bytes) is not self.envelope.binary:
+            return CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted"
+        # Most are far below, whatever their characters take.
+        if 4 * len(body) > limit and size_of(body) > limit:
+            return CloseCode.TOO_BIG, f"a message may have {limit} bytes"
+        return None
+
+    def _decode(self, body: Body) -> Any:
+        """What is in a frame; it may have to be awaited.
+
+        Raises:
+            ParseError: it cannot be read.
+        """
+        try:
+            decoded = self._decoder(body)
+        except (ValueError, RecursionError) as exc:
+            raise _unreadable(exc) from None
+        if type(decoded) is not dict and inspect.isawaitable(decoded):
+            return self._decode_later(decoded)
+        return decoded
+
+    async def _decode_later(self, decoded: Awaitable[Any]) -> Any:
+        try:
+            return await decoded
+        except (ValueError, RecursionError) as exc:
+            raise _unreadable(exc) from None
+
+    async def _take_early(self, event: Event) -> bool:
+        """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
+        body = _body(event)
+        if len(body) > self._terms.max_message_size:
+            return False
+        try:
+            decoded = self._decode(body)
+            return self._take_control(await decoded if inspect.isawaitable(decoded) else decoded)
+        except Exception:
+            # It is read again in its turn, and answered then.
+            return False
+
+    def _take_control(self, frame: Any) -> bool:
+        """Take a frame that is no action: `cancel` and `answer`; False if it is something else."""
+        if not isinstance(frame, dict) or self.envelope.action in frame:
+            return False
+        kind = frame.get(self.envelope.type)
+        if kind == "cancel":
+            self._cancel(frame.get(self.envelope.request_id))
+        elif kind == "answer":
+            self.calls.answer(
+                frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
+            )
+        else:
+            return False
+        return True
+
+    def _cancel(self, request_id: Any) -> None:
+        """Cancel a request that runs, or that is going to when what was read before it is done."""
+        if not isinstance(request_id, str | int | float):
+            return
+        running = any(member.dispatcher.cancel(request_id) for member in self._members())
+        if not running and self.inbox.has_ahead:
+            self._withdrawn = [*self._withdrawn[-MAX_WITHDRAWN + 1 :], request_id]
+
+    def _open(self, frame: Any) -> Message:
+        message = self.envelope.open(frame)
+        if self._withdrawn:
+            message.cancelled = message.request_id in self._withdrawn
+            if not self.inbox.has_ahead:
+                self._withdrawn.clear()
+        return message
+
+    def _redirect(self) -> None:
+        for member in self._members():
+            member.redirect()
+
+    def _wind_up(self) -> None:
+        """Nothing can be sent any more: what runs gets a moment to finish."""
+        self.calls.fail()
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(asyncio.get_running_loop().time() + self._terms.finish_timeout)
+
+    async def _end(self) -> None:
+        self.writer.watch(None, None)
+        self.calls.fail()
+        for member in self._members():
+            member.depart()
+        # A task of its own costs as much as all the rest of leaving, mostly for nothing.
+        await (finish(self._clean_up()) if self._is_busy else self._clean_up())
+        if logger.isEnabledFor(logging.DEBUG):
+            self.log.debug("left")
+
+    @property
+    def _is_busy(self) -> bool:
+        """Whether there may be anything for `_clean_up` to wait for."""
+        return True
+
+    @property
+    def _ending(self) -> tuple[int | None, str | None]:
+        """Code and reason of whoever closed first; the other only echoes them."""
+        event = self.writer.closing or self.inbox.left or {}
+        return event.get("code"), event.get("reason")
+
+    async def _clean_up(self) -> None:
+        """What has to be waited for. Runs shielded from the cancellation of the endpoint."""
+        await self.inbox.stop()
+        self.writer.lost()
+        for member in list(self._members()):
+            await member.end(*self._ending)
+        await self.writer.drained()
+
+
+def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """Response headers as ASGI has them."""
+    return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
+
+
+def _unreadable(exc: BaseException) -> ParseError:
+    return ParseError(close=False, context={"problem": str(exc)[:200]})
+
+
+def _body(event: Event) -> Body:
+    text = event.get("text")
+    return event.get("bytes") or b"" if text is None else text
+
+
+def size_of(body: Body) -> int:
+    """Bytes of `body` in UTF-8."""
+    return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
+
+
+def _user(websocket: WebSocket) -> Any:
+    """Who an authentication middleware or the endpoint's state says the client is."""
+    user = websocket.scope.get("user")
+    return websocket.scope.get("state", {}).get("user") if user is None else user

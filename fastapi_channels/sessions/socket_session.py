@@ -1,0 +1,177 @@
+"""A WebSocket that is in as many rooms as its client has joined."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, Protocol
+
+from starlette.websockets import WebSocket, WebSocketState
+
+from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import FOR_CLIENTS, NotFound, PermissionDenied, TooManyRooms
+from fastapi_channels.permission import BasePermission, allows
+from fastapi_channels.wire.messages import Body, Message
+from fastapi_channels.wire.rooms import check_room
+
+from .lanes import JOIN, LEAVE, Control, Lane, not_joined
+from .membership import Membership
+from .plan import Plan, Terms
+from .session import CONNECTION_KEY, Session, size_of
+
+IN_FLIGHT: Final = 64
+"""How many messages of one socket may be waiting or running; beyond them the client waits."""
+
+
+class SocketTerms(Terms, Protocol):
+    """What a socket says of its WebSockets."""
+
+    max_rooms: int
+
+
+class SocketSession(Session):
+    """
+    Args:
+        terms: the limits that hold.
+        permission: asked before the WebSocket is accepted, beside the application's.
+        find: the plan of the channel that has a room.
+        websocket, node, user: as of every session.
+    """
+
+    def __init__(
+        self,
+        terms: SocketTerms,
+        permission: BasePermission,
+        find: Callable[[str], Plan | None],
+        websocket: WebSocket,
+        node: Node,
+        user: Any = None,
+    ) -> None:
+        super().__init__(terms, terms.envelope.decode, websocket, node, user)
+        self._slots = asyncio.Semaphore(IN_FLIGHT)
+        """Each message has one until it is done."""
+        self._max_rooms = terms.max_rooms
+        self._permission = permission
+        self._find = find
+        self._lanes: dict[str, Lane] = {}
+        self._size = 0
+        """Bytes of the frame that is being read."""
+        self._is_known = False
+        """Whether the node knows whose WebSocket it is."""
+
+    def websocket_of(self, connection: Connection) -> WebSocket:
+        # The scope is where whoever has a WebSocket finds its connection.
+        scope = {**self.websocket.scope, CONNECTION_KEY: connection}
+        view = WebSocket(scope, self.websocket.receive, self.websocket.send)
+        view.client_state = view.application_state = WebSocketState.CONNECTED
+        return view
+
+    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
+        if connection is None:
+            await self.writer.close(code, reason)
+            return
+        for lane in self._lanes.values():
+            if lane.member is not None and lane.member.connection is connection and not self.writer.closed:
+                lane.expel(lane.member, code, reason)
+
+    async def _admit(self) -> None:
+        for permission in (self.node.settings.permission, self._permission):
+            if not await self._is_allowed(permission):
+                raise PermissionDenied()
+        self.node.users.add(self.user, self.writer)
+        self._is_known = True
+
+    async def _is_allowed(self, permission: BasePermission) -> bool:
+        try:
+            nothing = {"channel": None, "connection": None, "data": None}
+            return await allows(permission, self.websocket, None, nothing)
+        except FOR_CLIENTS:
+            raise
+        except BaseException as exc:
+            if not is_failure(exc):
+                raise
+            self.log.exception("a permission failed, and so refuses")
+            return False
+
+    def _handle(self, body: Body) -> Awaitable[None] | None:
+        self._size = size_of(body)
+        return super()._handle(body)
+
+    async def _act(self, frame: Any) -> None:
+        message: Message | None = None
+        try:
+            message = self._read(frame)
+            lane = self._lane_of(message)
+        except Exception as exc:
+            await self.reporter.report(exc, message)
+        else:
+            await self._slots.acquire()
+            lane.put(message, self._size)
+
+    def _read(self, frame: Any) -> Message:
+        """The message in a decoded frame."""
+        controls = isinstance(frame, dict) and self.envelope.action not in frame
+        kind = frame.get(self.envelope.type) if controls else None
+        if kind not in (JOIN, LEAVE):
+            return self._open(frame)
+        message = self._open({**frame, self.envelope.action: kind})
+        return Control(kind, message.data, message.request_id)
+
+    def _lane_of(self, message: Message) -> Lane:
+        """The lane of the room that `message` names, which a join opens.
+
+        Raises:
+            WebSocketException: there is none, and there cannot be.
+        """
+        room = message.data.pop(self.envelope.channel, None)
+        lane = self._lanes.get(room) if isinstance(room, str) else None
+        if lane is not None:
+            return lane
+        if not isinstance(message, Control) or message.action != JOIN:
+            raise not_joined(room)
+        if len(self._lanes) >= self._max_rooms:
+            raise TooManyRooms(close=False, context={"limit": self._max_rooms})
+        plan = self._find(check_room(room))
+        if plan is None:
+            raise NotFound(close=False)
+        lane = self._lanes[room] = Lane(
+            self, plan, room, on_done=self._slots.release, on_idle=self._close_lane
+        )
+        return lane
+
+    def _close_lane(self, lane: Lane) -> None:
+        if lane.member is None:
+            del self._lanes[lane.room]
+
+    def _cancel(self, request_id: Any) -> None:
+        if not any(lane.cancel(request_id) for lane in self._lanes.values()):
+            super()._cancel(request_id)
+
+    def _members(self) -> Iterable[Membership]:
+        return [lane.member for lane in self._lanes.values() if lane.member is not None]
+
+    async def _end(self) -> None:
+        if self._is_known:
+            self._is_known = False
+            self.node.users.discard(self.user, self.writer)
+        await super()._end()
+
+    async def _clean_up(self) -> None:
+        self.writer.lost()
+        tasks = [lane.task for lane in self._lanes.values() if lane.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._terms.finish_timeout)
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+        lanes = self._lanes.values()
+        await asyncio.gather(*(self._leave_room(lane, lane.member) for lane in lanes if lane.member))
+        await super()._clean_up()
+
+    async def _leave_room(self, lane: Lane, member: Membership) -> None:
+        # Again: it may have entered since.
+        member.depart()
+        await member.end(*self._ending)
+        lane.dissolve(member)

@@ -1,0 +1,1 @@
+"""What travels, and the way in and out of one WebSocket."""

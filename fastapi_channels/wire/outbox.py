@@ -1,0 +1,118 @@
+"""The bounded queue of frames on their way to one connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+from fastapi_channels.exceptions import ConfigurationError
+
+from .messages import Frame
+
+SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest"]
+"""What happens to a connection that does not read, once its outbox is full."""
+POLICIES: Final = get_args(SlowPolicy)
+
+Item: TypeAlias = "Frame | Lagged | asyncio.Future[bool] | dict[str, Any]"
+"""A frame, a notice of loss, a waiter for all before it, or a raw ASGI message."""
+
+DEFAULT_LIMIT: Final = 1024 * 1024
+OVERHEAD: Final = 128
+"""Bytes that a frame counts for beside its payload: empty ones take memory too."""
+
+
+class Lagged:
+    """Says that `dropped` frames of `room` are missing at this place."""
+
+    __slots__ = ("dropped", "room")
+
+    def __init__(self, room: str, dropped: int) -> None:
+        self.room = room
+        self.dropped = dropped
+
+
+class Outbox:
+    """Frames in the order in which they leave, and the bound on their bytes.
+
+    Only frames of a room are subject to the bound: whoever sends anything else waits until it left,
+    and so holds back itself. One frame larger than the bound passes when nothing else is queued.
+
+    Args:
+        limit: bytes of room frames that may wait, each counted with `OVERHEAD`.
+        policy: what `put` does beyond them.
+    """
+
+    __slots__ = ("_dropped", "_items", "_limit", "_policy", "size")
+
+    def __init__(self, limit: int = DEFAULT_LIMIT, policy: SlowPolicy = "disconnect") -> None:
+        if limit < 1:
+            raise ConfigurationError(f"the outbox limit must be at least 1 byte, got {limit!r}")
+        if policy not in POLICIES:
+            raise ConfigurationError(f"expected one of {POLICIES}, got the policy {policy!r}")
+        self._limit = limit
+        self._policy = policy
+        # Most are empty, and an empty deque takes thirteen times the memory of an empty list.
+        self._items: list[Item] = []
+        self._dropped: dict[str, int] = {}
+        self.size = 0
+        """Bytes of the room frames that wait, each with its overhead."""
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, frame: Frame) -> bool:
+        """Queue a room's frame. False: the connection must be closed, for its policy says so."""
+        size = frame.size + OVERHEAD
+        if self.size + size > self._limit and self.size:
+            if self._policy == "disconnect":
+                return False
+            if self._policy == "drop_newest":
+                self._dropped[frame.room] = self._dropped.get(frame.room, 0) + 1
+                return True
+            self._drop_oldest(size)
+        elif self._dropped and self._policy == "drop_newest":
+            self._items.extend(self._notices())
+        self.size += size
+        self._items.append(frame)
+        return True
+
+    def put_last(self, item: Item) -> None:
+        """Queue what the bound does not concern: replies, notices of waiters, a close."""
+        self._items.append(item)
+
+    def pop(self) -> Item | None:
+        """The next to leave, or None."""
+        if self._dropped and (self._policy == "drop_oldest" or not self._items):
+            self._items[:0] = self._notices()
+        if not self._items:
+            return None
+        item = self._items.pop(0)
+        if type(item) is Frame and item.room:
+            self.size -= item.size + OVERHEAD
+        return item
+
+    def clear(self) -> None:
+        """Drop everything; who waits is told that it did not leave."""
+        for item in self._items:
+            if isinstance(item, asyncio.Future) and not item.done():
+                item.set_result(False)
+        self._items.clear()
+        self._dropped.clear()
+        self.size = 0
+
+    def _notices(self) -> list[Lagged]:
+        notices = [Lagged(room, dropped) for room, dropped in self._dropped.items()]
+        self._dropped.clear()
+        return notices
+
+    def _drop_oldest(self, needed: int) -> None:
+        """Drop room frames from the front until `needed` bytes fit, or none is left."""
+        kept: list[Item] = []
+        while self._items and self.size and self.size + needed > self._limit:
+            item = self._items.pop(0)
+            if type(item) is Frame and item.room:
+                self.size -= item.size + OVERHEAD
+                self._dropped[item.room] = self._dropped.get(item.room, 0) + 1
+            else:
+                kept.append(item)
+        self._items[:0] = kept

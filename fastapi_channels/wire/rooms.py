@@ -1,0 +1,111 @@
+"""The names of rooms, and patterns of names: `"room:{room_id:int}"`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+from uuid import UUID
+
+from starlette.convertors import Convertor
+from starlette.routing import compile_path
+
+from fastapi_channels.exceptions import ConfigurationError, ParseError
+
+TAKEN: Final = frozenset({"self", "websocket", "channel", "data", "action", "request_id", "connection"})
+"""What a handler, or `authorize`, receives by these names is something else."""
+EVERYWHERE: Final = "*"
+"""Stands in the place of a room in what is sent to one client wherever it is."""
+RESERVED: Final = "fastapi-channels:"
+"""Begins the topics that are not rooms."""
+MAX_ROOM: Final = 255
+"""Characters of a room's name."""
+SCOPE_END: Final = "\x1f"
+"""Ends the scope before a room's name. No name holds it, so none can be taken for another's scope."""
+
+
+def name_of(key: str) -> str:
+    """The name of the room that processes know as `key`: its scope and its name."""
+    return key.rpartition(SCOPE_END)[2]
+
+
+def check_room(room: str) -> str:
+    """`room`, if it is usable as a name: 1 to 255 printable characters, and not one of our topics.
+
+    Raises:
+        ParseError: it is not.
+    """
+    usable = isinstance(room, str) and 0 < len(room) <= MAX_ROOM and room.isprintable()
+    if not usable or room == EVERYWHERE or room.startswith(RESERVED):
+        raise InvalidRoom(close=False, context={"limit": MAX_ROOM})
+    return room
+
+
+class InvalidRoom(ParseError):
+    """A room name that is empty, too long, not printable or reserved."""
+
+    error_code = "invalid_room"
+
+
+class RoomPattern:
+    """A room's name with parameters, written as a Starlette path: `{name}` or `{name:int}`, with the
+    convertors `str`, `int`, `float`, `uuid` and `path`.
+
+    A room has one name: `room:007` does not fit where `room:7` does, although both say seven.
+
+    Raises:
+        ConfigurationError: the pattern cannot be read.
+    """
+
+    __slots__ = ("_convertors", "_regex", "pattern")
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+        # Without the slash it would be read as a host: its port cut off, its case ignored.
+        self._regex, self._convertors = _compile("/" + pattern, pattern)
+        for name in self._convertors:
+            if name in TAKEN:
+                raise _unreadable(pattern, f"the name {name!r} stands for something else")
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the parameters."""
+        return list(self._convertors)
+
+    def match(self, room: str) -> dict[str, Any] | None:
+        """The parameters in `room`, converted; None if it does not fit."""
+        found = self._regex.fullmatch("/" + room)
+        if found is None:
+            return None
+        texts = found.groupdict()
+        try:
+            values = {name: self._convertors[name].convert(text) for name, text in texts.items()}
+        except ValueError:
+            return None
+        if any(isinstance(value, int | UUID) and str(value) != texts[name] for name, value in values.items()):
+            return None
+        return values
+
+
+def names_in(path: str) -> list[str]:
+    """The names of the parameters of a route's path.
+
+    Raises:
+        ConfigurationError: the path cannot be read.
+    """
+    return list(_compile(path, path)[1])
+
+
+def _compile(path: str, shown: str) -> tuple[re.Pattern[str], dict[str, Convertor[Any]]]:
+    try:
+        regex, rest, convertors = compile_path(path)
+    except (AssertionError, ValueError) as exc:
+        raise _unreadable(shown, str(exc)) from exc
+    for name in convertors:
+        rest = rest.replace("{" + name + "}", "", 1)
+    if "{" in rest or "}" in rest:
+        raise _unreadable(shown, "a brace that belongs to no parameter")
+    return regex, convertors
+
+
+def _unreadable(pattern: str, problem: str) -> ConfigurationError:
+    return ConfigurationError(f"the pattern {pattern!r} cannot be read: {problem}")

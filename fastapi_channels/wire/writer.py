@@ -1,0 +1,304 @@
+"""The way out to one WebSocket: the only place where its frames leave, in one order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
+
+from starlette.websockets import WebSocket, WebSocketState
+
+from fastapi_channels.exceptions import CloseCode
+
+from .messages import Envelope, Frame
+from .outbox import Item, Lagged, Outbox
+from .port import Port, port_of
+
+logger = logging.getLogger("fastapi_channels")
+
+MAX_REASON: Final = 123
+"""Bytes of a close reason (RFC 6455 section 5.5)."""
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a client which did not read gets to take its close frame."""
+
+
+class Writer:
+    """Sends the frames of one WebSocket.
+
+    While nothing waits, a frame goes straight to the server's port, if the server has one that is ready.
+    Otherwise it goes to the outbox, which a task empties through ASGI; the task lives as long as anything
+    waits.
+
+    Args:
+        websocket: its `send` is taken over by `release`.
+        outbox: what waits, and the bound on it.
+        envelope: makes the notices of loss.
+        name: the connection's id.
+        timeout: seconds that the server may need for one frame.
+        before: called before anything is written at once, to let out what was collected earlier.
+
+    Attributes:
+        direct: the transport that takes finished frames at once; None while they have to be queued.
+    """
+
+    __slots__ = (
+        "_asgi_send",
+        "_before",
+        "_deadline",
+        "_envelope",
+        "_held",
+        "_on_closed",
+        "_on_direct",
+        "_outbox",
+        "_task",
+        "_timeout",
+        "closed",
+        "closing",
+        "direct",
+        "name",
+        "port",
+        "websocket",
+    )
+
+    def __init__(
+        self,
+        websocket: WebSocket,
+        outbox: Outbox,
+        envelope: Envelope,
+        *,
+        name: str,
+        timeout: float,
+        before: Callable[[], None],
+    ) -> None:
+        self.websocket = websocket
+        self.name = name
+        self.closed = False
+        """Whether nothing can be sent any more."""
+        self.closing: dict[str, Any] | None = None
+        """The close message, once this side has closed."""
+        self._outbox = outbox
+        self._envelope = envelope
+        self._timeout = timeout
+        self._before = before
+        self._asgi_send: Callable[[MutableMapping[str, Any]], Any] = websocket._send
+        self.port: Port | None = None
+        self.direct: asyncio.WriteTransport | None = None
+        self._held = True
+        self._task: asyncio.Task[None] | None = None
+        self._deadline: asyncio.Timeout | None = None
+        self._on_closed: Callable[[], None] | None = None
+        self._on_direct: Callable[[], None] | None = None
+
+    def connect(self, *, is_new: bool) -> None:
+        """Take the server's port, if it has one.
+
+        Args:
+            is_new: whether the handshake is still to be answered.
+        """
+        self.port = port_of(self.websocket._send, self.websocket._receive, is_new=is_new)
+
+    def release(self) -> None:
+        """The handshake is complete: from now on this object alone writes to the WebSocket."""
+        self._asgi_send = self.websocket._send
+        self.websocket._send = self._send_through
+        self._held = False
+        if self.port is not None:
+            self.port.on_change = self._redirect
+            self._redirect()
+        if len(self._outbox):
+            self._start()
+
+    def watch(self, on_closed: Callable[[], None] | None, on_direct: Callable[[], None] | None) -> None:
+        """Call `on_closed` once, when nothing can be sent any more, and `on_direct` whenever `direct` has
+        changed; None calls nothing."""
+        self._on_closed = on_closed
+        self._on_direct = on_direct
+
+    def push(self, frame: Frame) -> None:
+        """Queue a room's frame; never waits. A full outbox meets its policy."""
+        if self.closed:
+            return
+        if self._outbox.put(frame):
+            self._start()
+        else:
+            self._overflow()
+
+    def write_now(self, frame: Frame) -> bool:
+        """Send `frame` behind all others if that takes no waiting; else False, and it is not sent."""
+        self._before()
+        if self.direct is None:
+            return False
+        self.direct.write(frame.wire)
+        return True
+
+    async def write(self, frame: Frame) -> bool:
+        """Send `frame` behind all others and wait until it left; False if it did not. Before the handshake
+        is complete it only waits in the outbox."""
+        if self.closed:
+            return False
+        if self._held:
+            self._outbox.put_last(frame)
+            return True
+        return self.write_now(frame) or await self._queue(frame)
+
+    def post(self, frame: Frame) -> None:
+        """Send `frame` behind all others, without waiting."""
+        if self.closed:
+            return
+        if not self.write_now(frame):
+            self._outbox.put_last(frame)
+            self._start()
+
+    async def close(self, code: int, reason: str) -> None:
+        """Close behind what is queued; waits until the close frame left, or its deadline."""
+        if not self.closed:
+            self._before()
+            self.start_close(code, reason)
+        await self.drained()
+
+    def start_close(self, code: int, reason: str) -> None:
+        """Queue the close frame; nothing is accepted behind it."""
+        self.websocket.application_state = WebSocketState.DISCONNECTED
+        self.closing = _close_event(code, reason)
+        self._outbox.put_last(self.closing)
+        self._start()
+        self.lost()
+
+    def lost(self) -> None:
+        """Nothing can be sent any more."""
+        if not self.closed:
+            self.closed = True
+            self._redirect()
+            if self._on_closed is not None:
+                self._on_closed()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether anything waits to leave."""
+        return self._task is not None
+
+    async def drained(self) -> None:
+        """Wait for what is queued; the server has its deadline."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            await asyncio.wait((self._task,))
+
+    def dissolve(self) -> None:
+        """Let go of the WebSocket, which is gone."""
+        self.websocket._send = _discard
+        if self.port is not None:
+            self.port.on_change = None
+            self.port = None
+
+    async def _send_through(self, event: MutableMapping[str, Any]) -> None:
+        """What `websocket.send()` calls: keeps the order with frames that wait."""
+        if self.closed:
+            return
+        self._before()
+        closes = event["type"] == "websocket.close"
+        event = _close_event(event.get("code"), event.get("reason")) if closes else dict(event)
+        left = self._queue(event)
+        if closes:
+            self.closing = event
+            self.lost()
+        await left
+
+    def _queue(self, item: Item) -> asyncio.Future[bool]:
+        """Queue `item`; the future tells whether it left."""
+        left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._outbox.put_last(item)
+        self._outbox.put_last(left)
+        self._start()
+        return left
+
+    def _start(self) -> None:
+        if self._task is None and not self._held:
+            self._task = asyncio.get_running_loop().create_task(self._drain())
+            self._redirect()
+
+    def _redirect(self) -> None:
+        """Let frames go where they can go now."""
+        port = self.port
+        ready = port is not None and port.ready and self._task is None and not self.closed
+        direct = port.transport if port is not None and ready else None
+        if direct is not self.direct:
+            self.direct = direct
+            if self._on_direct is not None:
+                self._on_direct()
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(self._timeout) as self._deadline:
+                while (item := self._outbox.pop()) is not None:
+                    await self._send(item)
+        except TimeoutError:
+            logger.warning("a client took no frame for %g s: cut off", self._timeout, extra=self._extra)
+            if self.port is not None:
+                self.port.abort()
+            self._give_up()
+        except (RuntimeError, OSError, asyncio.CancelledError) as exc:
+            # The client has gone; which exception says so is up to the server.
+            logger.debug("not sent: %r", exc, extra=self._extra)
+            self._give_up()
+        except Exception:
+            logger.exception("the server failed to send", extra=self._extra)
+            self._give_up()
+        finally:
+            self._task = self._deadline = None
+            self._redirect()
+
+    async def _send(self, item: Item) -> None:
+        if isinstance(item, asyncio.Future):
+            if not item.done():
+                item.set_result(True)
+            return
+        if isinstance(item, Frame):
+            event = item.event
+        elif isinstance(item, Lagged):
+            notice = self._envelope.lagged(item.room, item.dropped)
+            event = self._envelope.frame(notice).event
+        else:
+            event = item
+        await self._asgi_send(event)
+        if not self.closed and self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
+
+    def _overflow(self) -> None:
+        """The client does not read: forget what waits and tell it to come back."""
+        logger.warning("a slow client is closed: %d bytes wait for it", self._outbox.size, extra=self._extra)
+        self._outbox.clear()
+        if self._deadline is not None:
+            self._deadline.reschedule(asyncio.get_running_loop().time() + CLOSE_TIMEOUT)
+        self.start_close(CloseCode.SLOW_CONSUMER, "slow consumer")
+
+    def _give_up(self) -> None:
+        self._outbox.clear()
+        self.lost()
+
+    @property
+    def _extra(self) -> dict[str, str]:
+        return {"connection": self.name}
+
+
+async def _discard(event: MutableMapping[str, Any]) -> None:
+    """What a WebSocket that is gone does with what it is sent."""
+
+
+def _close_event(code: int | None, reason: str | None) -> dict[str, Any]:
+    return {"type": "websocket.close", "code": valid_close_code(code), "reason": clip(reason)}
+
+
+def clip(reason: str | None) -> str:
+    """`reason` cut to what a close frame can carry, at a character's end."""
+    encoded = (reason or "").encode(errors="replace")
+    if len(encoded) <= MAX_REASON:
+        return encoded.decode()
+    return encoded[: MAX_REASON - 3].decode(errors="ignore") + "…"
+
+
+def valid_close_code(code: int | None) -> int:
+    """`code` if an endpoint may send it (RFC 6455 section 7.4), else 1011."""
+    if code is None:
+        return CloseCode.NORMAL
+    sendable = (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
+    return int(code) if sendable else CloseCode.INTERNAL_ERROR

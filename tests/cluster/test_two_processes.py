@@ -1,0 +1,260 @@
+"""Two processes on one Redis: one room, also while the Redis dies and when one of them does."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, WebSocket
+
+from fastapi_channels import Channel, Connection, PersonChannel, action, add_channel, limiter
+from tests.support.live import Client, ServerProcess, process, unique, wait_until
+from tests.support.servers import RedisServer, required
+
+pytestmark = [required(RedisServer), pytest.mark.timeout(120)]
+
+BACK_WITHIN = 2.0
+"""Seconds after Redis is back, within which everybody hears everybody again."""
+DEAD_WITHIN = 12.0
+"""Seconds within which a process that was killed is missed: three heartbeats of two, and one of patience."""
+
+
+class Room(Channel):
+    @action()
+    async def say(self, text: str, connection: Connection) -> None:
+        await self.broadcast(connection.room, "said", text)
+
+    @action()
+    async def tell(self, room: str, text: str) -> str:
+        await self.broadcast(room, "said", text)
+        return "told"
+
+    @action()
+    async def me(self, connection: Connection) -> str:
+        return connection.id
+
+    @action()
+    async def count(self, connection: Connection) -> int:
+        return await self.get_connection_count(connection.room)
+
+    @action()
+    async def who(self, connection: Connection) -> list[str]:
+        return sorted(str(member["user"]) for member in await self.members(connection.room))
+
+    @action()
+    async def write(self, user: str, text: str) -> None:
+        await self.send_to_user(user, "wrote", text)
+
+    @action()
+    async def whisper(self, to: str, text: str) -> None:
+        await self.send_to_connection(to, "whispered", text)
+
+    @limiter(times=2, hours=1)
+    @action()
+    async def rarely(self) -> str:
+        return "ok"
+
+
+class Pair(PersonChannel):
+    @action()
+    async def count(self, connection: Connection) -> int:
+        return await self.get_connection_count(connection.room)
+
+
+def create_app() -> FastAPI:
+    """What each process serves; the environment names the Redis."""
+    app = FastAPI()
+    add_channel(app, url=os.environ["REDIS_URL"], publish_timeout=1.0)
+    rooms = {"rooms": Room(), "pairs": Pair()}
+
+    @app.websocket("/{kind}/{channel}")
+    async def enter(websocket: WebSocket, kind: str, channel: str, user: str | None = None) -> None:
+        await rooms[kind].connect(websocket, channel, user=user)
+
+    return app
+
+
+@pytest.fixture
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def processes(redis: RedisServer) -> AsyncIterator[list[ServerProcess]]:
+    command = ("tests.cluster.test_two_processes:create_app", "--factory", "--timeout-graceful-shutdown", "2")
+    async with AsyncExitStack() as stack:
+        servers = [process(*command, environment={"REDIS_URL": redis.url}) for _ in range(2)]
+        yield list(await asyncio.gather(*map(stack.enter_async_context, servers)))
+
+
+async def ask(client: Client, name: str, **fields: Any) -> Any:
+    """The data of the reply, or the code of the error; what else comes meanwhile is skipped."""
+    request_id = unique()
+    await client.send({"action": name, "request_id": request_id, **fields})
+    reply = await client.receive_until(lambda frame: frame.get("request_id") == request_id)
+    return reply.get("code", reply["data"])
+
+
+async def becomes(client: Client, name: str, value: Any, *, within: float) -> None:
+    """Ask until the answer is `value`."""
+    async with asyncio.timeout(within):
+        while await ask(client, name) != value:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
+    here, there = (server.site for server in processes)
+    async with (
+        here.clients("/rooms/r?user=ann", "/rooms/r?user=bob") as (ann, bob),
+        there.clients("/rooms/r?user=ann", "/rooms/r?user=eve") as (anns_phone, eve),
+    ):
+        everybody = (ann, bob, anns_phone, eve)
+        for number in range(50):
+            for client in (ann, eve):
+                await client.send({"action": "say", "text": str(number)})
+        heard = [[(await client.receive())["data"] for _ in range(100)] for client in everybody]
+        assert heard[0] == heard[1] == heard[2] == heard[3]
+        assert sorted(map(int, heard[0])) == sorted([*range(50)] * 2)
+
+        assert await ask(bob, "count") == await ask(eve, "count") == 4
+        assert await ask(eve, "who") == ["ann", "ann", "bob", "eve"]
+        await bob.send({"action": "write", "user": "ann", "text": "dear ann"})
+        assert [(await client.receive())["data"] for client in (ann, anns_phone)] == ["dear ann"] * 2
+        await bob.send({"action": "whisper", "to": await ask(eve, "me"), "text": "psst"})
+        assert (await eve.receive())["data"] == "psst"
+        assert [await ask(client, "rarely") for client in (ann, anns_phone)] == ["ok", "ok"]
+        assert await ask(ann, "rarely") == "rate_limited"
+        assert await ask(eve, "rarely") == "ok"
+
+
+async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(
+    processes: list[ServerProcess],
+):
+    here, there = (server.site for server in processes)
+    async with here.connect("/rooms/speaker") as speaker:
+        for number in range(30):
+            async with there.connect(f"/rooms/r{number % 3}") as client:
+                await ask(speaker, "tell", room=f"r{number % 3}", text=str(number))
+                assert (await client.receive())["data"] == str(number)
+
+
+async def test_two_people_over_both_and_a_third_in_neither(processes: list[ServerProcess]):
+    sites = [server.site for server in processes]
+    async with sites[0].connect("/pairs/p?user=ann"), sites[1].connect("/pairs/p?user=bob"):
+        for site in sites:
+            refusal = await site.refusal("/pairs/p?user=eve")
+            assert (refusal.status, refusal.body["code"]) == (503, "channel_full")
+        async with sites[1].connect("/pairs/p?user=ann") as device:
+            await becomes(device, "count", 3, within=BACK_WITHIN)
+
+
+async def test_of_many_who_come_at_once_to_both_two_are_let_in(processes: list[ServerProcess]):
+    for round_ in range(5):
+        async with AsyncExitStack() as stack:
+
+            async def arrive(number: int, room: str = f"/pairs/p{round_}", stack: Any = stack) -> bool:
+                try:
+                    await stack.enter_async_context(processes[number % 2].site.connect(room))
+                except Exception:
+                    return False
+                return True
+
+            assert sum(await asyncio.gather(*map(arrive, range(10)))) == 2
+
+
+class Listener:
+    """Hears a room, and remembers whom it heard when."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.heard: dict[str, float] = {}
+        """When it last heard whom."""
+        self.unavailable = 0
+        """How often it was told that nobody could be reached."""
+        self.task = asyncio.create_task(self._listen())
+
+    async def _listen(self) -> None:
+        async for raw in self.client.socket:
+            frame = json.loads(raw)
+            if frame.get("code") == "unavailable":
+                self.unavailable += 1
+            else:
+                self.heard[frame["data"]] = now()
+
+    async def speak(self, name: str) -> None:
+        """Say one's name again and again, whatever the answers."""
+        while True:
+            await self.client.send({"action": "say", "text": name})
+            await asyncio.sleep(0.02)
+
+    def hears_all(self, names: Sequence[str], since: float) -> bool:
+        return all(self.heard.get(name, 0.0) > since for name in names)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+async def test_a_redis_that_is_killed_five_times_costs_nobody_the_connection(
+    redis: RedisServer, processes: list[ServerProcess]
+):
+    here, there = (server.site for server in processes)
+    paths = ["/rooms/r"] * 3
+    async with here.clients(*paths) as ours, there.clients(*paths) as theirs:
+        counters = [ours.pop(), theirs.pop()]
+        ids = [await ask(client, "me") for client in counters]
+        listeners = [Listener(client) for client in (*ours, *theirs)]
+        speaking = [
+            asyncio.create_task(listeners[0].speak("one")),
+            asyncio.create_task(listeners[2].speak("two")),
+        ]
+        for _ in range(5):
+            for counter in counters:
+                await becomes(counter, "count", 6, within=BACK_WITHIN)
+            await _outlive(redis, listeners, speakers=[listeners[0], listeners[2]])
+        assert not any(task.done() for task in speaking)
+        assert not any(listener.task.done() for listener in listeners)
+        for counter, number in zip(counters, ids, strict=True):
+            await becomes(counter, "count", 6, within=BACK_WITHIN)
+            assert await ask(counter, "me") == number
+        for task in speaking:
+            task.cancel()
+
+
+async def _outlive(redis: RedisServer, listeners: list[Listener], speakers: list[Listener]) -> None:
+    """Redis dies, both processes notice, and it comes back."""
+    before = [speaker.unavailable for speaker in speakers]
+    await asyncio.to_thread(redis.kill)
+    await wait_until(lambda: all(s.unavailable > n for s, n in zip(speakers, before, strict=True)))
+    await asyncio.to_thread(redis.restart)
+    back = now()
+    await wait_until(
+        lambda: all(one.hears_all(["one", "two"], back) for one in listeners), within=BACK_WITHIN
+    )
+
+
+async def test_a_process_that_is_killed_is_missed_and_its_places_are_free(processes: list[ServerProcess]):
+    here, there = (server.site for server in processes)
+    async with here.clients("/rooms/r", "/pairs/p?user=ann") as (survivor, ann):
+        async with there.clients("/rooms/r", "/rooms/r", "/pairs/p?user=bob") as lost:
+            await becomes(survivor, "count", 3, within=BACK_WITHIN)
+            assert (await here.refusal("/pairs/p?user=eve")).status == 503
+            await processes[1].kill()
+            assert [(await client.closed()).code for client in lost] == [1006] * 3
+        await becomes(survivor, "count", 1, within=DEAD_WITHIN)
+        async with here.connect("/pairs/p?user=eve") as eve:
+            assert await ask(eve, "count") == await ask(ann, "count") == 2
+
+
+async def test_a_process_that_is_terminated_is_missed_at_once(processes: list[ServerProcess]):
+    here, there = (server.site for server in processes)
+    async with here.connect("/rooms/r") as survivor:
+        async with there.clients("/rooms/r", "/rooms/r") as lost:
+            await becomes(survivor, "count", 3, within=BACK_WITHIN)
+            await processes[1].terminate()
+            assert [(await client.closed()).code for client in lost] == [1012] * 2
+        assert await ask(survivor, "count") == 1

@@ -1,0 +1,491 @@
+"""Real servers and real clients: uvicorn on the loopback interface, and what connects to it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import signal
+import socket
+import struct
+import sys
+import warnings
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame, Opcode
+
+from fastapi_channels import BaseChannel, add_channel
+from fastapi_channels.cluster.node import Node
+
+ROOT: Final = Path(__file__).parents[2]
+DEADLINE: Final = 10.0
+"""Seconds that anything may take: later is never."""
+
+
+def _implementations() -> Iterator[Any]:
+    """Those of uvicorn's WebSocket protocols that are installed; first the one that it chooses itself."""
+    yield "websockets-sansio"
+    if importlib.util.find_spec("websockets.legacy"):
+        # Deprecated, and used until it is gone.
+        yield pytest.param("websockets", marks=pytest.mark.filterwarnings("ignore:remove second argument"))
+    if importlib.util.find_spec("wsproto"):
+        yield "wsproto"
+
+
+each_implementation: Final = pytest.mark.parametrize("ws", list(_implementations()))
+"""Runs a test, which takes `ws` and serves with it, once for each."""
+each_with_port: Final = pytest.mark.parametrize(
+    "ws", [ws for ws in _implementations() if isinstance(ws, str)]
+)
+"""The same, for those that frames can be written past ASGI to."""
+
+
+async def wait_until(condition: Callable[[], Any], *, within: float = DEADLINE) -> None:
+    """Wait for what announces itself in no other way.
+
+    Raises:
+        TimeoutError: it did not become true.
+    """
+    async with asyncio.timeout(within):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+class Close(NamedTuple):
+    code: int | None
+    reason: str | None
+
+
+class Refusal(NamedTuple):
+    """The answer to a handshake that was not accepted."""
+
+    status: int
+    body: Any
+
+
+class Client:
+    """A WebSocket that speaks JSON, and waits for nothing longer than the deadline."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, frame: Any) -> None:
+        """Send text and bytes as they are, anything else as JSON."""
+        await self.socket.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+
+    async def read(self, within: float = DEADLINE) -> str | bytes:
+        """The next frame as it came."""
+        async with asyncio.timeout(within):
+            return await self.socket.recv()
+
+    async def receive(self, within: float = DEADLINE) -> Any:
+        """The value of the next frame."""
+        return json.loads(await self.read(within))
+
+    async def receive_until(self, wanted: Callable[[Any], Any], within: float = DEADLINE) -> Any:
+        """The first frame that is wanted; others are skipped."""
+        async with asyncio.timeout(within):
+            while not wanted(frame := json.loads(await self.socket.recv())):
+                pass
+        return frame
+
+    async def call(self, action: str, **fields: Any) -> Any:
+        """What the server sends next after a call of an action."""
+        await self.send({"action": action, **fields})
+        return await self.receive()
+
+    async def rest(self) -> list[str | bytes]:
+        """All frames until the close."""
+        frames: list[str | bytes] = []
+        async with asyncio.timeout(DEADLINE):
+            with suppress(ConnectionClosed):
+                while True:
+                    frames.append(await self.socket.recv())
+        return frames
+
+    async def closed(self) -> Close:
+        """How the server closed; frames before that are dropped."""
+        await self.rest()
+        return Close(self.socket.close_code, self.socket.close_reason)
+
+    async def close(self, code: int = 1000, reason: str = "") -> None:
+        await self.socket.close(code, reason)
+
+    def reset(self) -> None:
+        """Go without a word: the server's TCP gets a reset."""
+        _linger_not(self.socket.transport.get_extra_info("socket"))
+        self.socket.transport.abort()
+
+
+class Site:
+    """One application and where it is served."""
+
+    def __init__(self, app: ASGIApp, port: int, server: uvicorn.Server | None = None) -> None:
+        self.app = app
+        self.port = port
+        self._server = server
+
+    @property
+    def open_connections(self) -> int:
+        """How many sockets the server has not closed yet."""
+        assert self._server is not None, "it is in another process"
+        return len(self._server.server_state.connections)
+
+    @property
+    def http(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def node(self) -> Node:
+        node = Node.attached(self.app)
+        assert node is not None, "add_channel() was not called on the application"
+        return node
+
+    @asynccontextmanager
+    async def connect(self, path: str, **options: Any) -> AsyncIterator[Client]:
+        """A client that the server has accepted. The options are those of `websockets.connect`."""
+        async with _connect(self.port, path, options) as websocket:
+            yield Client(websocket)
+
+    @asynccontextmanager
+    async def clients(self, *paths: str) -> AsyncIterator[list[Client]]:
+        """A client for each path."""
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(self.connect(path)) for path in paths]
+
+    async def refusal(self, path: str, **options: Any) -> Refusal:
+        """How the server refuses a handshake.
+
+        Raises:
+            AssertionError: it accepts.
+        """
+        try:
+            async with _connect(self.port, path, options):
+                pass
+        except InvalidStatus as exc:
+            body = exc.response.body or b""
+            with suppress(ValueError):
+                return Refusal(exc.response.status_code, json.loads(body))
+            return Refusal(exc.response.status_code, body)
+        raise AssertionError(f"{path} was accepted")
+
+    @asynccontextmanager
+    async def unharmed(self) -> AsyncIterator[None]:
+        """Nothing that is done within leaves anything behind."""
+        before = self._held()
+        yield
+        try:
+            await wait_until(lambda: self._held() <= before)
+        except TimeoutError:
+            raise AssertionError(f"left behind: {self._held() - before}") from None
+
+    def _held(self) -> Counter[str]:
+        """What the server holds for its clients, and how much of it."""
+        node = self.node
+        held = Counter({f"members of {room}": node.hub.count(room) for room in node.hub.rooms})
+        held.update(connections=len(node._connections), users=len(node.users), seats=len(node.seats))
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            held[getattr(task.get_coro(), "__qualname__", "task")] += 1
+        del held["Cluster._live"]  # which a process has from its first moment with others on
+        return held
+
+
+def _connect(port: int, path: str, options: dict[str, Any]) -> connect:
+    settings: dict[str, Any] = {
+        "proxy": None,
+        "ping_interval": None,
+        "compression": None,
+        "close_timeout": DEADLINE,
+    }
+    settings |= {"open_timeout": DEADLINE, "max_queue": None, "max_size": None}
+    return connect(f"ws://127.0.0.1:{port}{path}", **(settings | options))
+
+
+class _Complaints(logging.Handler):
+    """Collects what the server and the event loop call an error, if it is not one of a client."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "received from client" not in record.getMessage():
+            self.lines.append(self.format(record))
+
+
+def application(channel: BaseChannel, **settings: Any) -> FastAPI:
+    """One that serves `channel` at /{channel}. The settings are those of `add_channel`."""
+    app = FastAPI()
+    add_channel(app, **settings)
+    channel.mount(app, "/{channel}")
+    return app
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -> AsyncIterator[Site]:
+    """Serve `app` in this event loop. The options are those of `uvicorn.Config`.
+
+    Args:
+        may_complain: whether uvicorn and asyncio may log errors.
+    """
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    settings: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
+    config = uvicorn.Config(app, **(settings | options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about its older WebSocket protocol
+        config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    complaints = _Complaints()
+    loggers = [logging.getLogger(name) for name in ("uvicorn.error", "asyncio")]
+    for logger in loggers:
+        logger.addHandler(complaints)
+    try:
+        await server.startup(sockets=[listener])
+        try:
+            yield Site(app, listener.getsockname()[1], server)
+        finally:
+            await server.shutdown(sockets=[listener])
+    finally:
+        for logger in loggers:
+            logger.removeHandler(complaints)
+    assert may_complain or not complaints.lines, "\n".join(complaints.lines)
+
+
+class RawClient:
+    """A client that writes whatever it is told to, and reads only when it is asked.
+
+    It is a bare socket: what it does not read fills the kernel's buffers, then those of the server.
+
+    Args:
+        receive_buffer: bytes that the kernel keeps for it.
+    """
+
+    def __init__(self, receive_buffer: int | None = None) -> None:
+        self._socket = socket.socket()
+        self._socket.setblocking(False)
+        if receive_buffer is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self._received = bytearray()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls, site: Site, path: str, *headers: str, receive_buffer: int | None = None
+    ) -> AsyncIterator[RawClient]:
+        """A client that the server has accepted."""
+        client = cls(receive_buffer)
+        try:
+            await client.send_handshake(site, path, *headers)
+            head = await client.read_head()
+            assert head.startswith("HTTP/1.1 101 "), head
+            yield client
+        finally:
+            client.close()
+
+    async def send_handshake(self, site: Site, path: str, *headers: str) -> None:
+        """Connect, and ask for a WebSocket; the answer is not waited for."""
+        await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
+        await self.write(self.handshake(site, path, *headers))
+
+    @staticmethod
+    def handshake(site: Site, path: str, *headers: str) -> bytes:
+        lines = [
+            f"GET {path} HTTP/1.1",
+            f"Host: 127.0.0.1:{site.port}",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *headers,
+        ]
+        return "\r\n".join([*lines, "", ""]).encode()
+
+    async def write(self, data: bytes) -> None:
+        async with asyncio.timeout(DEADLINE):
+            await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    async def send(self, opcode: Opcode, payload: bytes, *, fin: bool = True) -> None:
+        """Send one frame, right or wrong."""
+        await self.write(self.frame(opcode, payload, fin=fin))
+
+    @staticmethod
+    def frame(opcode: Opcode, payload: bytes, *, fin: bool = True) -> bytes:
+        return Frame(opcode, payload, fin).serialize(mask=True)
+
+    async def read_head(self) -> str:
+        """The head of the server's HTTP response."""
+        while b"\r\n\r\n" not in self._received:
+            await self._read_on()
+        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        return head.decode()
+
+    async def receive(self) -> tuple[Opcode, bytes]:
+        """The next frame, which the server must not have masked."""
+        second = (await self._peek(2))[1]
+        length, start = second & 127, 2
+        if length == 126:
+            length, start = struct.unpack("!H", (await self._peek(4))[2:])[0], 4
+        elif length == 127:
+            length, start = struct.unpack("!Q", (await self._peek(10))[2:])[0], 10
+        assert not second & 128, "a server must not mask"
+        frame = await self._peek(start + length)
+        del self._received[: len(frame)]
+        return Opcode(frame[0] & 15), frame[start:]
+
+    async def receive_all(self) -> AsyncIterator[tuple[Opcode, bytes]]:
+        """Frames until the server's close frame, or until it cuts the connection."""
+        with suppress(ConnectionError):
+            while True:
+                opcode, payload = await self.receive()
+                yield opcode, payload
+                if opcode is Opcode.CLOSE:
+                    return
+
+    async def closed(self) -> Close:
+        """What the server's close frame says: code None if it cut the connection without one."""
+        async for opcode, payload in self.receive_all():
+            if opcode is Opcode.CLOSE:
+                return Close(struct.unpack("!H", payload[:2])[0], payload[2:].decode())
+        return Close(None, None)
+
+    def reset(self) -> None:
+        """Go without a word: the server's TCP gets a reset."""
+        _linger_not(self._socket)
+        self._socket.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    async def _peek(self, size: int) -> bytes:
+        while len(self._received) < size:
+            await self._read_on()
+        return bytes(self._received[:size])
+
+    async def _read_on(self) -> None:
+        async with asyncio.timeout(DEADLINE):
+            data = await asyncio.get_running_loop().sock_recv(self._socket, 65536)
+        if not data:
+            raise ConnectionResetError("the server has closed the connection")
+        self._received += data
+
+
+def _linger_not(connection: Any) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+class ServerProcess:
+    """uvicorn in a process of its own, which can be killed.
+
+    Args:
+        factory: `module:name` of the application, or of a function that makes it.
+        options: of uvicorn's command line.
+        environment: beside this process's own.
+        folder: where it runs.
+    """
+
+    def __init__(
+        self, factory: str, *options: str, environment: dict[str, str] | None = None, folder: Path = ROOT
+    ) -> None:
+        self._command = [
+            *(sys.executable, "-m", "uvicorn", factory, *options),
+            *("--host", "127.0.0.1", "--port", "0", "--no-access-log"),
+        ]
+        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+        self._log: asyncio.Task[None] | None = None
+        self.lines: list[str] = []
+        """What it wrote to its standard error and output."""
+        self.site: Site
+
+    async def start(self) -> Site:
+        """Returns when it can be connected to.
+
+        Raises:
+            AssertionError: it ended before; carries what it wrote.
+        """
+        self._process = await asyncio.create_subprocess_exec(
+            *self._command,
+            cwd=self._folder,
+            env=self._environment,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._log = asyncio.create_task(self._read(ready))
+        async with asyncio.timeout(2 * DEADLINE):
+            port = await ready
+        assert port, "".join(self.lines)
+        self.site = Site(_nothing, port)
+        return self.site
+
+    async def terminate(self) -> int:
+        """End it as a deployment does; its exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def kill(self) -> int:
+        """End it without a word, as a crash does."""
+        return await self._end(signal.SIGKILL)
+
+    async def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        assert self._log is not None
+        with suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            raise AssertionError("it does not end:\n" + "".join(self.lines)) from None
+        finally:
+            await self._process.wait()
+            await self._log
+
+    async def _read(self, ready: asyncio.Future[int]) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for raw in self._process.stdout:
+            line = raw.decode(errors="replace")
+            self.lines.append(line)
+            if "Uvicorn running on" in line and not ready.done():
+                ready.set_result(int(line.split("127.0.0.1:")[1].split()[0]))
+        if not ready.done():
+            ready.set_result(0)
+
+
+@asynccontextmanager
+async def process(
+    factory: str, *options: str, environment: dict[str, str] | None = None, folder: Path = ROOT
+) -> AsyncIterator[ServerProcess]:
+    """A server process that runs, and is ended with the block."""
+    server = ServerProcess(factory, *options, environment=environment, folder=folder)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Stands for an application that is served by another process."""
+
+
+def unique(prefix: str = "room") -> str:
+    return f"{prefix}-{secrets.token_hex(4)}"
