@@ -13,7 +13,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastapi_channels.channels import upstream
 
 from .brokers import adopt, create_backend
-from .cluster.node import SCOPE_KEY, Node, Settings, current_node
+from .cluster.node import SCOPE_KEY, Node, current_node
+from .cluster.settings import Settings
 from .exceptions import ConfigurationError
 from .permission import Permission, combine
 from .sessions.origin import parse_origins

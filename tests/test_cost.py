@@ -43,11 +43,11 @@ TURNS = 50
 MEMBERS = 100
 
 CALLS = {
-    "nothing": 66,
-    "echo": 100,
-    "typed": 83,
-    "depends": 101,
-    "broadcast": 129,
+    "nothing": 69,
+    "echo": 103,
+    "typed": 86,
+    "depends": 104,
+    "broadcast": 132,
     "one more member": 0.1,
     "a connection": 236,
 }

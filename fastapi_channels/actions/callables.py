@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -12,6 +12,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
+from contextvars import copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -133,3 +134,27 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
     if cancelled is not None:
         # The very one: a cancel scope of anyio takes back only what it knows for its own.
         raise cancelled
+
+
+class Apart:
+    """Awaits a coroutine in a context of its own: what it sets in a ContextVar ends with it, although the
+    task goes on. That takes half a microsecond, a task of its own ten times as long."""
+
+    __slots__ = ("_work",)
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = work
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        run, work = copy_context().run, self._work
+        step: Callable[[Any], Any] = work.send
+        value: Any = None
+        while True:
+            try:
+                waits_for = run(step, value)
+            except StopIteration:
+                return
+            try:
+                step, value = work.send, (yield waits_for)
+            except BaseException as exc:
+                step, value = work.throw, exc

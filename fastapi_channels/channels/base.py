@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
@@ -22,11 +22,12 @@ from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.sessions.session import CONNECTION_KEY, headers_of
 from fastapi_channels.throttling import normalize
-from fastapi_channels.wire.messages import Body, Envelope, Event
+from fastapi_channels.wire.messages import Body, Envelope, Event, events_by_name
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 from fastapi_channels.wire.rooms import RoomPattern, check_room
 
 from . import upstream
+from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -106,6 +107,7 @@ class BaseChannel:
         if throttle_classes is not None:
             self.throttle_classes = throttle_classes
         self._check_settings()
+        _check_authorize(type(self))
         lifespan = lifespan or self._hook("lifespan")
         self._plan = Plan(
             self,
@@ -125,6 +127,11 @@ class BaseChannel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         upstream.warn_of_overrides(cls, is_action)
+        refuse_misspelt(cls, (*BaseChannel.__annotations__, *_HOOKS), is_action)
+        if cls.event_types is not None:
+            events_by_name(cls.event_types)
+        if cls.room_pattern is not None:
+            _check_authorize(cls)
 
     # Wiring
 
@@ -349,6 +356,28 @@ class BaseChannel:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
+
+
+_HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json")
+
+
+def _check_authorize(cls: type[BaseChannel]) -> None:
+    """
+    Raises:
+        ConfigurationError: `authorize` does not take the parameters of the pattern, so that every call would
+            fail and refuse everybody.
+    """
+    hook = inspect.getattr_static(cls, "authorize")
+    if hook is vars(BaseChannel)["authorize"] or is_action(hook):
+        return
+    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    try:
+        inspect.signature(cls.authorize).bind(
+            *(() if isinstance(hook, staticmethod | classmethod) else (None,)), None, **dict.fromkeys(names)
+        )
+    except TypeError as exc:
+        given = ", ".join(["connection", *names])
+        raise ConfigurationError(f"{cls.__name__}.authorize cannot be called with {given}: {exc}") from None
 
 
 def _ids(exclude: Exclude) -> frozenset[str]:

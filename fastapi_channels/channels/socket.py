@@ -19,6 +19,7 @@ from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 
 from .channel import Channel
+from .misspelt import refuse_misspelt
 from .mounting import add_route
 
 IN_FLIGHT: Final = 64
@@ -52,6 +53,10 @@ class Socket:
     slow_policy: SlowPolicy = "disconnect"
     send_timeout: float = 20.0
     finish_timeout: float = 1.0
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        refuse_misspelt(cls, tuple(Socket.__annotations__), lambda value: False)
 
     def __init__(self, *channels: Channel, permission_classes: Permission = None) -> None:
         if not channels:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import secrets
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import wraps
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from broadcaster import BroadcastBackend
 from starlette.types import Scope
@@ -19,19 +17,23 @@ from starlette.websockets import WebSocket
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ChannelFull, ConfigurationError
-from fastapi_channels.permission import ALLOW, BasePermission
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_of
 from fastapi_channels.wire.writer import Writer
 
+from . import registry
 from .hub import Hub, Recipient
 from .peers import Cluster
 from .seats import Seats
+from .settings import Settings
 from .users import Users, user_key
 
 logger = logging.getLogger("fastapi_channels")
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
@@ -39,24 +41,27 @@ SCOPE_KEY: Final = "fastapi_channels"
 """Where the scope of a request has the node."""
 
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
-_targets: dict[int, tuple[weakref.ref[Any], Node]] = {}
-"""By identity: routers cannot be hashed."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What `add_channel` said, for every channel of the application."""
+def _in_its_loop(
+    method: Callable[Concatenate[Node, P], Awaitable[T]],
+) -> Callable[Concatenate[Node, P], Awaitable[T]]:
+    """Run a method in the node's event loop, also where another thread calls it from a loop of its own, as
+    `asyncio.run(channel.broadcast(...))` does: nothing of a node may be touched by two threads."""
 
-    permission: BasePermission = ALLOW
-    throttles: Sequence[Any] = ()
-    identifier: Callable[..., Any] | None = None
-    ws_callback: Callable[..., Any] | None = None
-    allowed_origins: frozenset[str] | None = None
-    """None: only the origin that the page was served from."""
-    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
-    namespace: str = ""
-    publish_timeout: float = 2.0
-    view: dict[str, Any] = field(default_factory=dict)
+    @wraps(method)
+    def run(self: Node, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+        work = method(self, *args, **kwargs)
+        loop = self._loop
+        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
+            return work
+        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(work), loop))
+
+    return run
+
+
+async def _awaited(work: Awaitable[T]) -> T:
+    return await work
 
 
 class Node:
@@ -107,7 +112,7 @@ class Node:
         Raises:
             ConfigurationError: there is none; says how to make one.
         """
-        node = (scope or {}).get(SCOPE_KEY) or _node_of_router(scope) or current_node.get()
+        node = (scope or {}).get(SCOPE_KEY) or registry.of_endpoint(scope) or current_node.get()
         if node is None:
             raise ConfigurationError(
                 "no add_channel() covers this call: call add_channel(app) on the application, or on the "
@@ -118,13 +123,12 @@ class Node:
 
     def attach(self, target: Any) -> None:
         """Make `target`, an application or a router, find this node."""
-        key = id(target)
-        _targets[key] = (weakref.ref(target, lambda _: _targets.pop(key, None)), self)
+        registry.put(target, self)
 
     @staticmethod
     def attached(target: Any) -> Node | None:
-        reference, node = _targets.get(id(target), (None, None))
-        return node if reference is not None and reference() is target else None
+        found: Node | None = registry.get(target)
+        return found
 
     async def start(self) -> None:
         """Connect to the broker. Calls beyond the first are counted, and undone by as many `stop`s.
@@ -256,6 +260,7 @@ class Node:
         if not connection.keys:
             self._connections.pop(connection.id, None)
 
+    @_in_its_loop
     async def count(self, room: str) -> int:
         """How many connections are in `room`, over all processes."""
         here = self.hub.count(room)
@@ -264,6 +269,7 @@ class Node:
         answers = await self.cluster.ask("count", room=room)
         return here + sum(int(count) for count in answers.values())
 
+    @_in_its_loop
     async def members(self, room: str) -> list[dict[str, Any]]:
         """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
         here = self._answer_members({"room": room})
@@ -274,6 +280,7 @@ class Node:
 
     # Publishing
 
+    @_in_its_loop
     async def publish(self, room: str, body: Body, exclude: frozenset[str] = frozenset()) -> None:
         """Send `body` to the members of `room` in every process.
 
@@ -285,10 +292,11 @@ class Node:
         check_room(name_of(room))
         if isinstance(body, str) and not body.isascii():
             body.encode()
-        if self._loop is None:
+        if self._loop is None or self._loop.is_closed():
             await self.ensure_started()
         await self.broker.publish(Publication(self._namespace + room, body, exclude))
 
+    @_in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
         """Send `body` to one connection, whichever process holds it; nothing if none does."""
         node, _, _ = connection_id.partition(".")
@@ -298,6 +306,7 @@ class Node:
             topic = f"{self._namespace}{RESERVED}node:{check_room(node)}"
             await self.broker.publish(Publication(topic, body, to=(connection_id,), kind="connection"))
 
+    @_in_its_loop
     async def send_to_user(self, user: Any, body: Body) -> None:
         """Send `body` to every connection of a user, in every process."""
         key = user_key(user)
@@ -392,21 +401,3 @@ class Node:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _node_of_router(scope: Scope | None) -> Node | None:
-    """The node of the router that holds the endpoint of `scope`, for add_channel(router)."""
-    endpoint = (scope or {}).get("endpoint")
-    if endpoint is None:
-        return None
-    for reference, node in list(_targets.values()):
-        if endpoint in _endpoints(getattr(reference(), "routes", ())):
-            return node
-    return None
-
-
-def _endpoints(routes: Iterable[Any]) -> Iterator[Any]:
-    """Those of the routes, and of the routers that FastAPI included without copying their routes."""
-    for route in routes:
-        yield getattr(route, "endpoint", None)
-        yield from _endpoints(getattr(getattr(route, "original_router", None), "routes", ()))

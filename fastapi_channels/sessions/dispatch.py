@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any, Protocol
 
+from fastapi_channels.actions.callables import Apart
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
@@ -109,7 +110,7 @@ class Dispatcher:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             return self._member.reporter.report(unknown, message, self._member)
         run = Run(message, self._runs, task)
-        return self._start(spec, run) if spec.concurrent > 1 else self._run(spec, run)
+        return self._start(spec, run) if spec.concurrent > 1 else Apart(self._run(spec, run))
 
     def cancel(self, request_id: RequestId) -> bool:
         """Cancel the client's request of that id, if it is running; whether there was one."""

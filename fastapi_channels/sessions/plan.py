@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from fastapi_channels.actions.spec import ActionSpec
-from fastapi_channels.cluster.node import Settings
+from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError, NotFound
 from fastapi_channels.permission import BasePermission

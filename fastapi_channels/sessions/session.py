@@ -97,6 +97,7 @@ class Session(ABC):
         self._task = asyncio.current_task()
         self._accepted = False
         self._scope: asyncio.Timeout | None = None
+        self._departure: asyncio.TimerHandle | None = None
 
     @property
     def language(self) -> str:
@@ -340,17 +341,26 @@ class Session(ABC):
         """Nothing can be sent any more: what runs gets a moment to finish."""
         self.calls.fail()
         if self._scope is not None and not self._scope.expired():
-            self._scope.reschedule(asyncio.get_running_loop().time() + self._terms.finish_timeout)
+            loop = asyncio.get_running_loop()
+            deadline = loop.time() + self._terms.finish_timeout
+            self._scope.reschedule(deadline)
+            # What runs may swallow its cancellation, or hang in a thread: the client is in no room any more.
+            self._departure = loop.call_at(deadline, self._depart)
 
     async def _end(self) -> None:
         self.writer.watch(None, None)
         self.calls.fail()
-        for member in self._members():
-            member.depart()
+        if self._departure is not None:
+            self._departure.cancel()
+        self._depart()
         # A task of its own costs as much as all the rest of leaving, mostly for nothing.
         await (finish(self._clean_up()) if self._is_busy else self._clean_up())
         if logger.isEnabledFor(logging.DEBUG):
             self.log.debug("left")
+
+    def _depart(self) -> None:
+        for member in self._members():
+            member.depart()
 
     @property
     def _is_busy(self) -> bool:

@@ -96,6 +96,7 @@ def test_the_forms_on_the_wire() -> None:
         pack(Publication("r", b"hi")) == f'{MARK}{{"encoding":"base64"}}\n{base64.b64encode(b"hi").decode()}'
     )
     assert pack(Publication("r", "hi", frozenset("ba"))) == f'{MARK}{{"exclude":["a","b"]}}\nhi'
+    assert pack(Publication("r", "hi", kind="user", to=("a",))) == f'{MARK}{{"kind":"user","to":["a"]}}\nhi'
     assert pack(Publication("r", "hi", kind="user")) == f'{MARK}{{"kind":"user"}}\nhi'
     assert pack(Publication("r", MARK)) == f"{MARK}{{}}\n{MARK}"
     assert unpack("r", f'{MARK}{{"later":1,"kind":"user"}}\nhi') == Publication("r", "hi", kind="user")
@@ -427,3 +428,26 @@ def test_a_frame_of_a_value_is_one_of_what_encode_gives(value: Any, envelope: En
     expected, frame = Frame(body), envelope.frame(value)
     assert (frame.wire, frame.size, frame.room) == (expected.wire, expected.size, "")
     assert (frame.event, frame.body) == (expected.event, body)
+
+
+@pytest.mark.parametrize(
+    ("frame", "expected"),
+    [
+        (
+            FLAT.call("confirm", 3, "tea", {"of": 1}),
+            {"type": "call", "call": "confirm", "call_id": 3, "data": {"of": 1}, "channel": "tea"},
+        ),
+        (
+            FLAT.joined("tea", Message("join", {}, 7)),
+            {"type": "joined", "channel": "tea", "request_id": 7},
+        ),
+        (FLAT.left("tea", Message("leave", {}, 8)), {"type": "left", "channel": "tea", "request_id": 8}),
+        (
+            FLAT.left("tea", None, 4000, "slow"),
+            {"type": "left", "channel": "tea", "close_code": 4000, "reason": "slow"},
+        ),
+        (FLAT.lagged("tea", 2), {"type": "lagged", "channel": "tea", "dropped": 2}),
+    ],
+)
+def test_what_a_client_is_told_of_its_rooms(frame: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert frame == expected

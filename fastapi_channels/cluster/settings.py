@@ -1,0 +1,26 @@
+"""What `add_channel` said, for every channel of the application."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi_channels.permission import ALLOW, BasePermission
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The arguments of `add_channel`, checked."""
+
+    permission: BasePermission = ALLOW
+    throttles: Sequence[Any] = ()
+    identifier: Callable[..., Any] | None = None
+    ws_callback: Callable[..., Any] | None = None
+    allowed_origins: frozenset[str] | None = None
+    """None: only the origin that the page was served from."""
+    trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+    namespace: str = ""
+    publish_timeout: float = 2.0
+    view: dict[str, Any] = field(default_factory=dict)
