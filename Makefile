@@ -13,7 +13,7 @@ TESTED := -e .[all] --group test
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench coverage test-all test-lowest $(VERSIONS:%=test-%) dist constraints clean
+.PHONY: help demo test test-faults check format bench coverage test-all test-lowest $(VERSIONS:%=test-%) public dist constraints clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ test-lowest: ## Run the tests on the lowest versions that pyproject.toml declare
 	@.ci/venv .venv-lowest "$$(.ci/python $(firstword $(VERSIONS)) || echo $(PYTHON))" \
 		"constraints-lowest.txt $(PINS)" $(TESTED)
 	@.venv-lowest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+public: ## Write down what is public (docs/public.txt), when that was meant to change
+	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
+	@$(RUN) tests.support.public
 
 dist: ## Build what is uploaded to a package index
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
