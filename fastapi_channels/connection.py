@@ -167,8 +167,8 @@ class Connection(Generic[User]):
         """
         if self.closed:
             return False
-        body = data if isinstance(data, str | bytes) else self.envelope.encode(data)
-        return await self._carrier.writer.write(Frame(body))
+        frame = Frame(data) if isinstance(data, str | bytes) else self._carrier.envelope.frame(data)
+        return await self._carrier.writer.write(frame)
 
     async def send_event(self, event: Event | str, data: Any = None) -> bool:
         """Send one event frame to this client alone: a typed Event, or a name and its data."""

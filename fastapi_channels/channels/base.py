@@ -260,7 +260,7 @@ class BaseChannel:
             raise ConfigurationError("this websocket is not connected to a channel: call connect() first")
         connection = websocket.scope[CONNECTION_KEY]
         if connection is not None:
-            await connection.send(await self._encode(message))
+            await connection.send(message if self._encode_json is None else await self._encode(message))
 
     async def send_to_connection(self, connection_id: str, event: Event | str, data: Any = None) -> None:
         """Send an event frame to one connection, by its id, in whichever process it is."""
