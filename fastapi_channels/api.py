@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fastapi_channels.channels import upstream
 
 from .brokers import adopt, create_backend
+from .cluster.drain import on_sigterm
 from .cluster.node import SCOPE_KEY, Node, current_node
 from .cluster.settings import Settings
 from .exceptions import ConfigurationError
@@ -40,6 +43,8 @@ def add_channel(
     trusted_proxies: Iterable[str] = (),
     namespace: str = "",
     publish_timeout: float = 2.0,
+    drain_seconds: float = 10.0,
+    health_url: str | None = None,
     **unused: Any,
 ) -> Parent:
     """Give `parent` what its channels need: a broker, rate limits, and rules that hold for all of them.
@@ -60,6 +65,9 @@ def add_channel(
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
         namespace: begins the broker's topics, so that two applications can share a server.
         publish_timeout: seconds until `BrokerUnavailable`.
+        drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
+            at most; 0 leaves it to uvicorn, which closes all at once.
+        health_url: where `…/live` and `…/ready` answer the probes of an orchestrator; None for nowhere.
 
     Raises:
         ConfigurationError: an argument that cannot work, or a second call for the same parent.
@@ -80,6 +88,7 @@ def add_channel(
         trusted_proxies=parse_proxies(trusted_proxies),
         namespace=namespace,
         publish_timeout=publish_timeout,
+        drain_seconds=_seconds(drain_seconds),
         view={
             "permission_classes": permission_classes,
             "throttle_classes": throttle_classes,
@@ -94,6 +103,8 @@ def add_channel(
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
     router.lifespan_context = _with_node(router.lifespan_context, node)
+    if health_url is not None:
+        _add_health(router, health_url.rstrip("/"), node)
     if isinstance(parent, FastAPI):
         parent.add_middleware(_NodeMiddleware, node=node)
     return parent
@@ -123,13 +134,34 @@ def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], An
         token = current_node.set(node)
         await node.start()
         try:
-            async with original(app) as state:
-                yield state
+            with on_sigterm(node.drain) if node.settings.drain_seconds else nullcontext():
+                async with original(app) as state:
+                    yield state
         finally:
             await node.stop()
             current_node.reset(token)
 
     return lifespan
+
+
+def _seconds(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ConfigurationError(f"drain_seconds must be 0 or more seconds, got {value!r}")
+    return float(value)
+
+
+def _add_health(router: APIRouter, url: str, node: Node) -> None:
+    """Liveness says that the event loop turns; readiness, whether new connections should come here."""
+
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    async def ready() -> JSONResponse:
+        health = node.health()
+        return JSONResponse(health.as_dict(), 200 if health.ready else 503)
+
+    router.add_api_route(f"{url}/live", live, include_in_schema=False)
+    router.add_api_route(f"{url}/ready", ready, include_in_schema=False)
 
 
 def _backend(

@@ -80,6 +80,11 @@ class Broker:
         return self._session is not None
 
     @property
+    def away(self) -> float:
+        """Seconds that it has been away; 0.0 while it is there, or before it was looked for."""
+        return 0.0 if self._outage is None else time.monotonic() - self._outage.began
+
+    @property
     def topics(self) -> AbstractSet[str]:
         """The topics that are wanted, also those whose subscription is not confirmed yet."""
         return self._subscriptions.topics

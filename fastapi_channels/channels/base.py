@@ -18,9 +18,10 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import CloseCode, ConfigurationError, WebSocketException
 from fastapi_channels.permission import Permission, as_permission
 from fastapi_channels.sessions.handlers import EventType, Handlers, JoinLeave
+from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
-from fastapi_channels.sessions.session import CONNECTION_KEY, headers_of
+from fastapi_channels.sessions.session import CONNECTION_KEY
 from fastapi_channels.throttling import normalize
 from fastapi_channels.wire.messages import Body, Envelope, Event, events_by_name
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy

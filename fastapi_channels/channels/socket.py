@@ -12,8 +12,8 @@ from fastapi_channels.exceptions import (
     ConfigurationError,
 )
 from fastapi_channels.permission import Permission, as_permission
+from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.plan import Plan
-from fastapi_channels.sessions.session import headers_of
 from fastapi_channels.sessions.socket_session import SocketSession
 from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextvars import ContextVar
-from functools import wraps
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Final
 
 from broadcaster import BroadcastBackend
 from starlette.types import Scope
@@ -24,16 +23,17 @@ from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_o
 from fastapi_channels.wire.writer import Writer
 
 from . import registry
+from .drain import Drain, Leaver
+from .health import Health
 from .hub import Hub, Recipient
 from .peers import Cluster
 from .seats import Seats
 from .settings import Settings
+from .threads import in_its_loop
 from .users import Users, user_key
 
 logger = logging.getLogger("fastapi_channels")
 
-T = TypeVar("T")
-P = ParamSpec("P")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
@@ -41,27 +41,6 @@ SCOPE_KEY: Final = "fastapi_channels"
 """Where the scope of a request has the node."""
 
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
-
-
-def _in_its_loop(
-    method: Callable[Concatenate[Node, P], Awaitable[T]],
-) -> Callable[Concatenate[Node, P], Awaitable[T]]:
-    """Run a method in the node's event loop, also where another thread calls it from a loop of its own, as
-    `asyncio.run(channel.broadcast(...))` does: nothing of a node may be touched by two threads."""
-
-    @wraps(method)
-    def run(self: Node, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        work = method(self, *args, **kwargs)
-        loop = self._loop
-        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
-            return work
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(work), loop))
-
-    return run
-
-
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
 
 
 class Node:
@@ -83,6 +62,9 @@ class Node:
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
         self.users: Users[Writer] = Users()
+        self.sessions: set[Leaver] = set()
+        """The WebSockets that were accepted and are open."""
+        self._drain = Drain(self.sessions)
         self.watch = Watch()
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
@@ -100,7 +82,7 @@ class Node:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starts = 0
         self._numbers = 0
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # Life
@@ -137,8 +119,8 @@ class Node:
             ConfigurationError: the node runs in another event loop that is still alive.
         """
         loop = asyncio.get_running_loop()
-        if self._loop is not None and self._loop is not loop:
-            if self._loop.is_running():
+        if self.loop is not None and self.loop is not loop:
+            if self.loop.is_running():
                 raise ConfigurationError(
                     "this application runs in another event loop; with Starlette's TestClient, open every "
                     "connection inside one `with TestClient(app) as client:`"
@@ -146,13 +128,13 @@ class Node:
             self._forget_loop()
         async with self._turn():
             self._starts += 1
-            if self._loop is None:
-                self._loop = loop
+            if self.loop is None:
+                self.loop = loop
                 await self._start()
 
     async def ensure_started(self) -> None:
         """Start for a connection that came before, or without, the application's lifespan."""
-        if self._loop is not asyncio.get_running_loop():
+        if self.loop is not asyncio.get_running_loop():
             logger.warning(
                 "started by a connection, not by the lifespan: nothing will stop the broker cleanly "
                 "(was add_channel(router) called after include_router, or is the lifespan off?)"
@@ -163,8 +145,28 @@ class Node:
         """Undo one `start`; the last one disconnects."""
         async with self._turn():
             self._starts = max(0, self._starts - 1)
-            if self._starts == 0 and self._loop is not None:
+            if self._starts == 0 and self.loop is not None:
                 await self._stop()
+
+    @property
+    def draining(self) -> bool:
+        """Whether it lets its connections go, and takes no new ones."""
+        return self._drain.began
+
+    async def drain(self, seconds: float | None = None) -> None:
+        """Take no new connections, and close those that are open, spread over at most `seconds`
+        (`drain_seconds` unless given). What runs gets its `finish_timeout`. Returns when all have gone."""
+        await self._drain.run(self.settings.drain_seconds if seconds is None else seconds)
+
+    def health(self) -> Health:
+        """What is known without asking anybody."""
+        return Health(
+            started=self.loop is not None,
+            draining=self.draining,
+            broker_away=self.broker.away,
+            connections=len(self.sessions),
+            rooms=len(self.hub.rooms),
+        )
 
     def _turn(self) -> asyncio.Lock:
         """For one start or stop at a time: a start during the last stop is a start."""
@@ -204,7 +206,8 @@ class Node:
         self.cluster.start()
 
     def _forget_loop(self) -> None:
-        self._loop, self._starts = None, 0
+        self.loop, self._starts = None, 0
+        self._drain = Drain(self.sessions)
         self.watch.stop()
         self.broker.reset()
         self.cluster.reset()
@@ -255,12 +258,12 @@ class Node:
             return
         connection.keys.discard(room)
         self.seats.release(room, connection.seat, connection.id)
-        if self.hub.discard(room, connection) and self._loop is not None:
-            self._idle[room] = self._loop.call_later(IDLE, self._fell_idle, room)
+        if self.hub.discard(room, connection) and self.loop is not None:
+            self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
             self._connections.pop(connection.id, None)
 
-    @_in_its_loop
+    @in_its_loop
     async def count(self, room: str) -> int:
         """How many connections are in `room`, over all processes."""
         here = self.hub.count(room)
@@ -269,7 +272,7 @@ class Node:
         answers = await self.cluster.ask("count", room=room)
         return here + sum(int(count) for count in answers.values())
 
-    @_in_its_loop
+    @in_its_loop
     async def members(self, room: str) -> list[dict[str, Any]]:
         """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
         here = self._answer_members({"room": room})
@@ -280,7 +283,7 @@ class Node:
 
     # Publishing
 
-    @_in_its_loop
+    @in_its_loop
     async def publish(self, room: str, body: Body, exclude: frozenset[str] = frozenset()) -> None:
         """Send `body` to the members of `room` in every process.
 
@@ -292,11 +295,11 @@ class Node:
         check_room(name_of(room))
         if isinstance(body, str) and not body.isascii():
             body.encode()
-        if self._loop is None or self._loop.is_closed():
+        if self.loop is None or self.loop.is_closed():
             await self.ensure_started()
         await self.broker.publish(Publication(self._namespace + room, body, exclude))
 
-    @_in_its_loop
+    @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
         """Send `body` to one connection, whichever process holds it; nothing if none does."""
         node, _, _ = connection_id.partition(".")
@@ -306,7 +309,7 @@ class Node:
             topic = f"{self._namespace}{RESERVED}node:{check_room(node)}"
             await self.broker.publish(Publication(topic, body, to=(connection_id,), kind="connection"))
 
-    @_in_its_loop
+    @in_its_loop
     async def send_to_user(self, user: Any, body: Body) -> None:
         """Send `body` to every connection of a user, in every process."""
         key = user_key(user)

@@ -23,4 +23,5 @@ class Settings:
     trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
     namespace: str = ""
     publish_timeout: float = 2.0
+    drain_seconds: float = 10.0
     view: dict[str, Any] = field(default_factory=dict)

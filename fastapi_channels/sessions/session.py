@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 from starlette.responses import JSONResponse
@@ -22,16 +22,18 @@ from fastapi_channels.exceptions import (
     CloseCode,
     ParseError,
     PermissionDenied,
+    Unavailable,
     WebSocketException,
 )
 from fastapi_channels.texts import choose_language
 from fastapi_channels.wire.inbox import Inbox
-from fastapi_channels.wire.messages import Body, Message, RequestId
+from fastapi_channels.wire.messages import Body, Message, RequestId, size_of
 from fastapi_channels.wire.outbox import Outbox
-from fastapi_channels.wire.port import Event
+from fastapi_channels.wire.port import Event, body_of
 from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
+from .http import retry_headers, user_of
 from .membership import Membership
 from .origin import origin_allowed
 from .plan import Terms
@@ -78,7 +80,7 @@ class Session(ABC):
         self.websocket = websocket
         self.node = node
         self.envelope = terms.envelope
-        self.user = _user(websocket) if user is None else user
+        self.user = user_of(websocket) if user is None else user
         self.writer = Writer(
             websocket,
             Outbox(terms.outbox_limit, terms.slow_policy),
@@ -156,11 +158,31 @@ class Session(ABC):
     def _members(self) -> Iterable[Membership]:
         """The rooms that the client is in."""
 
+    # For the drain
+
+    def announce(self, within: float) -> None:
+        """Tell the client that it will be closed within so many seconds, and may come back at once."""
+        if not self._any_kind:
+            self.writer.post(self.envelope.frame(self.envelope.drain(within)))
+
+    @property
+    def finish_timeout(self) -> float:
+        return self._terms.finish_timeout
+
+    @property
+    def is_working(self) -> bool:
+        return self.inbox.busy or any(member.dispatcher.is_busy for member in self._members())
+
+    async def go(self) -> None:
+        await self.writer.close(CloseCode.SERVICE_RESTART, "restart: come back")
+
     # The steps of run()
 
     async def _enter(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> bool:
         """Admit the client, make it a member and only then accept; False when it was refused."""
         try:
+            if self.node.draining:
+                raise Unavailable(retry_after=1)
             self._check_origin()
             await self._admit()
             is_new = self.websocket.application_state is WebSocketState.CONNECTING
@@ -174,6 +196,7 @@ class Session(ABC):
             self.log.debug("gone before it was accepted: %r", exc)
             return False
         self._accepted = True
+        self.node.sessions.add(self)
         self.writer.watch(self._wind_up, self._redirect)
         self.writer.release()
         self.inbox.release(self.writer.port)
@@ -195,7 +218,8 @@ class Session(ABC):
                 await self.writer.write(self.envelope.frame(frame))
                 await self.writer.close(exc.code, exc.reason)
             elif "websocket.http.response" in websocket.scope.get("extensions", {}):
-                await websocket.send_denial_response(JSONResponse(frame, status_code=exc.http_status))
+                response = JSONResponse(frame, exc.http_status, retry_headers(exc))
+                await websocket.send_denial_response(response)
             else:
                 await websocket.close(exc.code, exc.reason)
         except (WebSocketDisconnect, RuntimeError, OSError) as error:
@@ -227,7 +251,7 @@ class Session(ABC):
                 return
             watch.enter(inbox)
             try:
-                work = self._handle(_body(event))
+                work = self._handle(body_of(event))
                 if work is not None:
                     await work
             finally:
@@ -292,7 +316,7 @@ class Session(ABC):
 
     async def _take_early(self, event: Event) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
-        body = _body(event)
+        body = body_of(event)
         if len(body) > self._terms.max_message_size:
             return False
         try:
@@ -348,6 +372,7 @@ class Session(ABC):
             self._departure = loop.call_at(deadline, self._depart)
 
     async def _end(self) -> None:
+        self.node.sessions.discard(self)
         self.writer.watch(None, None)
         self.calls.fail()
         if self._departure is not None:
@@ -382,26 +407,5 @@ class Session(ABC):
         await self.writer.drained()
 
 
-def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
-    """Response headers as ASGI has them."""
-    return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
-
-
 def _unreadable(exc: BaseException) -> ParseError:
     return ParseError(close=False, context={"problem": str(exc)[:200]})
-
-
-def _body(event: Event) -> Body:
-    text = event.get("text")
-    return event.get("bytes") or b"" if text is None else text
-
-
-def size_of(body: Body) -> int:
-    """Bytes of `body` in UTF-8."""
-    return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
-
-
-def _user(websocket: WebSocket) -> Any:
-    """Who an authentication middleware or the endpoint's state says the client is."""
-    user = websocket.scope.get("user")
-    return websocket.scope.get("state", {}).get("user") if user is None else user

@@ -13,13 +13,13 @@ from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, NotFound, PermissionDenied, TooManyRooms
 from fastapi_channels.permission import BasePermission, allows
-from fastapi_channels.wire.messages import Body, Message
+from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room
 
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
 from .plan import Plan, Terms
-from .session import CONNECTION_KEY, Session, size_of
+from .session import CONNECTION_KEY, Session
 
 IN_FLIGHT: Final = 64
 """How many messages of one socket may be waiting or running; beyond them the client waits."""
@@ -148,6 +148,10 @@ class SocketSession(Session):
     def _cancel(self, request_id: Any) -> None:
         if not any(lane.cancel(request_id) for lane in self._lanes.values()):
             super()._cancel(request_id)
+
+    @property
+    def is_working(self) -> bool:
+        return super().is_working or any(lane.task is not None for lane in self._lanes.values())
 
     def _members(self) -> Iterable[Membership]:
         return [lane.member for lane in self._lanes.values() if lane.member is not None]

@@ -26,6 +26,11 @@ MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
 
 
+def size_of(body: Body) -> int:
+    """Bytes of `body` in UTF-8."""
+    return len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode(errors="replace"))
+
+
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
@@ -320,6 +325,10 @@ class Envelope:
 
     def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
         return {self.type: "lagged", self.channel: channel, "dropped": dropped}
+
+    def drain(self, within: float) -> dict[str, Any]:
+        """The server is about to end: the connection will be closed within so many seconds."""
+        return {self.type: "drain", "within": within}
 
     def call(self, name: str, number: int, channel: str, data: Any) -> dict[str, Any]:
         """A question to the client."""

@@ -26,6 +26,13 @@ from typing import Any, Final, TypeAlias
 
 Event: TypeAlias = MutableMapping[str, Any]
 
+
+def body_of(event: Event) -> str | bytes:
+    """The content of a `websocket.receive`."""
+    text = event.get("text")
+    return event.get("bytes") or b"" if text is None else text
+
+
 MAX_AHEAD: Final = 64 * 1024
 """Bytes received that may wait to be handled; beyond them nothing is read."""
 MAX_EVENTS: Final = 64

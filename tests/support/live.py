@@ -443,6 +443,10 @@ class ServerProcess:
         """End it without a word, as a crash does."""
         return await self._end(signal.SIGKILL)
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         assert self._log is not None

@@ -1,0 +1,133 @@
+"""Letting the WebSockets of a process go a few at a time, so that a deploy is no storm of reconnects.
+
+uvicorn closes all sockets at once when it is told to end, and only then ends the lifespan. So the signal is
+taken first: its handler is chained in front of uvicorn's, which is called when the sockets have gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import signal
+import threading
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Protocol
+
+logger = logging.getLogger("fastapi_channels")
+
+TICK: Final = 0.1
+"""Seconds between two batches."""
+RATE: Final = 100
+"""Connections that are closed in a second where the window would allow fewer: none waits for nothing."""
+
+
+class Leaver(Protocol):
+    """A WebSocket that can be told to go."""
+
+    def announce(self, within: float) -> None:
+        """Tell the client that it will be closed within so many seconds, and may come back at once."""
+        ...
+
+    @property
+    def is_working(self) -> bool:
+        """Whether an action of the client runs."""
+        ...
+
+    @property
+    def finish_timeout(self) -> float:
+        """Seconds that it gets to finish."""
+        ...
+
+    async def go(self) -> None:
+        """Close with 1012; returns when the close frame has left."""
+        ...
+
+
+class Drain:
+    """
+    Args:
+        leavers: the WebSockets of the process, as they are at any moment.
+    """
+
+    def __init__(self, leavers: Collection[Leaver]) -> None:
+        self._leavers = leavers
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def began(self) -> bool:
+        return self._task is not None
+
+    async def run(self, seconds: float) -> None:
+        """Close every WebSocket within `seconds`; a second call waits for the first."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(seconds))
+        await asyncio.shield(self._task)
+
+    async def _run(self, seconds: float) -> None:
+        going = list(self._leavers)
+        random.shuffle(going)
+        window = min(seconds, len(going) / RATE)
+        logger.info("draining: %d connections within %.1f s", len(going), window)
+        for leaver in going:
+            leaver.announce(window)
+        batch = max(1, round(len(going) * TICK / window)) if window else 1
+        retiring: list[asyncio.Task[None]] = []
+        for first in range(0, len(going), batch):
+            if first:
+                await asyncio.sleep(TICK)
+            retiring += [asyncio.ensure_future(_retire(leaver)) for leaver in going[first : first + batch]]
+        await asyncio.gather(*retiring, return_exceptions=True)
+        logger.info("drained: %d connections are left", len(self._leavers))
+
+
+async def _retire(leaver: Leaver) -> None:
+    """Let what runs finish, up to its deadline, then close."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + leaver.finish_timeout
+    while leaver.is_working and loop.time() < deadline:  # noqa: ASYNC110 - nobody says when an action ends
+        await asyncio.sleep(TICK / 5)
+    await leaver.go()
+
+
+@contextmanager
+def on_sigterm(drain: Callable[[], Any]) -> Iterator[None]:
+    """Within it, SIGTERM runs `drain` before the handler of uvicorn. A second SIGTERM does not wait for it.
+
+    Nothing is changed where the handler is not uvicorn's, or the thread is not the main one.
+    """
+    theirs: Any = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not _is_of_uvicorn(theirs):
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def drained(number: int) -> None:
+        try:
+            await drain()
+        except Exception:
+            logger.exception("draining failed")
+        theirs(number, None)
+
+    def handle(number: int, frame: Any) -> None:
+        if tasks:
+            theirs(number, frame)
+        else:
+            tasks.append(loop.create_task(drained(number)))
+
+    def wake(number: int, frame: Any) -> None:
+        # A signal's handler runs between any two instructions: the loop must do the work.
+        loop.call_soon_threadsafe(handle, number, frame)
+
+    signal.signal(signal.SIGTERM, wake)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGTERM) is wake:
+            signal.signal(signal.SIGTERM, theirs)
+
+
+def _is_of_uvicorn(handler: Any) -> bool:
+    return callable(handler) and (getattr(handler, "__module__", "") or "").startswith("uvicorn.")

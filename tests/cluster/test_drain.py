@@ -1,0 +1,241 @@
+"""Letting the WebSockets of a process go: a few at a time, told before, with what runs finished."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+from collections import Counter
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from fastapi_channels import BaseChannel, Channel, ConfigurationError, Connection, Socket, action, add_channel
+from fastapi_channels.cluster.drain import TICK, Drain
+from tests.support.clock import now, timeless
+from tests.support.live import DEADLINE, Client, Site, process, serving, wait_until
+
+
+class Room(Channel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[int | None] = []
+        self.begun = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.add_event_handler("leave", self.remember)
+
+    async def remember(self, connection: Connection, code: int | None) -> None:
+        self.left.append(code)
+
+    @action()
+    async def work(self) -> str:
+        self.begun.set()
+        await self.go_on.wait()
+        return "done"
+
+    @action()
+    async def quick(self) -> str:
+        return "quick"
+
+
+def application(room: BaseChannel | None = None, **settings: Any) -> FastAPI:
+    app = FastAPI()
+    add_channel(app, health_url="/health", **settings)
+    (room or Room()).mount(app, "/{channel}")
+    Socket(Room()).mount(app, "/many/rooms")
+    return app
+
+
+def create_app() -> FastAPI:
+    """For a server process."""
+    return application(drain_seconds=5.0)
+
+
+async def last_frames(client: Client) -> list[Any]:
+    frames = []
+    while True:
+        try:
+            frames.append(await client.receive())
+        except Exception:
+            return frames
+
+
+async def test_a_client_is_told_then_closed_with_1012():
+    room = Room()
+    async with serving(application(room)) as site, site.connect("/tea") as ada:
+        await site.node.drain(0.2)
+        assert await ada.receive() == {"type": "drain", "within": 0.01}
+        assert await ada.closed() == (1012, "restart: come back")
+        await wait_until(lambda: room.left == [1012])
+        assert not site.node.sessions
+
+
+async def test_a_client_of_many_rooms_is_told_too():
+    async with serving(application()) as site, site.connect("/many/rooms") as ada:
+        await ada.send({"type": "join", "channel": "tea"})
+        assert (await ada.receive())["type"] == "joined"
+        await site.node.drain(0.2)
+        assert (await ada.receive())["type"] == "drain"
+        assert (await ada.closed()).code == 1012
+
+
+async def test_a_room_that_relays_gets_no_frame_of_ours():
+    async with serving(application(BaseChannel())) as site, site.connect("/tea") as ada:
+        await site.node.drain(0.2)
+        assert await ada.rest() == []
+        assert ada.socket.close_code == 1012
+
+
+async def test_what_runs_is_finished_and_replied_to():
+    room = Room()
+    async with serving(application(room)) as site, site.connect("/tea") as ada:
+        await ada.send({"action": "work", "request_id": 1})
+        await asyncio.wait_for(room.begun.wait(), 5)
+        drain = asyncio.create_task(site.node.drain(0.2))
+        assert (await ada.receive())["type"] == "drain"
+        room.go_on.set()
+        assert (await ada.receive())["data"] == "done"
+        assert (await ada.closed()).code == 1012
+        await drain
+
+
+async def test_what_does_not_finish_is_not_waited_for():
+    room = Room()
+    room.finish_timeout = 0.05
+    async with serving(application(room)) as site, site.connect("/tea") as ada:
+        await ada.send({"action": "work", "request_id": 1})
+        await asyncio.wait_for(room.begun.wait(), 5)
+        await asyncio.wait_for(site.node.drain(0.2), 5)
+        assert (await ada.closed()).code == 1012
+
+
+async def test_nobody_comes_in_any_more_and_is_told_when_to_come_back():
+    async with serving(application()) as site:
+        await site.node.drain(0)
+        refusal = await site.refusal("/tea")
+        assert refusal.status == 503
+        assert (refusal.body["code"], refusal.body["retry_after"]) == ("unavailable", 1)
+
+
+class Leaver:
+    """A client, and when it was told and closed."""
+
+    finish_timeout = 1.0
+    is_working = False
+
+    def __init__(self, open_ones: set[Leaver]) -> None:
+        self._open = open_ones
+        open_ones.add(self)
+        self.told: float | None = None
+        self.gone = math.inf
+
+    def announce(self, within: float) -> None:
+        self.told = within
+
+    async def go(self) -> None:
+        self.gone = now()
+        self._open.discard(self)
+
+
+@timeless
+@pytest.mark.parametrize(
+    ("count", "seconds", "window"), [(3000, 10.0, 10.0), (300, 10.0, 3.0), (1000, 0.5, 0.5), (1, 10.0, 0.01)]
+)
+async def test_many_are_spread_over_the_window(count: int, seconds: float, window: float):
+    """At least a hundred a second, so that few do not wait for nothing; within the window however many."""
+    open_ones: set[Leaver] = set()
+    leavers = [Leaver(open_ones) for _ in range(count)]
+    began = now()
+    await Drain(open_ones).run(seconds)
+    assert not open_ones
+    assert all(leaver.told == pytest.approx(window) for leaver in leavers)
+    batches = Counter(round(leaver.gone - began, 3) for leaver in leavers)
+    assert max(batches) <= window
+    assert max(batches.values()) <= max(1, 1.5 * count * TICK / window)
+
+
+@timeless
+async def test_who_works_is_waited_for_no_longer_than_it_may():
+    open_ones: set[Leaver] = set()
+    leaver = Leaver(open_ones)
+    leaver.is_working = True
+    began = now()
+    await Drain(open_ones).run(10.0)
+    assert leaver.gone - began == pytest.approx(leaver.finish_timeout, abs=TICK)
+
+
+async def test_a_second_call_waits_for_the_first():
+    async with serving(application()) as site, site.connect("/tea") as ada:
+        await asyncio.gather(site.node.drain(0.1), site.node.drain(5.0))
+        assert await ada.rest() == ['{"type":"drain","within":0.01}']
+
+
+async def served(site: Site) -> None:
+    """Wait until a worker serves: the process above them says that it runs before they do."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            with suppress(OSError):
+                async with site.connect("/tea"):
+                    return
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+async def test_sigterm_drains_and_then_ends_as_uvicorn_does(options: tuple[str, ...]):
+    async with process("tests.cluster.test_drain:create_app", "--factory", *options) as server:
+        async with AsyncExitStack() as stack:
+            await served(server.site)
+            clients = [await stack.enter_async_context(server.site.connect("/tea")) for _ in range(30)]
+            ending = asyncio.create_task(server.terminate())
+            for client in clients:
+                frames = await last_frames(client)
+                assert [frame["type"] for frame in frames] == ["drain"]
+                assert (client.socket.close_code, client.socket.close_reason) == (1012, "restart: come back")
+            assert await ending in (0, -signal.SIGTERM)
+        log = "".join(server.lines)
+        assert "Traceback" not in log
+        assert "ERROR" not in log
+
+
+async def test_a_second_sigterm_does_not_wait():
+    async with (
+        process("tests.cluster.test_drain:create_app", "--factory") as server,
+        server.site.connect("/tea") as ada,
+    ):
+        await ada.send({"action": "work", "request_id": 1})
+        server.signal(signal.SIGTERM)
+        assert (await ada.receive())["type"] == "drain"
+        assert await server.terminate() in (0, -signal.SIGTERM)
+
+
+async def health(site: Site) -> tuple[int, int, Any]:
+    async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        live, ready = await http.get("/health/live"), await http.get("/health/ready")
+        return live.status_code, ready.status_code, ready.json()
+
+
+async def test_the_probes_of_an_orchestrator():
+    async with serving(application()) as site, site.connect("/tea") as ada:
+        await ada.call("quick")
+        live, ready, found = await health(site)
+        assert (live, ready) == (200, 200)
+        assert found == {
+            "ready": True,
+            "started": True,
+            "draining": False,
+            "broker_away": 0.0,
+            "connections": 1,
+            "rooms": 1,
+        }
+        await site.node.drain(0)
+        live, ready, found = await health(site)
+        assert (live, ready, found["draining"]) == (200, 503, True)
+
+
+@pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "10", True])
+def test_seconds_that_are_none(seconds: Any):
+    with pytest.raises(ConfigurationError, match="drain_seconds"):
+        add_channel(FastAPI(), drain_seconds=seconds)
