@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, TypeAlias, Union
+from typing import Any, ClassVar, TypeAlias, Union, get_origin
 
 from starlette.websockets import WebSocket
 
@@ -17,11 +18,34 @@ Permission: TypeAlias = Union[
 _EXTRAS = ("channel", "connection", "data")
 
 
-def _extras_of(function: Callable[..., Any]) -> tuple[str, ...]:
+_ALL = tuple((name, name) for name in _EXTRAS)
+
+
+def _extras_of(function: Callable[..., Any]) -> tuple[tuple[str, str], ...]:
+    """Which parameters of `function` are given which of the extras."""
     parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return _EXTRAS
-    return tuple(p.name for p in parameters if p.name in _EXTRAS)
+    named = tuple((p.name, p.name) for p in parameters if p.name in _EXTRAS)
+    typed = tuple((p.name, "connection") for p in parameters if p.name not in _EXTRAS and wants_connection(p))
+    named = _ALL if any(p.kind is p.VAR_KEYWORD for p in parameters) else named
+    return (*named, *typed) if typed else named
+
+
+def wants_connection(parameter: inspect.Parameter) -> bool:
+    """Whether the annotation is `Connection`, or one of its users: `Connection[Person]`. As a text it is
+    looked at, and not evaluated: what it names may not be there yet."""
+    annotation = parameter.annotation
+    if isinstance(annotation, str):
+        return _CONNECTION.fullmatch(annotation) is not None
+    annotation = get_origin(annotation) or annotation
+    module = getattr(annotation, "__module__", None)
+    return module == "fastapi_channels.connection" and annotation.__name__ == "Connection"
+
+
+_CONNECTION = re.compile(r"(\w+\.)*Connection(\[.*\])?")
+
+
+def _is_extra(parameter: inspect.Parameter) -> bool:
+    return parameter.name in _EXTRAS or wants_connection(parameter)
 
 
 class _Composable(type):
@@ -49,8 +73,8 @@ class BasePermission(metaclass=_Composable):
     Only the value `True` allows: None, 0, another object or an exception refuse.
     """
 
-    _named: ClassVar[tuple[str, ...]]
-    """Which of the extras `has_permission` declares."""
+    _named: ClassVar[tuple[tuple[str, str], ...]]
+    """Which of its parameters `has_permission` is given which of the extras by."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -62,7 +86,8 @@ class BasePermission(metaclass=_Composable):
         """Whether the client may connect (`action` is None) or call `action`.
 
         It may be declared `async`. Beside `websocket` and `action` it is given those of `channel` (the
-        room), `connection` and `data` (the client's message) that its signature names.
+        room), `connection` and `data` (the client's message) that its signature names. A parameter of the
+        type Connection may have any name.
         """
         return False
 
@@ -82,7 +107,7 @@ class BasePermission(metaclass=_Composable):
         return _Not(self)
 
 
-BasePermission._named = _EXTRAS
+BasePermission._named = _ALL
 
 
 class AllowAny(BasePermission):
@@ -154,8 +179,8 @@ class _Function(BasePermission):
         parameters = signature.parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self._count = 3 if takes_all else min(sum(p.name not in _EXTRAS for p in positional), 3)
-        self._names = _extras_of(function)
+        self._count = 3 if takes_all else min(sum(not _is_extra(p) for p in positional), 3)
+        self._names = dict(_extras_of(function))
         try:
             signature.bind(*range(self._count), **dict.fromkeys(self._names))
         except TypeError as exc:
@@ -166,7 +191,7 @@ class _Function(BasePermission):
 
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
         arguments = (websocket, action, self.function)[: self._count]
-        named = {name: kwargs[name] for name in self._names if name in kwargs}
+        named = {name: kwargs[extra] for name, extra in self._names.items() if extra in kwargs}
         result = self.function(*arguments, **named)
         return await result if inspect.isawaitable(result) else result
 
@@ -214,9 +239,9 @@ def combine(*values: Permission) -> BasePermission:
 def ask(permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]) -> Any:
     """What `permission` says, called with those of `extras` that it declares; it may have to be awaited."""
     names = permission._named
-    if len(names) == len(extras):
+    if names is _ALL:
         return permission.has_permission(websocket, action, **extras)
-    given = {name: extras[name] for name in names if name in extras}
+    given = {name: extras[extra] for name, extra in names if extra in extras}
     return permission.has_permission(websocket, action, **given)
 
 

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 from starlette.websockets import WebSocket
 
+import fastapi_channels
+from fastapi_channels import Channel, Connection
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import (
     ALLOW,
@@ -20,6 +22,7 @@ from fastapi_channels.permission import (
     as_permission,
     combine,
 )
+from tests.support import wire
 from tests.support.names import stable
 
 
@@ -459,3 +462,38 @@ class Choosy(AllowAny):
 
 def test_combining_keeps_what_only_inherits_from_allow_any() -> None:
     assert ask(combine(Choosy)) is False
+
+
+class ByType(BasePermission):
+    def has_permission(self, websocket: Any, action: str | None, me: "Connection") -> bool:
+        return isinstance(me, Connection) and me.user == "ada"
+
+
+class ByTypeAndMore(BasePermission):
+    async def has_permission(
+        self, websocket: Any, action: str | None, who: Connection[str], **kwargs: Any
+    ) -> bool:
+        return who is kwargs["connection"] and who.user == "ada"
+
+
+async def by_type(me: Connection) -> bool:
+    return me.user == "ada"
+
+
+def by_type_behind(websocket: Any, action: str | None, me: fastapi_channels.Connection) -> bool:
+    return me.user == "ada"
+
+
+@pytest.mark.parametrize(
+    "permission", [ByType, ByTypeAndMore, by_type, by_type_behind, ~~as_permission(ByType)]
+)
+async def test_a_parameter_of_the_type_gets_the_connection_whatever_its_name(permission: Any):
+    class Room(Channel):
+        permission_classes = [permission]
+
+    async with wire.serving(Room()) as app:
+        async with wire.dial(app, "/lobby?user=ada"):
+            pass
+        async with wire.dialing(app, "/lobby?user=bob") as bob:
+            await bob.ended()
+            assert "accept" not in bob.events

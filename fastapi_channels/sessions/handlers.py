@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.permission import wants_connection
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -169,6 +170,8 @@ class _Handler:
         """
         if parameter.name in NAMES:
             source = parameter.name
+        elif wants_connection(parameter):
+            source = "connection"
         elif spare and parameter.kind is not parameter.KEYWORD_ONLY:
             source = spare.pop(0)
         elif parameter.default is not parameter.empty:

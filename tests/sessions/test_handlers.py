@@ -445,3 +445,21 @@ async def test_a_handler_may_refuse_who_has_joined() -> None:
         assert await wire.closed() == Close(4001, "full")
         await wire.ended()
     assert seen == ["leave"]
+
+
+@timeless
+async def test_a_parameter_of_the_type_gets_the_connection_whatever_its_name() -> None:
+    seen: list[Any] = []
+
+    async def by_type(me: Connection, room: str) -> None:
+        seen.append((me, room))
+
+    async def by_type_of_user(ws: Any, who: "Connection[str]") -> None:
+        seen.append((who, ws))
+
+    async with serving(Channel(on_join=[by_type, by_type_of_user])) as app, dial(app, "/lobby") as wire:
+        await wire.until(lambda: len(seen) == 2)
+    (me, websocket_of_room), (who, websocket) = seen
+    assert isinstance(me, Connection)
+    assert me is who
+    assert websocket is websocket_of_room is me.websocket
