@@ -25,6 +25,7 @@ from fastapi_channels.wire.messages import (
     encode_json,
     events_by_name,
     pack,
+    size_of,
     unpack,
 )
 
@@ -446,8 +447,16 @@ def test_a_frame_of_a_value_is_one_of_what_encode_gives(value: Any, envelope: En
             FLAT.left("tea", None, 4000, "slow"),
             {"type": "left", "channel": "tea", "close_code": 4000, "reason": "slow"},
         ),
+        (FLAT.drain(2.5), {"type": "drain", "within": 2.5}),
         (FLAT.lagged("tea", 2), {"type": "lagged", "channel": "tea", "dropped": 2}),
     ],
 )
 def test_what_a_client_is_told_of_its_rooms(frame: dict[str, Any], expected: dict[str, Any]) -> None:
     assert frame == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "size"), [("", 0), ("ab", 2), ("é", 2), ("你好", 6), (b"\xff\x00", 2), ("\ud800", 1)]
+)
+def test_the_size_of_a_body_is_that_of_its_bytes(body: Body, size: int) -> None:
+    assert size_of(body) == size
