@@ -30,7 +30,12 @@ LAYERS = layers()
 CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typing_extensions"}
 """What every module may import; pydantic_core is pydantic's own."""
 
-EXTRAS = {"brokers": {"redis"}, "brokers.redis": {"redis"}, "throttling.redis": {"redis"}}
+ON_REDIS = ("addresses", "cluster", "link", "pubsub", "sentinel", "server", "slots", "streams")
+EXTRAS = {
+    **{f"brokers.redis.{module}": {"redis"} for module in ON_REDIS},
+    "brokers": {"redis"},
+    "throttling.redis": {"redis"},
+}
 """What a module may import besides: when it is asked for it, or because nobody else imports the module."""
 
 ABSENT = (

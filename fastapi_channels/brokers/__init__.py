@@ -7,24 +7,39 @@ Backends that need a package beyond the core are imported only when they are ask
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.exceptions import ConfigurationError
 
-from .backend import Listening, NotSent
+from .backend import MISSED, Listening, NotSent, Resuming
 from .memory import MemoryBackend
 from .supervisor import Broker
 
-__all__ = ["Broker", "Listening", "MemoryBackend", "NotSent", "adopt", "create_backend"]
+__all__ = [
+    "MISSED",
+    "Broker",
+    "Listening",
+    "MemoryBackend",
+    "NotSent",
+    "Resuming",
+    "adopt",
+    "create_backend",
+]
 
 EXTRAS: Final = {
     "memory": "",
     "redis": "redis",
     "rediss": "redis",
     "unix": "redis",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "redis",
+    "redis+cluster": "redis",
+    "rediss+cluster": "redis",
     "redis-stream": "redis",
+    "rediss-stream": "redis",
     "postgres": "postgres",
     "postgresql": "postgres",
     "kafka": "kafka",
@@ -43,10 +58,8 @@ def create_backend(url: str) -> BroadcastBackend:
     try:
         if scheme == "memory":
             return MemoryBackend(url)
-        if EXTRAS[scheme] == "redis" and scheme != "redis-stream":
-            from .redis import RedisBackend
-
-            return RedisBackend(url)
+        if EXTRAS[scheme] == "redis":
+            return _on_redis(scheme)(url)
         return adopt(Broadcast(url))
     except ImportError as exc:
         extra = EXTRAS[scheme]
@@ -58,6 +71,14 @@ def create_backend(url: str) -> BroadcastBackend:
     except Exception as exc:
         # Its text, and its traceback, may quote parts of the URL.
         raise ConfigurationError(f"the {scheme}:// URL cannot be read ({type(exc).__name__})") from None
+
+
+def _on_redis(scheme: str) -> Callable[[str], BroadcastBackend]:
+    from . import redis
+
+    if scheme.endswith("+cluster"):
+        return redis.ClusterBackend
+    return redis.StreamBackend if scheme.endswith("-stream") else redis.RedisBackend
 
 
 def adopt(broadcast: Broadcast) -> BroadcastBackend:

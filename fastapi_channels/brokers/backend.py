@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 Receive: TypeAlias = Callable[[str, Any], None]
-"""Takes the topic and the content of one message."""
+"""Takes the topic and the content of one message; or the topic and `MISSED`."""
+MISSED: Final = object()
+"""In the place of a message: some of the topic's were missed here, although the connection was not lost."""
 
 
 @runtime_checkable
@@ -23,6 +26,20 @@ class Listening(Protocol):
 
         Called once after each `connect`, and cancelled before `disconnect`. The messages that came
         before the call are the first. Never returns: raises what broke the connection.
+        """
+
+
+@runtime_checkable
+class Resuming(Listening, Protocol):
+    """A backend that goes on where it was when its connection was lost, so that nothing is missed.
+
+    What is missed all the same, it tells by `MISSED`.
+    """
+
+    def resume(self, topics: AbstractSet[str]) -> None:
+        """Go on with these topics, which will be subscribed again; forget where others were.
+
+        Called after each `connect`, before the first message is received.
         """
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from broadcaster import Event
 
-from .backend import Receive
+from .backend import MISSED, Receive
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -44,7 +44,7 @@ class Backlog:
     def put(self, topic: str, message: Any) -> None:
         if self._receive is not None:
             self._receive(topic, message)
-        else:
+        elif message is not MISSED:
             self._keep(topic, message)
 
     def fail(self, reason: BaseException) -> None:

@@ -25,7 +25,7 @@ from broadcaster import BroadcastBackend
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Publication, pack, unpack
 
-from .backend import Listening, NotSent, Receive
+from .backend import MISSED, Listening, NotSent, Receive, Resuming
 from .memory import MemoryBackend
 from .subscriptions import Subscriptions
 
@@ -50,7 +50,9 @@ class Broker:
         backoff: the least and the most seconds to wait, with full jitter, between two attempts.
         on_change: called on the event loop after each change of `up`, except by `start` failing and
             by `stop`. When it is called with True, every topic is subscribed, and messages may have
-            been missed.
+            been missed, unless it `resumes`.
+        on_missed: called on the event loop with a topic of which messages have been missed, at the
+            place of those messages, although the connection was not lost.
     """
 
     def __init__(
@@ -61,15 +63,19 @@ class Broker:
         publish_timeout: float = 2.0,
         backoff: tuple[float, float] = (0.05, 1.0),
         on_change: Callable[[bool], None] | None = None,
+        on_missed: Callable[[str], None] | None = None,
         logger: logging.Logger | None = None,
     ) -> None:
         self.local = isinstance(backend, MemoryBackend)
         """Whether messages never leave this process."""
+        self.resumes = isinstance(backend, Resuming)
+        """Whether nothing is missed by losing the connection, except what `on_missed` tells of."""
         self._backend = backend
         self._deliver = deliver
         self._timeout = publish_timeout
         self._backoff = backoff
         self._on_change = on_change
+        self._on_missed = on_missed
         self._logger = logger or logging.getLogger("fastapi_channels")
         self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(_pull, backend)
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
@@ -214,9 +220,17 @@ class Broker:
         if topic not in self._subscriptions.topics:
             return
         try:
+            if message is MISSED:
+                self._miss(topic)
+                return
             self._deliver(message if isinstance(message, Publication) else unpack(topic, message))
         except Exception:
             self._logger.exception("a message for %r could not be delivered", topic)
+
+    def _miss(self, topic: str) -> None:
+        self._logger.warning("messages of %r were missed", topic)
+        if self._on_missed is not None:
+            self._on_missed(topic)
 
     # The supervisor
 
@@ -259,6 +273,8 @@ class Broker:
     async def _resubscribe(self) -> None:
         """Subscribe what is wanted; on return, with nothing awaited since, no more and no less."""
         held: set[str] = set()
+        if isinstance(self._backend, Resuming):
+            self._backend.resume(self._subscriptions.settled())
         while (wanted := self._subscriptions.settled()) != held:
             await self._each(self._backend.subscribe, wanted - held)
             await self._each(self._backend.unsubscribe, held - wanted)

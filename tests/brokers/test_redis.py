@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.redis import RedisBackend
 from fastapi_channels.exceptions import BrokerUnavailable
 from tests.support.brokers import Process, other_tasks, running, until
-from tests.support.servers import RedisServer, free_port, required
+from tests.support.servers import RedisServer, SentinelServer, free_port, required
 
 
 def test_it_listens():
@@ -64,7 +64,7 @@ async def test_what_is_published_at_once_goes_out_in_one_write(shared_redis: Red
 
 
 async def test_what_waits_for_answers_is_bounded(mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 10_000)
+    monkeypatch.setattr("fastapi_channels.brokers.redis.link.MAX_UNANSWERED", 10_000)
     process = Process(RedisBackend(mortal_redis.url))
     async with running(process):
         await process.broker.subscribe("room")
@@ -86,7 +86,7 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(
     mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
     """They had sent nothing, so they go on with the next connection."""
-    monkeypatch.setattr("fastapi_channels.brokers.redis.MAX_UNANSWERED", 1500)
+    monkeypatch.setattr("fastapi_channels.brokers.redis.link.MAX_UNANSWERED", 1500)
     backend = RedisBackend(mortal_redis.url)
     process = Process(backend, publish_timeout=10)
     async with running(process):
@@ -118,28 +118,10 @@ async def test_what_its_caller_gave_up_before_it_was_sent_is_not_sent(shared_red
 # Sentinel
 
 
-class Sentinel(RedisServer):
-    """Knows where the server `main` is."""
-
-    def __init__(self, main: RedisServer) -> None:
-        super().__init__()
-        self._main = main
-
-    def command(self) -> Sequence[str]:
-        lines = (
-            f"port {self.port}",
-            "bind 127.0.0.1",
-            f"sentinel monitor main 127.0.0.1 {self._main.port} 1",
-        )
-        configuration = self.folder / "sentinel.conf"
-        configuration.write_text("\n".join(lines))
-        return (self.binary, str(configuration), "--sentinel")
-
-
 async def test_the_server_that_a_sentinel_names(mortal_redis: RedisServer):
     from redis.asyncio.sentinel import Sentinel as Client
 
-    with Sentinel(mortal_redis) as sentinel:
+    with SentinelServer(mortal_redis) as sentinel:
         client = Client([("127.0.0.1", sentinel.port)])
         process = Process(RedisBackend(client=client.master_for("main")))
         async with running(process):

@@ -65,7 +65,24 @@ def adopted_redis(request: pytest.FixtureRequest) -> Make:
     return lambda: adopt(Broadcast(url))
 
 
-SERVERS = (redis, redis_of_a_client, redis_in_python, redis_socket, adopted_redis)
+def redis_sentinel(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_failover").url
+    return lambda: create_backend(url)
+
+
+def redis_cluster(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_cluster").url
+    return lambda: create_backend(url)
+
+
+def redis_stream(request: pytest.FixtureRequest) -> Make:
+    server = request.getfixturevalue("shared_redis")
+    server.ask("FLUSHALL")
+    return lambda: create_backend(server.url.replace("redis://", "redis-stream://"))
+
+
+ONE_REDIS = (redis, redis_of_a_client, redis_in_python, redis_socket, adopted_redis)
+SERVERS = (*ONE_REDIS, redis_sentinel, redis_cluster, redis_stream)
 BACKENDS = (memory, stock_memory, *SERVERS)
 
 
@@ -77,6 +94,12 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(params=SERVERS, ids=lambda backend: backend.__name__)
 def make_shared(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param(request)
+    return made
+
+
+@pytest.fixture(params=ONE_REDIS, ids=lambda backend: backend.__name__)
+def make_on_one(request: pytest.FixtureRequest) -> Make:
     made: Make = request.param(request)
     return made
 
@@ -335,16 +358,16 @@ async def test_every_process_sees_the_same_order(make_shared: Make):
         assert all(bodies == first for bodies in others)
 
 
-async def test_a_stranger_publishes(make_shared: Make, shared_redis: RedisServer):
-    process = Process(make_shared())
+async def test_a_stranger_publishes(make_on_one: Make, shared_redis: RedisServer):
+    process = Process(make_on_one())
     async with running(process):
         await process.broker.subscribe("room")
         shared_redis.ask("PUBLISH", "room", "from outside")
         assert await process.receives(1) == ["from outside"]
 
 
-async def test_stop_leaves_no_connection(make_shared: Make, shared_redis: RedisServer):
-    process = Process(make_shared())
+async def test_stop_leaves_no_connection(make_on_one: Make, shared_redis: RedisServer):
+    process = Process(make_on_one())
     async with running(process):
         await process.broker.subscribe("room")
         await process.publish("room", "x")
@@ -355,8 +378,8 @@ async def test_stop_leaves_no_connection(make_shared: Make, shared_redis: RedisS
     assert (shared_redis.clients("pubsub"), shared_redis.clients("normal")) == (0, 0)
 
 
-async def test_the_server_holds_what_is_wanted(make_shared: Make, shared_redis: RedisServer):
-    process = Process(make_shared())
+async def test_the_server_holds_what_is_wanted(make_on_one: Make, shared_redis: RedisServer):
+    process = Process(make_on_one())
     async with running(process):
         await asyncio.gather(*(process.broker.subscribe(topic) for topic in ODD_TOPICS[:4]))
         await process.broker.unsubscribe(ODD_TOPICS[0])

@@ -14,7 +14,8 @@ import pytest
 from broadcaster import Broadcast
 
 from fastapi_channels.brokers import adopt
-from fastapi_channels.brokers.redis import RedisBackend, _Link
+from fastapi_channels.brokers.redis import RedisBackend
+from fastapi_channels.brokers.redis.link import Link
 from fastapi_channels.exceptions import BrokerUnavailable
 from tests.support.brokers import Process, other_tasks, running, until
 from tests.support.servers import RedisServer, required
@@ -198,15 +199,15 @@ async def test_a_loop_that_was_blocked_is_not_a_dead_server(
 ):
     """Blocked at the worst moment: between asking for a sign of life and sending the question."""
     blocks = deque([0.2, 0.2])
-    send = _Link._send
+    send = Link._send
 
-    def send_and_block(link: _Link, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
+    def send_and_block(link: Link, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
         send(link, words, answer)
         if answer is None and blocks:
             asyncio.get_running_loop().call_soon(time.sleep, blocks.popleft())
 
-    monkeypatch.setattr("fastapi_channels.brokers.redis.PING_INTERVAL", 0.05)
-    monkeypatch.setattr(_Link, "_send", send_and_block)
+    monkeypatch.setattr("fastapi_channels.brokers.redis.link.PING_INTERVAL", 0.05)
+    monkeypatch.setattr(Link, "_send", send_and_block)
     process = Process(RedisBackend(mortal_redis.url))
     async with running(process):
         await asyncio.sleep(0.3)

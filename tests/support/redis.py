@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
+from .redis_groups import RedisCluster, RedisFailover
 from .servers import RedisServer, running
 
 
@@ -34,3 +35,15 @@ async def redis_client(shared_redis: RedisServer) -> AsyncIterator[Redis]:
     async with Redis.from_url(shared_redis.url) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[RedisCluster]:
+    """Three masters that no test stops."""
+    yield from running(RedisCluster, 3)
+
+
+@pytest.fixture(scope="session")
+def shared_failover() -> Iterator[RedisFailover]:
+    """A master with its replica and a sentinel that no test stops."""
+    yield from running(RedisFailover, 1)

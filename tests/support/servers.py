@@ -18,12 +18,26 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import pytest
 
-S = TypeVar("S", bound="Server")
+
+class Startable(Protocol):
+    """A server, or several that belong together: a context manager that starts and stops."""
+
+    binary: ClassVar[str]
+
+    @classmethod
+    def installed(cls) -> bool: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc_info: object) -> None: ...
+
+
+S = TypeVar("S", bound=Startable)
 
 DEADLINE = 10.0
 """Seconds in which a server must have come up, or gone."""
@@ -172,6 +186,25 @@ class RedisServer(Server):
     def channels(self) -> set[str]:
         """What somebody is subscribed to."""
         return set(self.ask("PUBSUB", "CHANNELS").splitlines())
+
+
+class SentinelServer(RedisServer):
+    """Knows where the server `main` is, and promotes its replica half a second after it is gone."""
+
+    def __init__(self, main: RedisServer, quorum: int = 1) -> None:
+        super().__init__()
+        lines = (
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"sentinel monitor main 127.0.0.1 {main.port} {quorum}",
+            "sentinel down-after-milliseconds main 500",
+            "sentinel failover-timeout main 3000",
+        )
+        self._configuration = self.folder / "sentinel.conf"
+        self._configuration.write_text("\n".join(lines))
+
+    def command(self) -> Sequence[str]:
+        return (self.binary, str(self._configuration), "--sentinel")
 
 
 _Stream: TypeAlias = "io.BufferedRWPair[Any, Any]"

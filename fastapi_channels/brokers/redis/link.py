@@ -1,4 +1,4 @@
-"""Redis pub/sub, over two connections of our own: one that publishes, one that is subscribed.
+"""One connection to a Redis: commands, their answers, and signs of life.
 
 redis-py makes the connections, with everything that it knows about URLs, TLS, credentials and
 Sentinel. Its pool and its `PubSub` are not used: they reconnect without telling, so that nobody learns
@@ -9,18 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from broadcaster import BroadcastBackend, Event
-from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from fastapi_channels.exceptions import ConfigurationError
-
-from .backend import NotSent, Receive
-from .backlog import LIMIT, Backlog
+from fastapi_channels.brokers.backend import NotSent
 
 PING_INTERVAL: Final = 1.5
 """Seconds between two signs of life that are asked for. Three without any, and the connection is dead."""
@@ -32,90 +27,19 @@ SETTLING: Final = 3
 """Turns of the event loop in which it is noticed that the server has closed a connection."""
 
 
-class RedisBackend(BroadcastBackend):
-    """Broadcasts over Redis pub/sub.
-
-    A subscription is confirmed by the server when `subscribe` returns, a message taken by it when
-    `publish` does. What is published in one turn of the event loop goes out in one write. A connection
-    that does not answer is noticed within five seconds. Nothing is repeated here: when a connection is
-    lost, `listen` and `next_published` raise, and it is the broker that reconnects.
-
-    Args:
-        url: as `redis.asyncio.Redis.from_url` takes it: `redis://`, `rediss://` or `unix://`.
-        client: instead of a URL, a client whose server and credentials are used; its own connections
-            are not, and it is not closed.
-        limit: bytes that wait in a plain `Broadcast`; beyond them the oldest messages are dropped.
-    """
-
-    def __init__(self, url: str | None = None, *, client: Redis | None = None, limit: int = LIMIT) -> None:
-        if isinstance(client, Redis) and url is None:
-            self._pool = client.connection_pool
-        elif url is not None and client is None:
-            self._pool = ConnectionPool.from_url(url)
-        else:
-            raise ConfigurationError("RedisBackend takes either a url or a redis.asyncio.Redis as client")
-        self._backlog = Backlog(limit)
-        self._publisher: _Link | None = None
-        self._subscriber: _Link | None = None
-
-    @property
-    def dropped(self) -> int:
-        return self._backlog.dropped
-
-    async def connect(self) -> None:
-        self._backlog.open()
-        # Whichever is lost, reading ends with it: there is one state, not two.
-        self._publisher = _Link(self._connection(), self._backlog.put, self._backlog.fail)
-        self._subscriber = _Link(self._connection(), self._backlog.put, self._backlog.fail)
-        try:
-            await self._publisher.open()
-            await self._subscriber.open()
-        except BaseException:
-            await self.disconnect()
-            raise
-
-    async def disconnect(self) -> None:
-        for link in (self._publisher, self._subscriber):
-            if link is not None:
-                await link.close()
-
-    async def subscribe(self, group: str) -> None:
-        await self._set_subscription(b"SUBSCRIBE", group)
-
-    async def unsubscribe(self, group: str) -> None:
-        await self._set_subscription(b"UNSUBSCRIBE", group)
-
-    async def publish(self, channel: str, message: str | bytes) -> None:
-        body = message.encode() if isinstance(message, str) else message
-        await _connected(self._publisher).ask(b"PUBLISH", channel.encode(), body)
-
-    async def next_published(self) -> Event:
-        """The next message: text where it is UTF-8, else bytes."""
-        event = await self._backlog.get()
-        return Event(event.channel, _text(event.message))
-
-    async def listen(self, receive: Receive) -> None:
-        await self._backlog.listen(receive)
-
-    async def _set_subscription(self, command: bytes, topic: str) -> None:
-        try:
-            await _connected(self._subscriber).ask(command, topic.encode())
-        except ConnectionError as exc:
-            raise NotSent(str(exc)) from exc  # a subscription ends with its connection
-
-    def _connection(self) -> Any:
-        """A connection as the pool makes it, but one that never reconnects or times out of itself."""
-        options = {
-            name: value
-            for name, value in self._pool.connection_kwargs.items()
-            if not name.startswith(("maint_notifications", "oss_cluster_maint"))  # they need RESP3
-        }
-        options |= {"protocol": 2, "socket_timeout": None, "retry": None}
-        return self._pool.connection_class(**options)
+def connection(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
+    """A connection of redis-py, not connected yet, that never reconnects or times out of itself."""
+    kept = {
+        name: value
+        for name, value in options.items()
+        if not name.startswith(("maint_notifications", "oss_cluster_maint"))  # they need RESP3
+    }
+    return kind(**kept | {"protocol": 2, "socket_timeout": None, "retry": None})
 
 
 @dataclass(slots=True)
-class _Command:
+class Command:
+    words: tuple[bytes, ...]
     packed: bytes
     answer: asyncio.Future[Any] | None
     """None if nobody waits for it."""
@@ -133,21 +57,19 @@ class _Command:
             self.answer.set_result(reply)
 
 
-class _Link:
+class Link:
     """One connection. Commands go out in order, all of one turn in one write; answers come in order.
 
     Args:
         connection: of redis-py, not connected yet.
-        receive: called with the topic and the content of each message that is published.
         on_lost: called once with what broke the connection.
     """
 
-    def __init__(self, connection: Any, receive: Receive, on_lost: Callable[[Exception], None]) -> None:
+    def __init__(self, connection: Any, on_lost: Callable[[Exception], None]) -> None:
         self._connection = connection
-        self._receive = receive
         self._on_lost = on_lost
-        self._unsent: list[_Command] = []
-        self._unanswered: deque[_Command] = deque()
+        self._unsent: list[Command] = []
+        self._unanswered: deque[Command] = deque()
         self._size = 0
         self._filled = asyncio.Event()
         self._drained = asyncio.Event()
@@ -160,10 +82,19 @@ class _Link:
         await self._connection.connect()
         self._check()
         for work in (self._read, self._write, self._watch):
-            task = asyncio.create_task(work())
-            task.add_done_callback(self._ended)
-            self._tasks.append(task)
+            self.run(work())
         await self.ask(b"PING")
+
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run `work` for as long as there is a connection, which is lost when it ends."""
+        task = asyncio.create_task(work)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    @property
+    def address(self) -> tuple[Any, Any]:
+        """Host and port, once it is connected."""
+        return getattr(self._connection, "host", None), getattr(self._connection, "port", None)
 
     async def close(self) -> None:
         self.lose(ConnectionError("the connection is closed"))
@@ -187,6 +118,10 @@ class _Link:
         self._send(words, answer)
         return await answer
 
+    def tell(self, *words: bytes) -> None:
+        """Send a command whose answer nobody waits for."""
+        self._send(words, None)
+
     def _check(self) -> None:
         if self._error is not None:
             raise NotSent(f"the connection is lost: {self._error}") from self._error
@@ -206,7 +141,7 @@ class _Link:
         self._on_lost(reason)
 
     def _send(self, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
-        command = _Command(_pack(words), answer)
+        command = Command(words, _pack(words), answer)
         self._unsent.append(command)
         self._size += len(command.packed)
         self._filled.set()
@@ -227,9 +162,9 @@ class _Link:
         for _ in range(SETTLING):
             await asyncio.sleep(0)
 
-    def _commit(self) -> list[_Command]:
+    def _commit(self) -> list[Command]:
         """What is to be sent now; less what its callers gave up."""
-        batch: list[_Command] = []
+        batch: list[Command] = []
         for command in self._unsent:
             if command.given_up:
                 self._forget(command)
@@ -246,10 +181,7 @@ class _Link:
             except ResponseError as exc:
                 reply = exc
             self._heard = self._loop.time()
-            if isinstance(reply, list) and reply[0] == b"message":
-                self._receive(reply[1].decode(), reply[2])
-            else:
-                self._take(reply)
+            self._take(reply)
 
     def _take(self, reply: Any) -> None:
         if not self._unanswered:
@@ -258,7 +190,7 @@ class _Link:
         self._forget(command)
         command.resolve(reply)
 
-    def _forget(self, command: _Command) -> None:
+    def _forget(self, command: Command) -> None:
         self._size -= len(command.packed)
         if self._size <= MAX_UNANSWERED:
             self._drained.set()
@@ -271,7 +203,7 @@ class _Link:
         silent = 0
         while silent < 2:
             asked = self._loop.time()
-            self._send((b"PING",), None)
+            self.tell(b"PING")
             await asyncio.sleep(PING_INTERVAL)
             silent = 0 if self._heard >= asked else silent + 1
         raise ConnectionError(f"no sign of life for {silent * PING_INTERVAL:g} s")
@@ -281,21 +213,8 @@ class _Link:
         self.lose(error if isinstance(error, Exception) else ConnectionError("the connection is lost"))
 
 
-def _connected(link: _Link | None) -> _Link:
-    if link is None:
-        raise NotSent("not connected")
-    return link
-
-
 def _pack(words: tuple[bytes, ...]) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
-
-
-def _text(message: Any) -> Any:
-    try:
-        return message.decode()
-    except UnicodeDecodeError:
-        return message
 
 
 def _abort(connection: Any) -> None:

@@ -1,0 +1,174 @@
+"""Sharded pub/sub on a Redis Cluster, over two connections of our own to each master."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio.connection import Connection, SSLConnection
+from redis.crc import key_slot
+from redis.exceptions import MovedError, RedisError
+
+from fastapi_channels.brokers.backend import MISSED, NotSent
+from fastapi_channels.brokers.backlog import LIMIT
+
+from .addresses import Address, Several
+from .link import Link, connection
+from .pubsub import PubSubBackend, packed
+from .slots import PORT, Slots, ask_slots
+from .subscriber import Subscriber
+
+REDIRECTIONS: Final = 16
+"""How often one call follows a slot, in case that two masters send it to each other for a moment."""
+PAUSE: Final = 0.01
+"""Seconds more before each further redirection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Master:
+    publisher: Link
+    subscriber: Subscriber
+
+    async def close(self) -> None:
+        await self.publisher.close()
+        await self.subscriber.close()
+
+
+class ClusterBackend(PubSubBackend):
+    """Broadcasts over sharded pub/sub (Redis 7 or newer): each topic has a slot, each slot a master.
+
+    A topic costs only the nodes of its shard, where plain pub/sub on a cluster costs each node each
+    message. The order within a topic is kept. A slot that moves to another master is followed, and
+    listeners are told `MISSED` for its topics: what was published between the two is lost. The loss of
+    a connection to any master ends all, and `connect` succeeds when every slot has a master again.
+
+    Args:
+        url: `redis+cluster://user:password@host:port,host:port?option=value`, or `rediss+cluster://`
+            for TLS, with the options of redis-py. Any nodes will do; the others are asked for.
+        limit: bytes that wait in a plain `Broadcast`; beyond them the oldest messages are dropped.
+    """
+
+    def __init__(self, url: str, *, limit: int = LIMIT) -> None:
+        super().__init__(limit)
+        several = Several.of(url)
+        self._options = several.options
+        self._kind = SSLConnection if several.tls else Connection
+        self._seeds = [(host, port or PORT) for host, port in several.addresses]
+        self._slots = Slots([], [])
+        self._masters: dict[Address, asyncio.Task[Master]] = {}
+        self._homes: dict[str, Address] = {}
+        """Where each topic is subscribed, or is being."""
+        self._moves: dict[str, asyncio.Task[None]] = {}
+
+    async def connect(self) -> None:
+        self._backlog.open()
+        try:
+            self._slots = await ask_slots([*self._slots.nodes, *self._seeds], self._connection)
+            for opening in [self._master(address) for address in set(self._slots.owners)]:
+                await opening
+        except BaseException:
+            await self.disconnect()
+            raise
+
+    async def disconnect(self) -> None:
+        tasks = [*self._masters.values(), *self._moves.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        for task in self._masters.values():
+            if not task.cancelled() and task.exception() is None:
+                await task.result().close()
+        self._masters.clear()
+        self._homes.clear()
+
+    async def subscribe(self, group: str) -> None:
+        def at(address: Address, master: Master) -> Awaitable[Any]:
+            self._homes[group] = address  # before the answer: the slot can move right behind it
+            return master.subscriber.ask(b"SSUBSCRIBE", group.encode())
+
+        try:
+            await self._where(group, at)
+        except ConnectionError as exc:
+            raise NotSent(str(exc)) from exc  # a subscription ends with its connection
+
+    async def unsubscribe(self, group: str) -> None:
+        if group in self._moves:
+            await asyncio.wait((self._moves[group],))
+        address = self._homes.pop(group, None)
+        if address is None:
+            return
+        try:
+            master = await self._master(address)
+            await master.subscriber.ask(b"SUNSUBSCRIBE", group.encode())
+        except MovedError:
+            pass  # the subscription went with the slot
+        except ConnectionError as exc:
+            raise NotSent(str(exc)) from exc
+
+    async def publish(self, channel: str, message: str | bytes) -> None:
+        topic, body = channel.encode(), packed(message)
+        await self._where(channel, lambda _, master: master.publisher.ask(b"SPUBLISH", topic, body))
+
+    # Masters
+
+    async def _where(self, topic: str, at: Callable[[Address, Master], Awaitable[Any]]) -> None:
+        """Do `at` with the master of the topic's slot, wherever that is by now."""
+        slot = key_slot(topic.encode())
+        for attempt in range(REDIRECTIONS):
+            address = self._slots.owner(slot)
+            try:
+                await at(address, await self._master(address))
+            except MovedError as moved:
+                self._slots.move(slot, (moved.host or address[0], moved.port))
+                if attempt:
+                    await asyncio.sleep(attempt * PAUSE)
+            else:
+                return
+        raise NotSent(f"the slot {slot} has no master that wants it")
+
+    async def _master(self, address: Address) -> Master:
+        """
+        Raises:
+            NotSent: there is no connection to it.
+        """
+        if address not in self._masters:
+            self._masters[address] = asyncio.create_task(self._open(address))
+        try:
+            return await asyncio.shield(self._masters[address])
+        except (RedisError, OSError) as exc:
+            raise NotSent(f"the master {address[0]}:{address[1]} cannot be reached: {exc}") from exc
+
+    async def _open(self, address: Address) -> Master:
+        lost = self._backlog.fail
+        subscriber = Subscriber(self._connection(address), lost, self._backlog.put, self._follow)
+        master = Master(Link(self._connection(address), lost), subscriber)
+        try:
+            await master.publisher.open()
+            await master.subscriber.open()
+        except BaseException:
+            await master.close()
+            raise
+        return master
+
+    def _connection(self, address: Address) -> Any:
+        host, port = address
+        return connection(self._kind, {**self._options, "host": host, "port": port})
+
+    # Slots that move
+
+    def _follow(self, topic: str) -> None:
+        """The server ended the subscription of `topic`: begin it again, where its slot is now."""
+        if topic in self._homes and topic not in self._moves:
+            task = self._moves[topic] = asyncio.create_task(self._move(topic))
+            task.add_done_callback(lambda _: self._moves.pop(topic, None))
+
+    async def _move(self, topic: str) -> None:
+        try:
+            await self.subscribe(topic)
+        except Exception as exc:
+            self._backlog.fail(ConnectionError(f"a subscription that moved could not be made again: {exc}"))
+        else:
+            self._backlog.put(topic, MISSED)
