@@ -228,7 +228,7 @@ class Broker:
             self._logger.exception("a message for %r could not be delivered", topic)
 
     def _miss(self, topic: str) -> None:
-        self._logger.warning("messages of %r were missed", topic)
+        self._logger.info("messages of %r were missed", topic)
         if self._on_missed is not None:
             self._on_missed(topic)
 

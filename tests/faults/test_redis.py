@@ -7,7 +7,6 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from fastapi_channels.exceptions import BrokerUnavailable
 from tests.support.brokers import Process, other_tasks, running, until
 from tests.support.servers import RedisServer, required
 
+from .traffic import Traffic, delivered_again
+
 BACK = 2.0
 """Seconds after a restart in which delivery must work again."""
 
@@ -30,43 +31,6 @@ async def process(mortal_redis: RedisServer) -> AsyncIterator[Process]:
     async with running(process):
         await process.broker.subscribe("room")
         yield process
-
-
-class Traffic:
-    """Publishes without a pause, and remembers what the broker took."""
-
-    def __init__(self, process: Process) -> None:
-        self.taken: list[str] = []
-        self.refused = 0
-        self._process = process
-
-    @asynccontextmanager
-    async def flowing(self) -> AsyncIterator[None]:
-        task = asyncio.create_task(self._publish())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.wait((task,))
-
-    async def _publish(self) -> None:
-        number = 0
-        while True:
-            number += 1
-            body = f"{id(self)} {number}"
-            try:
-                await self._process.publish("room", body)
-                self.taken.append(body)
-            except BrokerUnavailable:
-                self.refused += 1
-            await asyncio.sleep(0.001)
-
-
-async def delivered_again(*processes: Process) -> float:
-    """Seconds until each process has received something that was not there before."""
-    began, counts = time.monotonic(), [len(process.delivered) for process in processes]
-    await until(lambda: all(len(p.delivered) > n for p, n in zip(processes, counts, strict=True)))
-    return time.monotonic() - began
 
 
 async def test_killed_and_restarted_five_times_under_traffic(mortal_redis: RedisServer):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from .redis_groups import RedisCluster, RedisFailover
+from .redis_groups import RedisCluster, RedisFailover, together
 from .servers import RedisServer, running
 
 
@@ -40,10 +40,10 @@ async def redis_client(shared_redis: RedisServer) -> AsyncIterator[Redis]:
 @pytest.fixture(scope="session")
 def shared_cluster() -> Iterator[RedisCluster]:
     """Three masters that no test stops."""
-    yield from running(RedisCluster, 3)
+    yield from together(RedisCluster(3))
 
 
 @pytest.fixture(scope="session")
 def shared_failover() -> Iterator[RedisFailover]:
     """A master with its replica and a sentinel that no test stops."""
-    yield from running(RedisFailover, 1)
+    yield from together(RedisFailover(1))

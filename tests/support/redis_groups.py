@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import ClassVar, Self
+from typing import Self, TypeVar
+
+import pytest
 
 from .servers import RedisServer, SentinelServer, free_port, wait_until
 
 SLOTS = 16384
+G = TypeVar("G", bound="RedisGroup")
 
 
 class RedisGroup:
     """A context manager that starts and stops servers."""
 
-    binary: ClassVar[str] = RedisServer.binary
-
     def __init__(self) -> None:
         self._started = ExitStack()
-
-    @classmethod
-    def installed(cls) -> bool:
-        return RedisServer.installed()
 
     def _start(self, server: RedisServer) -> None:
         self._started.enter_context(server)
@@ -89,9 +87,12 @@ class RedisCluster(RedisGroup):
         return next(node for node in self.masters if slot in self._slots(node))
 
     def move(self, slot: int, target: RedisServer) -> None:
-        """Give an empty slot to `target`, and tell every master."""
+        """Give an empty slot to `target`, in the way that lets the others believe it."""
+        source, number = self.owner(slot), str(slot)
+        target.ask("CLUSTER", "SETSLOT", number, "IMPORTING", source.ask("CLUSTER", "MYID"))
+        source.ask("CLUSTER", "SETSLOT", number, "MIGRATING", target.ask("CLUSTER", "MYID"))
         for node in (target, *self.masters):
-            node.ask("CLUSTER", "SETSLOT", str(slot), "NODE", target.ask("CLUSTER", "MYID"))
+            node.ask("CLUSTER", "SETSLOT", number, "NODE", target.ask("CLUSTER", "MYID"))
 
     def _slots(self, node: RedisServer) -> set[int]:
         """Of the line about itself: `<id> … myself,master … connected 0-5461 6000`."""
@@ -133,3 +134,11 @@ class RedisFailover(RedisGroup):
         words = sentinel.ask("SENTINEL", "MASTER", "main").splitlines()
         known = dict(zip(words[::2], words[1::2], strict=False))
         return (known["num-slaves"], known["num-other-sentinels"]) == ("1", str(len(self.sentinels) - 1))
+
+
+def together(group: G) -> Iterator[G]:
+    """For a fixture: the servers while they are used; the test is skipped where Redis is not installed."""
+    if not RedisServer.installed():
+        pytest.skip(f"{RedisServer.binary} is not on PATH")
+    with group:
+        yield group

@@ -18,26 +18,12 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 import pytest
 
-
-class Startable(Protocol):
-    """A server, or several that belong together: a context manager that starts and stops."""
-
-    binary: ClassVar[str]
-
-    @classmethod
-    def installed(cls) -> bool: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exc_info: object) -> None: ...
-
-
-S = TypeVar("S", bound=Startable)
+S = TypeVar("S", bound="Server")
 
 DEADLINE = 10.0
 """Seconds in which a server must have come up, or gone."""

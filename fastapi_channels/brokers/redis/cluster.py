@@ -60,17 +60,20 @@ class ClusterBackend(PubSubBackend):
         self._masters: dict[Address, asyncio.Task[Master]] = {}
         self._homes: dict[str, Address] = {}
         """Where each topic is subscribed, or is being."""
+        self._ended: set[str] = set()
+        """The topics whose subscriptions have been ended by a server."""
         self._moves: dict[str, asyncio.Task[None]] = {}
 
     async def connect(self) -> None:
         self._backlog.open()
         try:
             self._slots = await ask_slots([*self._slots.nodes, *self._seeds], self._connection)
-            for opening in [self._master(address) for address in set(self._slots.owners)]:
-                await opening
-        except BaseException:
+            async with asyncio.TaskGroup() as opening:
+                for address in set(self._slots.owners):
+                    opening.create_task(self._master(address))
+        except BaseException as exc:
             await self.disconnect()
-            raise
+            raise exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc from None
 
     async def disconnect(self) -> None:
         tasks = [*self._masters.values(), *self._moves.values()]
@@ -82,7 +85,9 @@ class ClusterBackend(PubSubBackend):
             if not task.cancelled() and task.exception() is None:
                 await task.result().close()
         self._masters.clear()
+        self._moves.clear()
         self._homes.clear()
+        self._ended.clear()
 
     async def subscribe(self, group: str) -> None:
         def at(address: Address, master: Master) -> Awaitable[Any]:
@@ -161,14 +166,18 @@ class ClusterBackend(PubSubBackend):
 
     def _follow(self, topic: str) -> None:
         """The server ended the subscription of `topic`: begin it again, where its slot is now."""
-        if topic in self._homes and topic not in self._moves:
-            task = self._moves[topic] = asyncio.create_task(self._move(topic))
-            task.add_done_callback(lambda _: self._moves.pop(topic, None))
+        if topic in self._homes:
+            self._ended.add(topic)
+            if topic not in self._moves:
+                self._moves[topic] = asyncio.create_task(self._move(topic))
 
     async def _move(self, topic: str) -> None:
         try:
-            await self.subscribe(topic)
+            while topic in self._ended:  # it can end again before it is known to have begun
+                self._ended.discard(topic)
+                await self.subscribe(topic)
+            self._backlog.put(topic, MISSED)
         except Exception as exc:
             self._backlog.fail(ConnectionError(f"a subscription that moved could not be made again: {exc}"))
-        else:
-            self._backlog.put(topic, MISSED)
+        finally:
+            self._moves.pop(topic, None)

@@ -65,6 +65,8 @@ class StreamBackend(BroadcastBackend):
         """Of the last message that was handed over, or that need not be, of each subscribed topic."""
         self._former: dict[str, Position] = {}
         """The positions of earlier connections, until it is known which are to be resumed."""
+        self._resumed: dict[str, Position] = {}
+        """Those that are, until they are subscribed again."""
         self._alarm = f"fastapi-channels:alarm:{uuid.uuid4().hex}".encode()
         """A stream that is read with the others, to end a read that does not name a new topic."""
         self._alarm_at = BEGINNING
@@ -73,8 +75,8 @@ class StreamBackend(BroadcastBackend):
         self._ready: deque[Event] = deque()
 
     async def connect(self) -> None:
-        self._former |= self._positions
-        self._positions = {}
+        self._former |= self._resumed | self._positions
+        self._resumed, self._positions = {}, {}
         self._alarm_at, self._alarmed = BEGINNING, False
         self._expiry.renew()
         self._publisher = Link(self._server.connection(), self._lose)
@@ -92,21 +94,22 @@ class StreamBackend(BroadcastBackend):
         await self._server.close()
 
     def resume(self, topics: AbstractSet[str]) -> None:
-        self._positions |= {topic: self._former[topic] for topic in topics & self._former.keys()}
+        self._resumed = {topic: self._former[topic] for topic in topics & self._former.keys()}
         self._former = {}
 
     async def subscribe(self, group: str) -> None:
+        if group in self._positions:
+            return
         try:
-            if group in self._positions:
-                await self._check(group, self._positions[group])
-            else:
-                self._positions[group] = await self._end(group, b"XREVRANGE") or BEGINNING
-                self._sound()
+            self._positions[group] = await self._begin(group, self._resumed.get(group))
         except ConnectionError as exc:
             raise NotSent(str(exc)) from exc  # nothing was changed by asking
+        self._resumed.pop(group, None)
+        self._sound()
 
     async def unsubscribe(self, group: str) -> None:
         self._positions.pop(group, None)
+        self._resumed.pop(group, None)
 
     async def publish(self, channel: str, message: str | bytes) -> None:
         link, topic = connected(self._publisher), channel.encode()
@@ -168,17 +171,18 @@ class StreamBackend(BroadcastBackend):
             link.tell(b"XADD", self._alarm, b"MAXLEN", b"1", b"*", b"", b"")
             link.tell(b"EXPIRE", self._alarm, ALARM_TTL)
 
-    async def _check(self, topic: str, known: Position) -> None:
-        """See whether the stream of `topic`, read up to `known` before, still has all that followed."""
-        first, last = await asyncio.gather(self._end(topic, b"XRANGE"), self._end(topic, b"XREVRANGE"))
-        if known == BEGINNING or self._positions.get(topic) != known:
-            return  # something was read meanwhile
-        if first is None or last is None or last < known:  # another stream has its name
-            self._positions[topic] = BEGINNING
-        elif first <= known:
-            return
-        self._missed.add(topic)
-        self._sound()
+    async def _begin(self, topic: str, known: Position | None) -> Position:
+        """Where to read on: behind `known`, if it was read up to there before, else behind all there is."""
+        last = await self._end(topic, b"XREVRANGE")
+        if known is None:
+            return last or BEGINNING
+        if known == BEGINNING:
+            return known
+        first = await self._end(topic, b"XRANGE")
+        anew = first is None or last is None or last < known  # another stream has its name
+        if anew or (first and first > known):
+            self._missed.add(topic)
+        return BEGINNING if anew else known
 
     async def _end(self, topic: str, command: bytes) -> Position | None:
         """The position of the first entry (XRANGE), or the last (XREVRANGE); None if there is none."""
