@@ -30,6 +30,7 @@ from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.brokers import Broker, MemoryBackend
 from fastapi_channels.wire.messages import Publication
+from tests.support.redis_groups import RedisCluster
 from tests.support.servers import RedisServer
 
 Publish = Callable[[], Awaitable[object]]
@@ -111,12 +112,19 @@ def in_memory() -> list[Contender]:
 
 
 def on_redis(url: str) -> list[Contender]:
-    from fastapi_channels.brokers.redis import RedisBackend
+    from fastapi_channels.brokers.redis import RedisBackend, StreamBackend
 
     return [
         Contender("fastapi_channels", partial(ours, lambda: RedisBackend(url)), 3200),
+        Contender("fastapi_channels, streams", partial(ours, lambda: StreamBackend(url)), 3200),
         Contender("redis-py, publish and pubsub()", partial(redis_py, url), 3200),
     ]
+
+
+def on_cluster(url: str) -> list[Contender]:
+    from fastapi_channels.brokers.redis import ClusterBackend
+
+    return [Contender("fastapi_channels", partial(ours, lambda: ClusterBackend(url)), 3200)]
 
 
 # What is measured
@@ -192,6 +200,8 @@ async def report() -> None:
     if RedisServer.installed() and _version("redis"):
         with RedisServer() as server:
             await report_on("on Redis", on_redis(server.url))
+        with RedisCluster(3) as cluster:
+            await report_on("on a Redis Cluster", on_cluster(cluster.url))
 
 
 async def report_on(where: str, contenders: list[Contender]) -> None:

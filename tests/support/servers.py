@@ -29,6 +29,7 @@ DEADLINE = 10.0
 """Seconds in which a server must have come up, or gone."""
 PORTS = range(20_000, 32_000)
 WORKERS = 8
+_given: set[int] = set()
 
 
 class Server(ABC):
@@ -232,19 +233,23 @@ def free_port() -> int:
 
     Inside of it, a client that tries to reconnect to a server that is down can be given the server's
     port as its own, connect to itself, and keep the server from coming back. Each worker of a test run that
-    has several looks in a part of its own.
+    has several looks in a part of its own. No port is given twice: servers that belong together choose theirs
+    before the first of them listens.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
     first = PORTS.start + worker * (len(PORTS) // WORKERS)
     while True:
         port = random.randrange(first, first + len(PORTS) // WORKERS)  # noqa: S311 - not a secret
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return port
+        _given.add(port)
+        return port
 
 
 def wait_until(condition: Callable[[], bool], what: str, deadline: float = DEADLINE) -> None:
