@@ -7,7 +7,8 @@
  *
  * Scenarios
  *   fanout   Members of `rooms` rooms (one room of everybody, unless said otherwise). `window` messages
- *            are in flight; one is done when every member has it, the sender included.
+ *            are in flight; one is done when every member has it, the sender included. The first `senders`
+ *            members publish in turn; with more than one, no order is looked for.
  *   echo     Every client sends, waits for the answer, and sends again.
  *   connect  Every client connects, joins, closes, and begins again.
  *   idle     Every client connects and stays.
@@ -55,11 +56,11 @@ enum {
 static struct {
     int ports[MAX_PORTS], port_count;
     int windows[MAX_WINDOWS], window_count;
-    int clients, rooms, members, slow, payload, concurrency, awaited, heartbeat;
+    int clients, rooms, members, slow, payload, concurrency, awaited, heartbeat, senders;
     double warmup, seconds, settle, stall, limit;
     const char *scenario, *path, *publish, *join;
 } option = {
-    .clients = 100, .rooms = 1, .payload = 128, .concurrency = 100, .warmup = 0.5, .seconds = 2,
+    .clients = 100, .rooms = 1, .payload = 128, .concurrency = 100, .senders = 1, .warmup = 0.5, .seconds = 2,
     .settle = 0.3, .stall = 3, .limit = 120, .scenario = "fanout", .path = "/", .publish = "%M",
 };
 
@@ -101,6 +102,7 @@ static void set_option(const char *argument)
     else if (IS("concurrency")) option.concurrency = atoi(value);
     else if (IS("awaited")) option.awaited = atoi(value);
     else if (IS("heartbeat")) option.heartbeat = atoi(value);
+    else if (IS("senders")) option.senders = atoi(value);
     else if (IS("warmup")) option.warmup = atof(value);
     else if (IS("seconds")) option.seconds = atof(value);
     else if (IS("settle")) option.settle = atof(value);
@@ -138,6 +140,7 @@ static void check_options(void)
     if (option.clients < 1 || option.clients > MAX_CLIENTS) fail("clients out of bounds");
     if (option.rooms < 1 || option.rooms > 1000000) fail("rooms out of bounds");
     if (option.members < 1 || option.members > option.clients) fail("members out of bounds");
+    if (option.senders < 1 || option.senders > option.members) fail("senders out of bounds");
     if (option.slow < 0 || option.slow >= option.clients) fail("slow out of bounds");
     if (option.payload < MARKER || option.payload > MAX_PAYLOAD) fail("payload out of bounds");
     if (option.limit > 600) fail("limit out of bounds");
@@ -318,7 +321,7 @@ static void publish_next(void)
     static int readers_of_all;
     int room = next_number % option.rooms;
     struct slot *slot = &slots[next_number % window];
-    struct client *sender = member(room, 0);
+    struct client *sender = member(room, next_number % option.senders);
     if (sender->state != READY) fail("the sender is gone: %s", first_failure);
     if (!readers_of_all || option.slow || closed_by_server) readers_of_all = readers(room);
     slot->number = next_number++;
@@ -363,7 +366,7 @@ static void take_broadcast(struct client *client, uint32_t number, size_t size, 
     if (*seen == number) {
         counted.duplicates++;
     } else if (slot->number == number) {
-        if (number < client->newest) counted.reordered++;
+        if (number < client->newest) counted.reordered += option.senders == 1;
         else client->newest = number;
         *seen = number;
         count_delivery(size, latency);

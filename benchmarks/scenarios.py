@@ -162,6 +162,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         unit="replies/s",
         quick=True,
     ),
+    "publishers": Scenario(
+        "fan-out to 1,000 members, 8 of them publish, Redis",
+        "say",
+        {"clients": 1000, "senders": 8},
+        windows=(1, 8),
+        only=("ours-redis", "litestar-redis"),
+    ),
     "one-process": Scenario(
         "1,000 members in one process, Redis",
         "say",

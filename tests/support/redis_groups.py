@@ -133,7 +133,10 @@ class RedisFailover(RedisGroup):
     def _is_ready(self, sentinel: RedisServer) -> bool:
         words = sentinel.ask("SENTINEL", "MASTER", "main").splitlines()
         known = dict(zip(words[::2], words[1::2], strict=False))
-        return (known.get("num-slaves"), known.get("num-other-sentinels")) == ("1", str(len(self.sentinels) - 1))
+        return (known.get("num-slaves"), known.get("num-other-sentinels")) == (
+            "1",
+            str(len(self.sentinels) - 1),
+        )
 
 
 def together(group: G) -> Iterator[G]:
