@@ -76,6 +76,7 @@ class ClusterBackend(PubSubBackend):
             raise exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc from None
 
     async def disconnect(self) -> None:
+        self._slots = Slots([], self._slots.nodes)
         tasks = [*self._masters.values(), *self._moves.values()]
         for task in tasks:
             task.cancel()

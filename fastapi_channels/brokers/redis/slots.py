@@ -10,6 +10,8 @@ from typing import Any, Final
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as COUNT
 from redis.exceptions import RedisError
 
+from fastapi_channels.brokers.backend import NotSent
+
 from .addresses import Address
 from .link import Link
 
@@ -30,6 +32,12 @@ class Slots:
         self.nodes = nodes
 
     def owner(self, slot: int) -> Address:
+        """
+        Raises:
+            NotSent: no node has been asked yet.
+        """
+        if not self.owners:
+            raise NotSent("not connected")
         return self.owners[slot]
 
     def move(self, slot: int, address: Address) -> None:
