@@ -73,7 +73,9 @@ async def test_a_server_that_is_no_cluster(shared_redis: RedisServer):
 
 @required(RedisServer)
 async def test_slots_that_nobody_serves():
-    with RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node:
-        with pytest.raises(ConnectionError, match="16384 of 16384 slots have no master"):
-            await ClusterBackend(f"redis+cluster://127.0.0.1:{node.port}").connect()
+    with (
+        RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as node,
+        pytest.raises(ConnectionError, match="16384 of 16384 slots have no master"),
+    ):
+        await ClusterBackend(f"redis+cluster://127.0.0.1:{node.port}").connect()
     assert other_tasks() == set()

@@ -7,13 +7,14 @@ import logging
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
 from broadcaster import BroadcastBackend, Event
 
 from fastapi_channels.brokers import Broker, MemoryBackend, NotSent
-from fastapi_channels.brokers.backend import Receive
+from fastapi_channels.brokers.backend import MISSED, Receive
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Publication
 from tests.support.brokers import Process, other_tasks, running, until
@@ -678,3 +679,58 @@ async def test_publications_survive_the_text_in_between(backend: Scripted):
         await process.broker.publish(sent)
         await process.receives(1)
     assert process.delivered == [sent]
+
+
+# Backends that go on where they were
+
+
+class Remembering(Attentive):
+    """It is told what to go on with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resumed: list[set[str]] = []
+
+    def resume(self, topics: AbstractSet[str]) -> None:
+        self.resumed.append(set(topics))
+
+
+@pytest.mark.parametrize(("kind", "resumes"), [(Scripted, False), (Attentive, False), (Remembering, True)])
+def test_what_resumes(kind: type[Scripted], resumes: bool):
+    assert Process(kind()).broker.resumes is resumes
+
+
+async def test_only_what_was_wanted_all_the_time_is_resumed():
+    backend = Remembering()
+    process = Process(backend, **FAST)
+    async with running(process):
+        for topic in ("kept", "left", "joined again"):
+            await process.broker.subscribe(topic)
+        backend.will("connect", *[ConnectionError("down")] * 3)
+        backend.lose(ConnectionError("lost"))
+        await until(lambda: not process.broker.up)
+        await process.broker.unsubscribe("left")
+        await process.broker.unsubscribe("joined again")
+        await process.broker.subscribe("joined again")
+        assert backend.resumed == [set(), {"kept"}]
+        assert backend.subscribed == {"kept", "joined again"}
+    async with running(process):
+        assert backend.resumed[2:] == [set()]
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_what_was_missed_is_told_in_its_place(told: bool):
+    backend, missed = Attentive(), list[tuple[str, int]]()
+    gap: Any = MISSED
+    process = Process(backend, **FAST)
+    if told:
+        process.broker._on_missed = lambda topic: missed.append((topic, len(process.delivered)))
+    async with running(process):
+        await process.broker.subscribe("room")
+        await process.publish("room", "before")
+        for topic in ("room", "nobody's"):
+            backend._messages.put_nowait(Event(topic, gap))
+        await process.publish("room", "after")
+        assert await process.receives(2) == ["before", "after"]
+        assert missed == ([("room", 1)] if told else [])
+        assert process.changes == [True]
