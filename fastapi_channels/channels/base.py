@@ -60,6 +60,8 @@ class BaseChannel:
         send_timeout: seconds that the server may need for one frame before the client is cut off.
         finish_timeout: seconds that running actions get when their client has gone.
         leave_timeout: seconds for all leave handlers of one connection.
+        resync: whether clients are sent `{"type": "resync", "channel": …}` where messages of a room may be
+            missing: the broker was away, or dropped some. A channel that relays sends none.
         ack: whether an action that returns None is replied to when the client sent a request id.
     """
 
@@ -79,6 +81,7 @@ class BaseChannel:
     send_timeout: float = 20.0
     finish_timeout: float = 1.0
     leave_timeout: float = 10.0
+    resync: bool = True
     ack: bool = False
     on_join: Handlers = None
     on_leave: Handlers = None

@@ -72,6 +72,7 @@ class Node:
             self._deliver,
             publish_timeout=self.settings.publish_timeout,
             on_change=self._broker_changed,
+            on_missed=lambda topic: self._missed(topic.removeprefix(self._namespace)),
         )
         namespace = self.settings.namespace
         answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
@@ -390,6 +391,14 @@ class Node:
     def _broker_changed(self, up: bool) -> None:
         if up:
             self.cluster.outage()
+            if not self.broker.resumes:
+                for room in list(self.hub.rooms):
+                    self._missed(room)
+
+    def _missed(self, room: str) -> None:
+        """Tell the members of `room` that messages may be missing at this place."""
+        for connection in self.hub.members(room):
+            connection._carrier.missed(name_of(room))
 
     def _fell_idle(self, room: str) -> None:
         del self._idle[room]

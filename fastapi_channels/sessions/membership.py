@@ -221,6 +221,11 @@ class Membership:
     def event(self, event: Event | str, data: Any, room: str) -> Body:
         return self.plan.event(event, data, room)
 
+    def missed(self, room: str) -> None:
+        """Tell the client that something of `room` may be missing, unless the channel does not want that."""
+        if self.plan.actions is not None and self.plan.channel.resync:
+            self.writer.post(self.envelope.frame(self.envelope.resync(room)))
+
     async def call(self, name: str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
         host, connection = self._host, self.connection
         number, answer = host.calls.ask()

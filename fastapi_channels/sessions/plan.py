@@ -39,6 +39,7 @@ class ChannelTerms(Terms, Protocol):
     max_rooms: int
     leave_timeout: float
     ack: bool
+    resync: bool
 
 
 class Plan:

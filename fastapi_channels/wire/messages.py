@@ -326,6 +326,10 @@ class Envelope:
     def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
         return {self.type: "lagged", self.channel: channel, "dropped": dropped}
 
+    def resync(self, channel: str) -> dict[str, Any]:
+        """What was sent to the room may be missing at this place, and nobody knows what."""
+        return {self.type: "resync", self.channel: channel}
+
     def drain(self, within: float) -> dict[str, Any]:
         """The server is about to end: the connection will be closed within so many seconds."""
         return {self.type: "drain", "within": within}

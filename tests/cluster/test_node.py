@@ -490,6 +490,7 @@ async def test_a_broadcast_without_a_broker_says_so_in_time() -> None:
         assert (reply["code"], reply["request_id"]) == ("unavailable", 1)
         bus.restart()
         await asyncio.sleep(2)
+        assert (await wire.receive())["type"] == "resync"
         wire.call("say", text="again")
         assert (await wire.receive())["data"] == "again"
 

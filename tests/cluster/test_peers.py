@@ -242,6 +242,7 @@ async def test_a_connection_that_dies_silently_is_made_anew() -> None:
         await b.channel.broadcast("r", "lost")
         await asyncio.sleep(EXPIRY + 2)
         await b.channel.broadcast("r", "said")
+        assert (await wire.receive())["type"] == "resync"
         assert (await wire.receive())["event"] == "said"
 
 

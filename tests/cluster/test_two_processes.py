@@ -173,6 +173,8 @@ class Listener:
         self.client = client
         self.heard: dict[str, float] = {}
         """When it last heard whom."""
+        self.resyncs = 0
+        """How often it was told that messages may be missing."""
         self.unavailable = 0
         """How often it was told that nobody could be reached."""
         self.task = asyncio.create_task(self._listen())
@@ -182,6 +184,8 @@ class Listener:
             frame = json.loads(raw)
             if frame.get("code") == "unavailable":
                 self.unavailable += 1
+            elif frame["type"] == "resync":
+                self.resyncs += 1
             else:
                 self.heard[frame["data"]] = now()
 
@@ -218,6 +222,7 @@ async def test_a_redis_that_is_killed_five_times_costs_nobody_the_connection(
             await _outlive(redis, listeners, speakers=[listeners[0], listeners[2]])
         assert not any(task.done() for task in speaking)
         assert not any(listener.task.done() for listener in listeners)
+        assert [listener.resyncs for listener in listeners] == [5] * 4, "one for each outage"
         for counter, number in zip(counters, ids, strict=True):
             await becomes(counter, "count", 6, within=BACK_WITHIN)
             assert await ask(counter, "me") == number
