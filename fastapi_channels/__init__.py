@@ -5,6 +5,7 @@ from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
 from .channels.socket import Socket
+from .cluster.users import Member
 from .connection import Connection
 from .decorators import action, limiter
 from .exceptions import (
@@ -56,6 +57,7 @@ __all__ = [
     "GroupChannel",
     "InvalidPayload",
     "IsAuthenticated",
+    "Member",
     "MethodNotAllowed",
     "NotFound",
     "ParseError",

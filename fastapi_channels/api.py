@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
@@ -10,7 +12,7 @@ from typing import Any, TypeVar
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_channels.channels import upstream
 
@@ -18,10 +20,12 @@ from .brokers import adopt, create_backend
 from .cluster.drain import on_sigterm
 from .cluster.node import SCOPE_KEY, Node, current_node
 from .cluster.settings import Settings
-from .exceptions import ConfigurationError
+from .exceptions import BrokerUnavailable, ConfigurationError
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
+
+logger = logging.getLogger("fastapi_channels")
 
 Parent = TypeVar("Parent", FastAPI, APIRouter)
 
@@ -41,6 +45,7 @@ def add_channel(
     throttle_classes: Any = None,
     allowed_origins: Iterable[str] | None = None,
     trusted_proxies: Iterable[str] = (),
+    user_key: Callable[[Any], Any] | str | None = None,
     namespace: str = "",
     publish_timeout: float = 2.0,
     drain_seconds: float = 10.0,
@@ -63,6 +68,8 @@ def add_channel(
         throttle_classes: rates over all messages of a client in a room.
         allowed_origins: pages that may connect beside the server's own; `["*"]` for any.
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
+        user_key: what names a user: a function of it, or the name of its attribute; its `id`, `identity`,
+            `username` or `sub` unless given.
         namespace: begins the broker's topics, so that two applications can share a server.
         publish_timeout: seconds until `BrokerUnavailable`.
         drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
@@ -86,6 +93,7 @@ def add_channel(
         ws_callback=ws_callback,
         allowed_origins=parse_origins(allowed_origins),
         trusted_proxies=parse_proxies(trusted_proxies),
+        user_key=user_key,
         namespace=namespace,
         publish_timeout=publish_timeout,
         drain_seconds=_seconds(drain_seconds),
@@ -121,9 +129,34 @@ class _NodeMiddleware:
         scope[SCOPE_KEY] = self.node
         token = current_node.set(self.node)
         try:
-            await self.app(scope, receive, send)
+            await (
+                _answered(self.app, scope, receive, send)
+                if scope["type"] == "http"
+                else self.app(scope, receive, send)
+            )
         finally:
             current_node.reset(token)
+
+
+async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve a request; 503 where a route lets BrokerUnavailable through. A handler of the application for it
+    comes first: this is outside of all of them."""
+    began = False
+
+    async def watched(message: Message) -> None:
+        nonlocal began
+        began = True
+        await send(message)
+
+    try:
+        await app(scope, receive, watched)
+    except BrokerUnavailable as exc:
+        if began:
+            raise
+        logger.error("answered 503: %s", exc)
+        headers = {"retry-after": "1"}
+        response = JSONResponse({"detail": "Service Unavailable"}, 503, headers)
+        await response(scope, receive, send)
 
 
 def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], Any]:
@@ -133,6 +166,7 @@ def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], An
     async def lifespan(app: Any) -> AsyncIterator[Any]:
         token = current_node.set(node)
         await node.start()
+        _warn_without_websockets()
         try:
             with on_sigterm(node.drain) if node.settings.drain_seconds else nullcontext():
                 async with original(app) as state:
@@ -142,6 +176,16 @@ def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], An
             current_node.reset(token)
 
     return lifespan
+
+
+def _warn_without_websockets() -> None:
+    """Say why every handshake will be answered 404, where uvicorn has found no WebSocket library."""
+    chosen = sys.modules.get("uvicorn.protocols.websockets.auto")
+    if chosen is not None and getattr(chosen, "AutoWebSocketsProtocol", chosen) is None:
+        logger.warning(
+            "uvicorn has no WebSocket library, and answers every handshake with 404: "
+            'pip install "uvicorn[standard]"'
+        )
 
 
 def _seconds(value: float) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, Generic, Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, Protocol, TypeAlias
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
@@ -195,3 +195,15 @@ class Connection(Generic[User]):
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""
         if not self.ended:
             await self._carrier.close(code, reason)
+
+
+Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
+"""Who does not get a broadcast."""
+
+
+def ids_of(exclude: Exclude) -> frozenset[str]:
+    if exclude is None:
+        return frozenset()
+    if isinstance(exclude, Connection | str):
+        exclude = (exclude,)
+    return frozenset(c.id if isinstance(c, Connection) else c for c in exclude)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from .channels.channel import Channel
-from .cluster.users import user_key
 from .connection import Connection
 
 
@@ -39,7 +38,7 @@ class PersonChannel(Channel):
     async def _announce(self, event: str, connection: Connection) -> None:
         node = self._current_node()
         data = {
-            "member": {"id": connection.id, "user": user_key(connection.user)},
+            "member": {"id": connection.id, "user": node.key_of(connection.user)},
             "members": await node.members(self._plan.key(connection.room)),
         }
         envelope = self.envelope
@@ -47,7 +46,7 @@ class PersonChannel(Channel):
         await node.publish(self._plan.key(connection.room), body)
 
     def _seat_of(self, connection: Connection) -> str:
-        key = user_key(connection.user)
+        key = self._current_node().key_of(connection.user)
         return connection.id if key is None else f"user:{key}"
 
 

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from broadcaster import Broadcast
 from fastapi import APIRouter, FastAPI, WebSocket
+from starlette.responses import JSONResponse
 
 from fastapi_channels import (
     BrokerUnavailable,
@@ -23,6 +24,7 @@ from fastapi_channels import (
     rate,
 )
 from fastapi_channels.brokers import MemoryBackend
+from fastapi_channels.cluster.node import Node
 from fastapi_channels.throttling import MemoryLimiter
 from tests.support.live import Client, Site, application, serving, wait_until
 from tests.support.servers import RedisServer, required
@@ -266,7 +268,7 @@ def test_upstreams_keywords():
         unset: dict[str, Any] = dict.fromkeys(UPSTREAM)
         add_channel(FastAPI(), **live, **unset)
     for name, value in UPSTREAM.items():
-        with pytest.warns(DeprecationWarning, match=f"'{name}'"):
+        with pytest.warns(FutureWarning, match=f"'{name}'"):
             add_channel(FastAPI(), **live, **{name: value})
 
 
@@ -384,3 +386,74 @@ async def test_no_client_at_all_leaves_nothing():
     async with serving(application(Room())):
         pass
     assert not [task for task in asyncio.all_tasks() if "Broker" in repr(task)]
+
+
+@pytest.mark.parametrize("handled", [False, True])
+async def test_a_route_without_its_broker_answers_503(handled: bool):
+    app, room = FastAPI(), Room()
+    add_channel(app)
+    room.bind(app)
+
+    @app.post("/bid")
+    async def bid() -> None:
+        raise BrokerUnavailable("away")
+
+    if handled:
+
+        @app.exception_handler(ConnectionError)
+        async def own(request: Any, exc: Exception) -> JSONResponse:
+            return JSONResponse({}, 418)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+        answer = await client.post("/bid")
+    assert answer.status_code == (418 if handled else 503)
+    assert handled or answer.headers["retry-after"] == "1"
+
+
+async def test_a_broadcast_that_is_not_required_may_fail(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    app, room = FastAPI(), Room()
+    add_channel(app)
+    room.bind(app)
+    node = Node.attached(app)
+    assert node is not None
+    await node.start()
+    assert await room.broadcast("r", "bid", required=False) is True
+
+    async def away(*_: Any) -> None:
+        raise BrokerUnavailable("away")
+
+    monkeypatch.setattr(node.broker, "publish", away)
+    assert await room.broadcast("r", "bid", required=False) is False
+    assert "not required is lost" in caplog.text
+    with pytest.raises(BrokerUnavailable):
+        await room.broadcast("r", "bid")
+    await node.stop()
+
+
+@pytest.mark.parametrize("found", [None, object])
+async def test_a_uvicorn_without_a_websocket_library_is_told_of(
+    found: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    from uvicorn.protocols.websockets import auto
+
+    monkeypatch.setattr(auto, "AutoWebSocketsProtocol", found)
+    app = FastAPI()
+    add_channel(app)
+    async with app.router.lifespan_context(app):
+        pass
+    assert ('pip install "uvicorn[standard]"' in caplog.text) is (found is None)
+
+
+async def test_a_mounted_application_of_its_own_says_that_nobody_starts_it(caplog: pytest.LogCaptureFixture):
+    parent, child, room = FastAPI(), FastAPI(), Room()
+    add_channel(child)
+    room.mount(child, "/{channel}")
+    parent.mount("/child", child)
+    async with serving(parent) as site, site.connect("/child/r"):
+        pass
+    assert "call add_channel() on the outer application" in caplog.text
+    node = Node.attached(child)
+    assert node is not None
+    await node.stop()

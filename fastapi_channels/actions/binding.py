@@ -184,7 +184,8 @@ def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source
     for candidate in _members(annotation):
         if isinstance(candidate, type) and issubclass(candidate, WebSocket):
             return SOURCES["websocket"]
-        if isinstance(candidate, type) and issubclass(candidate, Connection):
+        plain = get_origin(candidate) or candidate  # of Connection[Person]
+        if isinstance(plain, type) and issubclass(plain, Connection):
             return SOURCES["connection"]
     if is_model(annotation):
         return None

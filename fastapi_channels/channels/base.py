@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
 
 from fastapi_channels.actions.spec import is_action
 from fastapi_channels.cluster.node import Node, current_node
-from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import CloseCode, ConfigurationError, WebSocketException
+from fastapi_channels.cluster.users import Member
+from fastapi_channels.connection import Connection, Exclude, ids_of
+from fastapi_channels.exceptions import BrokerUnavailable, CloseCode, ConfigurationError, WebSocketException
 from fastapi_channels.permission import Permission, as_permission
 from fastapi_channels.sessions.handlers import EventType, Handlers, JoinLeave
 from fastapi_channels.sessions.http import headers_of
@@ -31,8 +33,9 @@ from . import upstream
 from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
 
+logger = logging.getLogger("fastapi_channels")
+
 Handler = TypeVar("Handler", bound=Callable[..., Any])
-Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
 
 
 class BaseChannel:
@@ -50,8 +53,8 @@ class BaseChannel:
         max_rooms: how many rooms a connection may be in.
         scope: channels with the same scope share the rooms of one name, with all who are in them and all
             that is sent there. Empty for the rooms of the whole application, as upstream has them. None
-            is empty too, but the class's own where it has a `room_pattern` or overrides `authorize`: who
-            may enter such a room must not be decided by another channel.
+            is empty too, but the name of the class where it has a `room_pattern` or overrides `authorize`:
+            who may enter such a room must not be decided by another channel.
         event_types: the types of all events that may be sent; None for any event.
         envelope: the names of the frames' fields, and their codec.
         max_message_size: bytes of a client's message; a larger one closes with 1009.
@@ -163,7 +166,7 @@ class BaseChannel:
         """
         node = Node.of(websocket.scope)
         self._use(node)
-        await node.ensure_started()
+        await node.ensure_started(websocket.scope)
         session = RoomSession(self._plan, websocket, channel or self.channel, node, user)
         await session.run(subprotocol, headers_of(headers))
 
@@ -179,13 +182,17 @@ class BaseChannel:
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
 
         Raises:
-            ConfigurationError: the path has parameters, and none of them is `channel`.
+            ConfigurationError: the path has parameters, and none of them is `channel`; or another guarded
+                class of this name is in the application.
 
         Args:
             name: of the route; that of the class unless given.
             user: a dependency, whose value is `connection.user`.
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
+        node = Node.attached(app)
+        if node is not None and self._plan.own_scope:
+            node.scopes.claim(self._plan.own_scope, type(self))
         add_route(
             app,
             path,
@@ -202,6 +209,17 @@ class BaseChannel:
         if node is None:
             raise ConfigurationError("bind() needs an application or router that add_channel() was called on")
         self._use(node)
+
+    @classmethod
+    def room(cls, **params: Any) -> str:
+        """The name of the room with these parameters: `Auction.room(number=7)` is `"auction:7"`.
+
+        Raises:
+            ConfigurationError: the channel has no `room_pattern`, or a value does not fit it.
+        """
+        if cls.room_pattern is None:
+            raise ConfigurationError(f"{cls.__name__} has no room_pattern to make a room's name from")
+        return RoomPattern(cls.room_pattern).name(params)
 
     def on_event(self, event_type: EventType) -> Callable[[Handler], Handler]:
         """Decorator: run the function when a client has joined, or has left."""
@@ -236,26 +254,40 @@ class BaseChannel:
         data: Any = None,
         *,
         exclude: Exclude = None,
-    ) -> None:
+        required: bool = True,
+    ) -> bool:
         """Send an event frame to everybody in a room, or in each of several, in every process.
 
         Args:
             event: a typed Event, or the name of an event with its `data`.
             exclude: connections, or their ids, that do not get it.
+            required: False where what it tells of is done, and stands without it: that the broker does not
+                take it is then logged, and not raised.
+
+        Returns:
+            Whether the broker took it, for every room.
 
         Raises:
             ParseError: a room's name is not usable.
+            ConfigurationError: it does not fit the channel's `room_pattern`.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        node, skip = self._current_node(), _ids(exclude)
-        for each in (room,) if isinstance(room, str) else tuple(room):
-            await node.publish(self._plan.key(each), self._plan.event(event, data, each), skip)
+        node, skip = self._current_node(), ids_of(exclude)
+        try:
+            for each in (room,) if isinstance(room, str) else tuple(room):
+                await node.publish(self._plan.key(each), self._plan.event(event, data, each), skip)
+        except BrokerUnavailable as exc:
+            if required:
+                raise
+            logger.warning("a broadcast that was not required is lost: %s", exc)
+            return False
+        return True
 
     async def broadcast_to_channel(self, channel: str, message: Any, *, exclude: Exclude = None) -> None:
         """Send `message` to everybody in the room `channel`: text and bytes as they are, any other value
         as `encode_json` gives it."""
         await self._current_node().publish(
-            self._plan.key(channel), await self._encode(message), _ids(exclude)
+            self._plan.key(channel), await self._encode(message), ids_of(exclude)
         )
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
@@ -278,7 +310,7 @@ class BaseChannel:
         """How many connections are in the room, over all processes."""
         return await self._current_node().count(self._plan.key(channel))
 
-    async def members(self, channel: str) -> list[dict[str, Any]]:
+    async def members(self, channel: str) -> list[Member]:
         """Who is in the room, over all processes: `id` and `user` (its key or None) of each connection."""
         return await self._current_node().members(self._plan.key(channel))
 
@@ -348,6 +380,8 @@ class BaseChannel:
     def _use(self, node: Node) -> None:
         """Broadcast through `node` where no request says otherwise."""
         if self._node is None or self._node() is not node:
+            if self._plan.own_scope:
+                node.scopes.claim(self._plan.own_scope, type(self))
             self._node = weakref.ref(node)
 
     def _current_node(self) -> Node:
@@ -382,11 +416,3 @@ def _check_authorize(cls: type[BaseChannel]) -> None:
     except TypeError as exc:
         given = ", ".join(["connection", *names])
         raise ConfigurationError(f"{cls.__name__}.authorize cannot be called with {given}: {exc}") from None
-
-
-def _ids(exclude: Exclude) -> frozenset[str]:
-    if exclude is None:
-        return frozenset()
-    if isinstance(exclude, Connection | str):
-        exclude = (exclude,)
-    return frozenset(c.id if isinstance(c, Connection) else c for c in exclude)

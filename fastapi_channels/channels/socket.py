@@ -81,7 +81,7 @@ class Socket:
             ConfigurationError: no add_channel() covers the endpoint.
         """
         node = Node.of(websocket.scope)
-        await node.ensure_started()
+        await node.ensure_started(websocket.scope)
         for channel in self.channels:
             channel._use(node)
         session = SocketSession(self, self._permission, self._plan_of, websocket, node, user)

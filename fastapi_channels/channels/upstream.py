@@ -53,7 +53,7 @@ def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
         if value is not None:
             warnings.warn(
                 f"{name!r} of {where} has no effect and is ignored: remove it",
-                DeprecationWarning,
+                FutureWarning,
                 stacklevel=_level_of_user(),
             )
 
@@ -65,14 +65,14 @@ def warn_of_overrides(cls: type, is_action: Callable[[Any], bool]) -> None:
             warnings.warn(
                 f"{cls.__name__}.{name} overrides what upstream called; nothing calls it here: "
                 "see docs/upstream.md",
-                DeprecationWarning,
+                FutureWarning,
                 stacklevel=_level_of_user(),
             )
 
 
 def _level_of_user() -> int:
-    """The `stacklevel` for our caller at which the code outside of this package stands: Python shows a
-    DeprecationWarning only to the code that it is about."""
+    """The `stacklevel` for our caller at which the code outside of this package stands. A FutureWarning,
+    because Python hides a DeprecationWarning everywhere but in `__main__`."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals["__name__"].startswith(_PACKAGE):
         level, frame = level + 1, frame.f_back

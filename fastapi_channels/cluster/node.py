@@ -26,11 +26,13 @@ from . import registry
 from .drain import Drain, Leaver
 from .health import Health
 from .hub import Hub, Recipient
+from .once import Once
 from .peers import Cluster
+from .scopes import Scopes, why_no_lifespan
 from .seats import Seats
 from .settings import Settings
 from .threads import in_its_loop
-from .users import Users, user_key
+from .users import Member, UserKeys, Users
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -61,7 +63,10 @@ class Node:
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.seats = Seats()
-        self.users: Users[Writer] = Users()
+        self.key_of = UserKeys(self.settings.user_key)
+        self.users: Users[Writer] = Users(self.key_of)
+        self.refused_origins = Once()
+        self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
         """The WebSockets that were accepted and are open."""
         self._drain = Drain(self.sessions)
@@ -133,12 +138,12 @@ class Node:
                 self.loop = loop
                 await self._start()
 
-    async def ensure_started(self) -> None:
+    async def ensure_started(self, scope: Scope | None = None) -> None:
         """Start for a connection that came before, or without, the application's lifespan."""
         if self.loop is not asyncio.get_running_loop():
             logger.warning(
-                "started by a connection, not by the lifespan: nothing will stop the broker cleanly "
-                "(was add_channel(router) called after include_router, or is the lifespan off?)"
+                "started by a connection, not by the lifespan: nothing will stop the broker cleanly (%s)",
+                why_no_lifespan(scope),
             )
             await self.start()
 
@@ -274,7 +279,7 @@ class Node:
         return here + sum(int(count) for count in answers.values())
 
     @in_its_loop
-    async def members(self, room: str) -> list[dict[str, Any]]:
+    async def members(self, room: str) -> list[Member]:
         """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
         here = self._answer_members({"room": room})
         if self.broker.local:
@@ -312,10 +317,12 @@ class Node:
 
     @in_its_loop
     async def send_to_user(self, user: Any, body: Body) -> None:
-        """Send `body` to every connection of a user, in every process."""
-        key = user_key(user)
-        if key is None:
-            return
+        """Send `body` to every connection of a user, in every process.
+
+        Raises:
+            ConfigurationError: `user` is nobody, or has no key.
+        """
+        key = self.key_of.named(user)
         if self.broker.local:
             self._deliver_to(self.users.recipients(key), body)
         else:
@@ -376,9 +383,9 @@ class Node:
     def _answer_count(self, question: dict[str, Any]) -> int:
         return self.hub.count(str(question.get("room")))
 
-    def _answer_members(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+    def _answer_members(self, question: dict[str, Any]) -> list[Member]:
         members = self.hub.members(str(question.get("room")))
-        return [{"id": member.id, "user": user_key(member.user)} for member in members]
+        return [{"id": member.id, "user": self.key_of(member.user)} for member in members]
 
     def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
         return self.seats.claims(str(question.get("room")))

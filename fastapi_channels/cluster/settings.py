@@ -21,6 +21,8 @@ class Settings:
     allowed_origins: frozenset[str] | None = None
     """None: only the origin that the page was served from."""
     trusted_proxies: Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network] = ()
+    user_key: Callable[[Any], Any] | str | None = None
+    """What names a user: a function, or an attribute's name; None for one of the usual."""
     namespace: str = ""
     publish_timeout: float = 2.0
     drain_seconds: float = 10.0

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any, Generic
+import logging
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Final, Generic, TypeAlias, TypedDict
+
+from fastapi_channels.exceptions import ConfigurationError
 
 from .hub import R
+from .once import Once
+
+logger = logging.getLogger("fastapi_channels")
+
+KEYS: Final = ("id", "identity", "username", "sub")
+"""Attributes of a user, or keys of its mapping, that may name it; `sub` is that of a JWT."""
+UserKey: TypeAlias = Callable[[Any], Any] | str | None
+
+
+class Member(TypedDict):
+    """Who is in a room: the id of a connection, and its user's key, if it has a user."""
+
+    id: str
+    user: str | None
 
 
 class Users(Generic[R]):
     """User → the WebSockets that are the user's, each once however often it was added."""
 
-    __slots__ = ("_recipients",)
+    __slots__ = ("_key_of", "_recipients")
 
-    def __init__(self) -> None:
+    def __init__(self, key_of: Callable[[Any], str | None] | None = None) -> None:
+        self._key_of = key_of or UserKeys()
         self._recipients: dict[str, dict[R, int]] = {}
 
     def __len__(self) -> int:
@@ -21,14 +39,14 @@ class Users(Generic[R]):
 
     def add(self, user: Any, recipient: R) -> None:
         """Take note of whose `recipient` is, once more; nothing where there is no user."""
-        key = user_key(user)
+        key = self._key_of(user)
         if key is not None:
             recipients = self._recipients.setdefault(key, {})
             recipients[recipient] = recipients.get(recipient, 0) + 1
 
     def discard(self, user: Any, recipient: R) -> None:
         """Undo one `add` with the same arguments."""
-        key = user_key(user)
+        key = self._key_of(user)
         recipients = self._recipients.get(key, {}) if key is not None else {}
         if key is None or recipient not in recipients:
             return
@@ -42,15 +60,78 @@ class Users(Generic[R]):
         return list(self._recipients.get(key, ()))
 
 
-def user_key(user: Any) -> str | None:
-    """The text that names `user`: its `id`, its `identity`, a value of its mapping, or itself."""
-    if user is None or isinstance(user, str):
-        return user or None
-    for name in ("id", "identity", "username"):
-        try:
-            value = user[name] if isinstance(user, dict) else getattr(user, name, None)
-        except (KeyError, NotImplementedError):
-            continue
-        if value is not None and str(value):
-            return str(value)
-    return str(user) if isinstance(user, int) else None
+class UserKeys:
+    """What names the users of one application.
+
+    Args:
+        key: what `add_channel(user_key=)` got: a function of the user, or the name of an attribute.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+
+    __slots__ = ("_key", "_names", "_unnamed")
+
+    def __init__(self, key: UserKey = None) -> None:
+        if not (key is None or callable(key) or (isinstance(key, str) and key)):
+            raise ConfigurationError(
+                f"user_key= takes a function of the user, or the name of an attribute, got {key!r}"
+            )
+        self._key = key if callable(key) else None
+        self._names = (key,) if isinstance(key, str) else KEYS
+        self._unnamed = Once()
+
+    def __call__(self, user: Any) -> str | None:
+        """The text that names `user`; None for nobody, and, with a warning, for a user without a key."""
+        if user is None or isinstance(user, str):
+            return user or None
+        key = self._find(user)
+        # A user that says it is none, as Starlette's UnauthenticatedUser does, needs no key.
+        if key is None and getattr(user, "is_authenticated", True) is not False:
+            self._warn_of(type(user))
+        return key
+
+    def named(self, user: Any) -> str:
+        """The same, where somebody must be meant.
+
+        Raises:
+            ConfigurationError: `user` is nobody, or has no key.
+        """
+        key = user if user is None or isinstance(user, str) else self._find(user)
+        if not key:
+            raise ConfigurationError(
+                f"a user is its key, a text, or an object with one ({self._wanted}), not {_shown(user)}"
+            )
+        return key
+
+    @property
+    def _wanted(self) -> str:
+        return "as user_key= gives it" if self._key is not None else " or ".join(self._names)
+
+    def _find(self, user: Any) -> str | None:
+        found = (_read(user, name) for name in self._names) if self._key is None else (self._key(user),)
+        for value in found:
+            if value is not None and str(value):
+                return str(value)
+        return str(user) if self._key is None and isinstance(user, int) else None
+
+    def _warn_of(self, kind: type) -> None:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if self._unnamed.is_new(name):
+            logger.warning(
+                "a user of type %s has no key, and counts as nobody: looked for %s; "
+                'give it one, or say what names it with add_channel(…, user_key="email") or a function',
+                name,
+                self._wanted,
+            )
+
+
+def _read(user: Any, name: str) -> Any:
+    try:
+        return user[name] if isinstance(user, Mapping) else getattr(user, name, None)
+    except (KeyError, NotImplementedError):
+        return None
+
+
+def _shown(user: Any) -> str:
+    return repr(user) if user is None or user == "" else f"a {type(user).__qualname__} without"

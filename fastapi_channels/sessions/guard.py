@@ -11,7 +11,6 @@ from typing import Any, Final, TypeAlias
 from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
-from fastapi_channels.cluster.users import user_key
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
 from fastapi_channels.permission import ALLOW, BasePermission, ask
@@ -88,7 +87,7 @@ class Guard:
         if not limits and not rules.rates and not rules.foreign:
             return True
         who, items = self._counted.get(action, _NOT_COUNTED)
-        if rules.foreign or who != (user_key(self._connection.user) or ""):
+        if rules.foreign or who != (self._node.key_of(self._connection.user) or ""):
             return self._count(action, limits)
         return self._hit(items)
 
@@ -154,7 +153,7 @@ class Guard:
 
     async def _items(self, action: str, limits: Sequence[Rate]) -> _Items:
         """The keys and rates that one call counts under; a rate that is said twice counts once."""
-        who = user_key(self._connection.user) or ""
+        who = self._node.key_of(self._connection.user) or ""
         keyed = [(await self._key(limit, ""), limit) for limit in self._rules.rates]
         keyed += [(await self._key(limit, action), limit) for limit in limits]
         items = list(dict.fromkeys(keyed))
@@ -171,7 +170,7 @@ class Guard:
             found = identifier(self._connection.websocket)
             kind, who = "custom", str(await found if inspect.isawaitable(found) else found)
         else:
-            user = user_key(self._connection.user)
+            user = self._node.key_of(self._connection.user)
             kind, who = ("user", user) if user else ("address", self._client())
         channel = type(self._connection.channel).__qualname__
         return limit_key(kind, who, channel, self._connection.room, action, str(limit))

@@ -47,6 +47,22 @@ def origin_allowed(websocket: HTTPConnection, allowed: Collection[str] | None) -
     )
 
 
+def how_to_allow(websocket: HTTPConnection, allowed: Collection[str] | None) -> str:
+    """What to write in add_channel(), so that the page whose handshake was refused may connect."""
+    text = websocket.headers.get("origin", "")[:200]
+    host = websocket.headers.get("host", "")[:200]
+    told = f"a page of {text!r} may not connect to {host!r}"
+    try:
+        origin = _check(text)
+    except ConfigurationError:
+        return f"{told}: it has no origin that could be allowed; serve the page over http or https"
+    if allowed is None:
+        # A list takes the place of the server's own origin.
+        secure = websocket.scope.get("scheme") in ("wss", "https")
+        allowed = (f"{'https' if secure else 'http'}://{host}",)
+    return f"{told}: add_channel(…, allowed_origins={[*sorted(allowed), origin]}) lets it in"
+
+
 def _parse(text: str) -> SplitResult | None:
     try:
         parts = urlsplit(text)

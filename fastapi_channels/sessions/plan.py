@@ -58,6 +58,7 @@ class Plan:
     Attributes:
         actions: by name; None for a channel that relays.
         exception_handlers: by the class of the exception.
+        own_scope: the scope, if it is the bare name of the channel's class; else empty.
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class Plan:
         "channel",
         "exception_handlers",
         "join_leave",
+        "own_scope",
         "pattern",
         "seat_of",
     )
@@ -102,10 +104,13 @@ class Plan:
         self._declared = None if event_types is None else events_by_name(event_types)
         self._decode = decode
         self._ruled: tuple[Settings, Rules] | None = None
+        self.own_scope = ""
         if scope is None:
             # Who may enter a guarded room must not be decided by another channel.
             guarded = pattern is not None or authorize is not None
-            scope = f"{type(channel).__module__}.{type(channel).__qualname__}" if guarded else ""
+            scope = type(channel).__name__ if guarded else ""
+            # Not its module: `python app.py` and `uvicorn app:app` are to meet, and classes to move.
+            self.own_scope = scope
         self._prefix = scope and scope + SCOPE_END
 
     @property
@@ -130,8 +135,15 @@ class Plan:
 
         Raises:
             ParseError: the name is not usable.
+            ConfigurationError: it does not fit the channel's pattern: nobody can be there.
         """
-        return self._prefix + check_room(room)
+        check_room(room)
+        if self.pattern is not None and self.pattern.match(room) is None:
+            raise ConfigurationError(
+                f"no room of {type(self.channel).__name__} is named {room!r}: "
+                f"it does not fit room_pattern = {self.pattern.pattern!r}"
+            )
+        return self._prefix + room
 
     def match(self, room: str) -> dict[str, Any]:
         """The parameters in a room's name.

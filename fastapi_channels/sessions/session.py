@@ -35,7 +35,7 @@ from fastapi_channels.wire.writer import Writer
 from .calls import Calls
 from .http import retry_headers, user_of
 from .membership import Membership
-from .origin import origin_allowed
+from .origin import how_to_allow, origin_allowed
 from .plan import Terms
 from .report import Reporter, as_client_error
 
@@ -203,8 +203,11 @@ class Session(ABC):
         return True
 
     def _check_origin(self) -> None:
-        if not origin_allowed(self.websocket, self.node.settings.allowed_origins):
+        allowed = self.node.settings.allowed_origins
+        if not origin_allowed(self.websocket, allowed):
             origin = self.websocket.headers.get("origin", "")[:200]
+            if self.node.refused_origins.is_new(origin):
+                self.log.warning(how_to_allow(self.websocket, allowed))
             raise OriginDenied(context={"origin": origin})
 
     async def _refuse(self, exc: WebSocketException) -> None:

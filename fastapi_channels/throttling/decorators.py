@@ -39,7 +39,7 @@ def limiter(
         use_cache: had no effect on the limits and has none.
     """
     if use_cache is not None:
-        warnings.warn("limiter(use_cache=) does nothing", DeprecationWarning, stacklevel=2)
+        warnings.warn("limiter(use_cache=) does nothing", FutureWarning, stacklevel=2)
     limit = rate(times, milliseconds, seconds, minutes, hours, identifier, ws_callback)
 
     def annotate(handler: Handler) -> Handler:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
@@ -56,12 +57,12 @@ class RoomPattern:
         ConfigurationError: the pattern cannot be read.
     """
 
-    __slots__ = ("_convertors", "_regex", "pattern")
+    __slots__ = ("_convertors", "_format", "_regex", "pattern")
 
     def __init__(self, pattern: str) -> None:
         self.pattern = pattern
         # Without the slash it would be read as a host: its port cut off, its case ignored.
-        self._regex, self._convertors = _compile("/" + pattern, pattern)
+        self._regex, self._format, self._convertors = _compile("/" + pattern, pattern)
         for name in self._convertors:
             if name in TAKEN:
                 raise _unreadable(pattern, f"the name {name!r} stands for something else")
@@ -85,6 +86,24 @@ class RoomPattern:
             return None
         return values
 
+    def name(self, params: Mapping[str, Any]) -> str:
+        """The room's name with these parameters.
+
+        Raises:
+            ConfigurationError: one is missing, or too many, or would not be read back as it is.
+        """
+        problem: object = f"it takes {', '.join(self.names) or 'nothing'}"
+        if params.keys() == self._convertors.keys():
+            try:
+                texts = {name: self._convertors[name].to_string(value) for name, value in params.items()}
+                room = check_room(self._format.format(**texts)[1:])
+                if self.match(room) == dict(params):
+                    return room
+                problem = f"{room!r} would not be read back as the same"
+            except (AssertionError, TypeError, ValueError, ParseError) as exc:
+                problem = exc
+        raise ConfigurationError(f"{dict(params)} makes no room of {self.pattern!r}: {problem}")
+
 
 def names_in(path: str) -> list[str]:
     """The names of the parameters of a route's path.
@@ -92,19 +111,20 @@ def names_in(path: str) -> list[str]:
     Raises:
         ConfigurationError: the path cannot be read.
     """
-    return list(_compile(path, path)[1])
+    return list(_compile(path, path)[2])
 
 
-def _compile(path: str, shown: str) -> tuple[re.Pattern[str], dict[str, Convertor[Any]]]:
+def _compile(path: str, shown: str) -> tuple[re.Pattern[str], str, dict[str, Convertor[Any]]]:
     try:
-        regex, rest, convertors = compile_path(path)
+        regex, form, convertors = compile_path(path)
     except (AssertionError, ValueError) as exc:
         raise _unreadable(shown, str(exc)) from exc
+    rest = form
     for name in convertors:
         rest = rest.replace("{" + name + "}", "", 1)
     if "{" in rest or "}" in rest:
         raise _unreadable(shown, "a brace that belongs to no parameter")
-    return regex, convertors
+    return regex, form, convertors
 
 
 def _unreadable(pattern: str, problem: str) -> ConfigurationError:

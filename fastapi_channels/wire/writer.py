@@ -19,6 +19,10 @@ logger = logging.getLogger("fastapi_channels")
 
 MAX_REASON: Final = 123
 """Bytes of a close reason (RFC 6455 section 5.5)."""
+STANDING_IN: Final[dict[int, int]] = {1003: 4515, 1007: 4500, 1008: 4503, 1009: 4513}
+"""What is sent where the server refuses a close code from an application: with these the client is to stay
+away, with any other, `COME_BACK`, to come again."""
+COME_BACK: Final = 4003
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client which did not read gets to take its close frame."""
 
@@ -259,7 +263,20 @@ class Writer:
             event = self._envelope.frame(notice).event
         else:
             event = item
-        await self._asgi_send(event)
+        try:
+            await self._asgi_send(event)
+        except (RuntimeError, OSError):
+            raise
+        except Exception as exc:
+            if (
+                event["type"] != "websocket.close"
+                or event["code"] == CloseCode.NORMAL
+                or event["code"] >= 3000
+            ):
+                raise
+            # daphne lets an application close with 1000 and 3000 to 4999 alone.
+            logger.debug("the server does not close with %d: %r", event["code"], exc, extra=self._extra)
+            await self._asgi_send({**event, "code": STANDING_IN.get(event["code"], COME_BACK)})
         if not self.closed and self._deadline is not None:
             self._deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
 

@@ -373,3 +373,10 @@ def test_a_payload_that_cannot_be_made_is_told_at_once():
 
     with pytest.raises(ConfigurationError, match=r"the parameter 'b' of .*twice"):
         Channel().action()(twice)
+
+
+async def test_a_connection_that_names_its_user_is_the_connection():
+    async def both(client: Connection[Say], other: Connection[Say] | None) -> Any:
+        return client is other and client.room
+
+    assert (await answer(both))["data"] == "r"

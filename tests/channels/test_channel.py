@@ -546,7 +546,7 @@ def test_upstreams_keywords(kind: type[BaseChannel]):
         kind(**live)
         kind(lifespan=None, **dict.fromkeys(UPSTREAM))
     for name, value in UPSTREAM.items():
-        with pytest.warns(DeprecationWarning, match=f"'{name}'"):
+        with pytest.warns(FutureWarning, match=f"'{name}'"):
             kind(**live, **{name: value})
 
 
@@ -567,7 +567,7 @@ def test_what_cannot_work_is_told_at_once(settings: dict[str, Any], match: str):
 
 
 def test_upstreams_keywords_of_an_action():
-    with pytest.warns(DeprecationWarning, match="'status_code'"):
+    with pytest.warns(FutureWarning, match="'status_code'"):
 
         @action("a", status_code=200)
         async def handler(self: Any) -> None: ...

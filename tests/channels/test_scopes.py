@@ -2,9 +2,10 @@
 
 from typing import Any
 
+import pytest
 from fastapi import FastAPI
 
-from fastapi_channels import Channel, Connection, action, add_channel
+from fastapi_channels import Channel, ConfigurationError, Connection, action, add_channel
 from tests.support.live import serving
 
 
@@ -64,3 +65,51 @@ async def test_channels_of_one_scope_share_their_rooms() -> None:
         assert (await watcher.call("shout"))["event"] == "shouted"
         assert (await ann.receive())["event"] == "shouted"
         assert (await watcher.receive())["data"] == 2
+
+
+def _elsewhere(module: str) -> type[Channel]:
+    return type("Ticket", (Channel,), {"room_pattern": "ticket:{number:int}", "__module__": module})
+
+
+def test_a_guarded_room_has_one_name_whatever_module_its_class_is_in() -> None:
+    keys = {_elsewhere(module)()._plan.key("ticket:1") for module in ("__main__", "app")}
+    assert keys == {"Ticket\x1fticket:1"}
+
+
+def test_two_guarded_classes_of_one_name_are_refused() -> None:
+    app = FastAPI()
+    add_channel(app)
+    first, second = _elsewhere("one"), _elsewhere("two")
+    first().mount(app, "/1/{channel}")
+    first().mount(app, "/again/{channel}")
+    for meets in (lambda: second().mount(app, "/2/{channel}"), lambda: second().bind(app)):
+        with pytest.raises(ConfigurationError, match=r"one\.Ticket and two\.Ticket .*scope="):
+            meets()
+    second.scope = "others"
+    second().mount(app, "/2/{channel}")
+
+
+async def test_a_room_that_does_not_fit_the_pattern_is_an_error_that_names_it() -> None:
+    app, ticket = FastAPI(), Ticket()
+    add_channel(app)
+    ticket.bind(app)
+    for ask in (ticket.broadcast("tikcet:1", "x"), ticket.members("1"), ticket.get_connection_count("1")):
+        with pytest.raises(ConfigurationError, match=r"ticket:\{number:int\}"):
+            await ask
+
+
+def test_a_rooms_name_is_made_from_its_parameters() -> None:
+    assert Ticket.room(number=7) == "ticket:7"
+    for wrong in ({}, {"number": "seven"}, {"number": -1}, {"number": 1, "more": 2}):
+        with pytest.raises(ConfigurationError, match="makes no room of"):
+            Ticket.room(**wrong)
+    with pytest.raises(ConfigurationError, match="no room_pattern"):
+        Open.room(number=7)
+
+
+def test_an_action_may_be_named_room() -> None:
+    class Hotel(Channel):
+        @action()
+        async def room(self) -> None: ...
+
+    assert Hotel().actions == ["room"]

@@ -44,7 +44,7 @@ def test_what_never_did_anything_is_taken_with_a_warning(
     for name in names:
         vars(handler).clear()
         message = f"{name!r} of {where} has no effect and is ignored: remove it"
-        with pytest.warns(DeprecationWarning, match=re.escape(message)) as caught:
+        with pytest.warns(FutureWarning, match=re.escape(message)) as caught:
             call(**{name: 7})
         assert [str(warning.message) for warning in caught] == [message]
         assert caught[0].filename == __file__, "it is shown to the code that it is about"
@@ -63,7 +63,7 @@ def test_what_nobody_knows_is_refused(call: Callable[..., Any], where: str, name
 
 
 def test_the_limiters_dead_keyword() -> None:
-    with pytest.warns(DeprecationWarning, match="use_cache"):
+    with pytest.warns(FutureWarning, match="use_cache"):
         limiter(times=1, seconds=1, use_cache=True)
 
 
@@ -104,7 +104,7 @@ def test_upstreams_modules_hold_upstreams_names() -> None:
 
 
 def test_what_upstream_would_have_called_is_told_of():
-    with pytest.warns(DeprecationWarning, match=r"Old\.receiver overrides what upstream called"):
+    with pytest.warns(FutureWarning, match=r"Old\.receiver overrides what upstream called"):
 
         class Old(Channel):
             async def receiver(self, websocket: Any, channel: str, message: Any) -> None: ...

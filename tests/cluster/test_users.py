@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import pytest
 from fastapi import FastAPI, WebSocket
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.authentication import UnauthenticatedUser
 
-from fastapi_channels import Channel, Connection, Socket, add_channel
-from fastapi_channels.cluster.users import Users
+from fastapi_channels import Channel, ConfigurationError, Connection, Socket, add_channel
+from fastapi_channels.cluster.users import UserKeys, Users
 from fastapi_channels.wire.messages import Frame
 from tests.support.clock import timeless
 from tests.support.wire import Wire, dial, living, node_of, serving
@@ -87,3 +90,59 @@ async def test_who_is_somebody_else_from_now_on_is_reached_as_that_alone():
         await room.send_to_user("guest", "said", 1)
         await room.send_to_user("ada", "said", 2)
         assert (await wire.receive())["data"] == 2
+
+
+class Account:
+    email = "ann@example.com"
+
+
+@pytest.mark.parametrize(
+    ("given", "user", "key"),
+    [
+        (None, {"sub": "ann"}, "ann"),
+        (None, Account(), None),
+        ("email", Account(), "ann@example.com"),
+        ("email", {"email": "a", "id": 7}, "a"),
+        (lambda user: user["no"], {"no": 7}, "7"),
+        (lambda user: None, {"id": 7}, None),
+        ("email", "ann", "ann"),
+        (None, None, None),
+    ],
+)
+def test_what_names_a_user(given: Any, user: Any, key: str | None):
+    assert UserKeys(given)(user) == key
+
+
+def test_a_user_without_a_key_is_told_of_once_for_its_type(caplog: pytest.LogCaptureFixture):
+    keys = UserKeys()
+    for user in (Account(), Account(), UnauthenticatedUser()):
+        assert keys(user) is None
+    [record] = caplog.records
+    assert "Account has no key" in record.getMessage()
+    assert "id or identity or username or sub" in record.getMessage()
+    assert "user_key=" in record.getMessage()
+
+
+def test_what_cannot_name_a_user():
+    with pytest.raises(ConfigurationError, match="user_key= takes a function"):
+        add_channel(FastAPI(), user_key=7)  # type: ignore[arg-type]  # that is the test
+
+
+async def test_the_key_holds_wherever_a_user_is_named():
+    app, room = FastAPI(), Channel()
+    add_channel(app, user_key="email")
+    room.mount(app, "/{channel}", user=lambda: Account())
+    room.bind(app)
+    async with living(app), dial(app, "/lobby") as wire:
+        [member] = await room.members("lobby")
+        assert member["user"] == "ann@example.com"
+        await room.send_to_user(Account(), "said", 1)
+        assert (await wire.receive())["data"] == 1
+
+
+@pytest.mark.parametrize("nobody", [None, "", {"name": "ann"}])
+async def test_to_send_to_nobody_is_an_error_that_says_what_a_user_is(nobody: Any):
+    room = Channel()
+    async with serving(room):
+        with pytest.raises(ConfigurationError, match="a user is its key, a text, or an object"):
+            await room.send_to_user(nobody, "said")

@@ -1,10 +1,15 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
+from fastapi_channels import Channel
+from fastapi_channels.cluster.once import MAX_TOLD, Once
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.sessions.origin import origin_allowed, parse_origins
+from fastapi_channels.sessions.origin import how_to_allow, origin_allowed, parse_origins
+from tests.support.live import application, serving
 
 ANY = ["*"]
 
@@ -194,3 +199,38 @@ def test_one_text_is_not_a_list() -> None:
 def test_the_default_is_the_servers_own() -> None:
     assert parse_origins(None) is None
     assert parse_origins([]) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("listed", "origin", "advice"),
+    [
+        (None, "http://localhost:5173", "['http://127.0.0.1:8000', 'http://localhost:5173']"),
+        (["https://a.example"], "http://b.example", "['https://a.example', 'http://b.example']"),
+    ],
+)
+def test_a_refusal_says_what_would_let_the_page_in(listed: list[str] | None, origin: str, advice: str):
+    headers = [(b"origin", origin.encode()), (b"host", b"127.0.0.1:8000")]
+    websocket = HTTPConnection({"type": "websocket", "headers": headers, "scheme": "ws"})
+    told = how_to_allow(websocket, parse_origins(listed))
+    assert f"{origin!r} may not connect to '127.0.0.1:8000'" in told
+    assert f"allowed_origins={advice}" in told
+    assert allowed([origin], "127.0.0.1:8000", re.findall("'(http[^']*)'", advice))
+
+
+def test_what_has_no_origin_gets_no_advice_that_cannot_work():
+    websocket = HTTPConnection({"type": "websocket", "headers": [(b"origin", b"null")]})
+    assert "allowed_origins" not in how_to_allow(websocket, None)
+
+
+async def test_each_refused_origin_is_warned_of_once(caplog: pytest.LogCaptureFixture):
+    async with serving(application(Channel())) as site:
+        for _ in range(2):
+            assert (await site.refusal("/r", origin="http://localhost:5173")).status == 403
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "http://localhost:5173" in told[0].getMessage()
+
+
+def test_a_flood_of_origins_fills_neither_the_memory_nor_the_log():
+    once = Once()
+    assert sum(once.is_new(str(n)) for n in range(10 * MAX_TOLD)) == MAX_TOLD

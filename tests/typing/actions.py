@@ -11,6 +11,7 @@ from fastapi_channels import (
     Channel,
     Connection,
     Event,
+    Member,
     RequestId,
     Socket,
     action,
@@ -102,7 +103,7 @@ async def called(room: Room, websocket: WebSocket, connection: Connection) -> No
     await connection.join("room:2")
     await room.send_to_user("ada", Moved(to=1))
     await room.send_to_connection(connection.id, "piece.moved", {"to": 1})
-    assert_type(await room.members("room:1"), list[dict[str, Any]])
+    assert_type(await room.members("room:1"), list[Member])
     assert_type(await room.broadcast_to_personal(websocket, Posted(id=1)), None)
 
 
