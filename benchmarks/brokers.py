@@ -2,16 +2,16 @@
 
     python -m benchmarks.brokers
 
-It runs for less than a minute, on the loopback interface only. The Redis rows start a redis-server of
-their own, and are left out where there is none.
+It runs for less than two minutes, on the loopback interface only. The rows of a server start one of their
+own, and are left out where there is none.
 
 One process, one topic, one subscriber, 128 bytes. "one task" awaits each publish before the next, "16
 tasks" do that at the same time; both end when the last message has been delivered. The round trip is
 the median from calling publish to the delivery. Contenders take turns, so that what disturbs the machine
 disturbs all of them, and the medians of the rounds are shown.
 
-redis-py is shown bare, as the floor that any backend over its `publish` and `pubsub()` has: broadcaster's
-own Redis backend is that, and delivers nothing on redis-py 8.
+The client libraries are shown bare, each publish awaited until the server has taken it, as the floor that
+any backend over them has. For Redis, broadcaster's own backend is that, and delivers nothing on redis-py 8.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from functools import partial
 
 from broadcaster import Broadcast, BroadcastBackend
 
-from fastapi_channels.brokers import Broker, MemoryBackend
+from fastapi_channels.brokers import Broker, MemoryBackend, create_backend
 from fastapi_channels.wire.messages import Publication
 from tests.support.redis_groups import RedisCluster
-from tests.support.servers import RedisServer
+from tests.support.servers import NatsServer, PostgresServer, RabbitServer, RedisServer, Server
 
 Publish = Callable[[], Awaitable[object]]
 Open = Callable[[Callable[[], None]], contextlib.AbstractAsyncContextManager[Publish]]
@@ -95,6 +95,53 @@ async def redis_py(url: str, delivered: Callable[[], None]) -> AsyncIterator[Pub
 
 
 @contextlib.asynccontextmanager
+async def with_asyncpg(url: str, delivered: Callable[[], None]) -> AsyncIterator[Publish]:
+    import asyncpg
+
+    listener = await asyncpg.connect(url)
+    await listener.add_listener(TOPIC, lambda *_: delivered())
+    async with asyncpg.create_pool(url, min_size=4, max_size=4) as pool:
+        yield lambda: pool.execute("SELECT pg_notify($1, $2)", TOPIC, BODY)
+    await listener.close()
+
+
+@contextlib.asynccontextmanager
+async def with_nats_py(url: str, delivered: Callable[[], None]) -> AsyncIterator[Publish]:
+    import nats
+
+    async def receive(_: object) -> None:
+        delivered()
+
+    async def publish() -> None:
+        await client.publish(TOPIC, BODY.encode())
+        await client.flush()
+
+    client = await nats.connect(url)
+    await client.subscribe(TOPIC, cb=receive)
+    await client.flush()
+    yield publish
+    await client.close()
+
+
+@contextlib.asynccontextmanager
+async def with_aiormq(url: str, delivered: Callable[[], None]) -> AsyncIterator[Publish]:
+    import aiormq
+
+    async def receive(_: object) -> None:
+        delivered()
+
+    connections = [await aiormq.connect(url) for _ in range(2)]
+    publisher, consumer = [await connection.channel() for connection in connections]
+    await consumer.exchange_declare("bench", exchange_type="direct", auto_delete=True)
+    queue = (await consumer.queue_declare(exclusive=True)).queue or ""
+    await consumer.queue_bind(queue, "bench", TOPIC)
+    await consumer.basic_consume(queue, receive, no_ack=True)
+    yield lambda: publisher.basic_publish(BODY.encode(), exchange="bench", routing_key=TOPIC)
+    for connection in connections:
+        await connection.close()
+
+
+@contextlib.asynccontextmanager
 async def _reading(reader: Awaitable[None]) -> AsyncIterator[None]:
     task = asyncio.ensure_future(reader)
     try:
@@ -111,13 +158,23 @@ def in_memory() -> list[Contender]:
     ]
 
 
-def on_redis(url: str) -> list[Contender]:
-    from fastapi_channels.brokers.redis import RedisBackend, StreamBackend
+BARE: dict[str, tuple[type[Server], str, Callable[..., contextlib.AbstractAsyncContextManager[Publish]]]] = {
+    "Redis": (RedisServer, "redis-py, publish and pubsub()", redis_py),
+    "PostgreSQL": (PostgresServer, "asyncpg, add_listener(), pool of 4", with_asyncpg),
+    "NATS": (NatsServer, "nats-py, publish and flush", with_nats_py),
+    "RabbitMQ": (RabbitServer, "aiormq, with confirms", with_aiormq),
+}
+"""The server of each broker, and its client library without us."""
 
+
+def _ours(url: str) -> Open:
+    return partial(ours, lambda: create_backend(url))
+
+
+def on(url: str, name: str, bare: Open) -> list[Contender]:
     return [
-        Contender("fastapi_channels", partial(ours, lambda: RedisBackend(url)), 3200),
-        Contender("fastapi_channels, streams", partial(ours, lambda: StreamBackend(url)), 3200),
-        Contender("redis-py, publish and pubsub()", partial(redis_py, url), 3200),
+        Contender("fastapi_channels", _ours(url), 3200),
+        Contender(name, bare, 3200),
     ]
 
 
@@ -197,9 +254,16 @@ async def round_trip(publish: Publish, deliveries: Deliveries) -> float:
 async def report() -> None:
     print(f"Python {platform.python_version()}, {platform.machine()}; {_versions()}\n")
     await report_on("in memory", in_memory())
-    if RedisServer.installed() and _version("redis"):
-        with RedisServer() as server:
-            await report_on("on Redis", on_redis(server.url))
+    for where, (kind, name, bare) in BARE.items():
+        if kind.installed():
+            with kind() as server:
+                url: str = getattr(server, "url")  # noqa: B009 - each kind has one
+                contenders = on(url, name, partial(bare, url))
+                if kind is RedisServer:
+                    streams = url.replace("redis:", "redis-stream:")
+                    contenders.insert(1, Contender("fastapi_channels, streams", _ours(streams), 3200))
+                await report_on(f"on {where}", contenders)
+    if RedisServer.installed():
         with RedisCluster(3) as cluster:
             await report_on("on a Redis Cluster", on_cluster(cluster.url))
 
@@ -227,7 +291,7 @@ def _version(package: str) -> str | None:
 
 
 def _versions() -> str:
-    packages = ["broadcaster", "redis", "hiredis"]
+    packages = ["broadcaster", "redis", "hiredis", "asyncpg", "nats-py", "aiormq"]
     return ", ".join(f"{package} {_version(package) or 'not installed'}" for package in packages)
 
 

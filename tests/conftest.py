@@ -13,7 +13,7 @@ from fastapi_channels.wire import writer
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-pytest_plugins = ["tests.support.redis"]
+pytest_plugins = ["tests.support.redis", "tests.support.others"]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

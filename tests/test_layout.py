@@ -34,12 +34,15 @@ ON_REDIS = ("addresses", "cluster", "link", "pubsub", "sentinel", "server", "slo
 EXTRAS = {
     **{f"brokers.redis.{module}": {"redis"} for module in ON_REDIS},
     "brokers": {"redis"},
+    "brokers.nats": {"nats"},
+    "brokers.postgres": {"asyncpg"},
+    "brokers.rabbitmq": {"aiormq", "pamqp"},
     "throttling.redis": {"redis"},
 }
 """What a module may import besides: when it is asked for it, or because nobody else imports the module."""
 
 ABSENT = (
-    *("aio_pika", "aiokafka", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "nats"),
+    *("aiokafka", "aiormq", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "nats"),
     *("orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets"),
 )
 """What may be missing where the core is imported."""

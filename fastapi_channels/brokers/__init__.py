@@ -7,8 +7,9 @@ Backends that need a package beyond the core are imported only when they are ask
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any, Final
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from broadcaster import Broadcast, BroadcastBackend
 
@@ -29,22 +30,43 @@ __all__ = [
     "create_backend",
 ]
 
-EXTRAS: Final = {
-    "memory": "",
-    "redis": "redis",
-    "rediss": "redis",
-    "unix": "redis",
-    "redis+sentinel": "redis",
-    "rediss+sentinel": "redis",
-    "redis+cluster": "redis",
-    "rediss+cluster": "redis",
-    "redis-stream": "redis",
-    "rediss-stream": "redis",
-    "postgres": "postgres",
-    "postgresql": "postgres",
-    "kafka": "kafka",
+
+class Scheme(NamedTuple):
+    """What serves the URLs of one scheme."""
+
+    module: str
+    """In this folder, with a class that takes the URL; empty for broadcaster's own backend."""
+    backend: str = ""
+    extra: str = ""
+    """Of this package, which has the client library."""
+
+
+_REDIS: Final = Scheme(".redis", "RedisBackend", "redis")
+_CLUSTER: Final = Scheme(".redis", "ClusterBackend", "redis")
+_STREAM: Final = Scheme(".redis", "StreamBackend", "redis")
+_POSTGRES: Final = Scheme(".postgres", "PostgresBackend", "postgres")
+_NATS: Final = Scheme(".nats", "NatsBackend", "nats")
+_RABBITMQ: Final = Scheme(".rabbitmq", "RabbitBackend", "rabbitmq")
+
+SCHEMES: Final = {
+    "memory": Scheme(".memory", "MemoryBackend"),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "unix": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "redis+cluster": _CLUSTER,
+    "rediss+cluster": _CLUSTER,
+    "redis-stream": _STREAM,
+    "rediss-stream": _STREAM,
+    "postgres": _POSTGRES,
+    "postgresql": _POSTGRES,
+    "nats": _NATS,
+    "nats+tls": _NATS,
+    "amqp": _RABBITMQ,
+    "amqps": _RABBITMQ,
+    "kafka": Scheme("", extra="kafka"),
 }
-"""The schemes of URLs, and the extra of this package that each needs."""
 
 
 def create_backend(url: str) -> BroadcastBackend:
@@ -54,39 +76,38 @@ def create_backend(url: str) -> BroadcastBackend:
         ConfigurationError: the scheme is not known, the URL cannot be read, or a package is missing.
             Never contains the URL, which may hold a password.
     """
-    scheme = _scheme(url)
+    name = _scheme(url)
+    scheme = SCHEMES[name]
     try:
-        if scheme == "memory":
-            return MemoryBackend(url)
-        if EXTRAS[scheme] == "redis":
-            return _on_redis(scheme)(url)
-        return adopt(Broadcast(url))
+        if not scheme.module:
+            return adopt(Broadcast(url))
+        _check_hosts(url)
+        module = import_module(scheme.module, __name__)
+        backend: BroadcastBackend = getattr(module, scheme.backend)(url)
+        return backend
     except ImportError as exc:
-        extra = EXTRAS[scheme]
         raise ConfigurationError(
-            f"{scheme}:// needs the package {exc.name!r}: pip install fastapi-channels[{extra}]"
+            f"{name}:// needs the package {exc.name!r}: pip install fastapi-channels[{scheme.extra}]"
         ) from exc
     except ConfigurationError:
         raise
     except Exception as exc:
         # Its text, and its traceback, may quote parts of the URL.
-        raise ConfigurationError(f"the {scheme}:// URL cannot be read ({type(exc).__name__})") from None
+        raise ConfigurationError(f"the {name}:// URL cannot be read ({type(exc).__name__})") from None
 
 
-def _on_redis(scheme: str) -> Callable[[str], BroadcastBackend]:
-    from . import redis
-
-    if scheme.endswith("+cluster"):
-        return redis.ClusterBackend
-    return redis.StreamBackend if scheme.endswith("-stream") else redis.RedisBackend
+def _check_hosts(url: str) -> None:
+    """Raises ValueError if a port is none; some clients would find that out only when they connect."""
+    for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
+        _ = urlsplit(f"//{host}").port
 
 
 def adopt(broadcast: Broadcast) -> BroadcastBackend:
     """The backend to use for a `Broadcast` that a user made.
 
-    A stock Redis backend is replaced by ours for the same server, and stays usable for publishing. Any
-    other is used itself: from then on the `Broadcast` must not be connected, or each would take a part
-    of the messages away from the other.
+    A stock backend for Redis or PostgreSQL is replaced by ours for the same server, and stays usable for
+    publishing. Any other is used itself: from then on the `Broadcast` must not be connected, or each would
+    take a part of the messages away from the other.
 
     Raises:
         ConfigurationError: it cannot be used; says what to give instead.
@@ -97,8 +118,11 @@ def adopt(broadcast: Broadcast) -> BroadcastBackend:
             f"broadcast= takes a broadcaster.Broadcast, got {type(broadcast).__name__}; "
             "give a backend as backend=, or a URL as url="
         )
-    if _is_stock_redis(backend):
-        return _replace(backend)
+    replaced = (
+        _STOCK.get(type(backend).__name__) if type(backend).__module__.startswith("broadcaster.") else None
+    )
+    if replaced is not None:
+        return replaced(backend)
     if hasattr(broadcast, "_listener_task"):
         raise ConfigurationError(
             "the Broadcast is connected already, and would take messages away from the channels: hand it "
@@ -110,8 +134,8 @@ def adopt(broadcast: Broadcast) -> BroadcastBackend:
 def _scheme(url: str) -> str:
     scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
-    if not separator or scheme not in EXTRAS:
-        known = ", ".join(f"{known}://" for known in EXTRAS)
+    if not separator or scheme not in SCHEMES:
+        known = ", ".join(f"{known}://" for known in SCHEMES)
         given = f"{scheme!r} is not a scheme that" if separator and _is_scheme(scheme) else "no scheme that"
         raise ConfigurationError(f"{given} a broker is known for; known are {known}")
     return scheme
@@ -122,12 +146,7 @@ def _is_scheme(text: str) -> bool:
     return re.fullmatch(r"[a-z][a-z0-9+.-]{0,31}", text) is not None
 
 
-def _is_stock_redis(backend: BroadcastBackend) -> bool:
-    kind = type(backend)
-    return kind.__module__.startswith("broadcaster.") and kind.__name__ == "RedisBackend"
-
-
-def _replace(backend: Any) -> BroadcastBackend:
+def _redis(backend: Any) -> BroadcastBackend:
     """Ours, for the server of a stock Redis backend, which delivers nothing on redis-py 8."""
     from redis.asyncio import Redis
 
@@ -139,3 +158,17 @@ def _replace(backend: Any) -> BroadcastBackend:
             "this version of broadcaster keeps its Redis client elsewhere: give the Broadcast's URL as url="
         )
     return RedisBackend(client=client)
+
+
+def _postgres(backend: Any) -> BroadcastBackend:
+    """Ours, for the server of a stock PostgreSQL backend, which is deaf once it has lost its connection."""
+    url = getattr(backend, "_url", None)
+    if not isinstance(url, str):
+        raise ConfigurationError(
+            "this version of broadcaster keeps its URL elsewhere: give the Broadcast's URL as url="
+        )
+    return create_backend(url)
+
+
+_STOCK: Final = {"RedisBackend": _redis, "PostgresBackend": _postgres}
+"""Backends of broadcaster that are replaced."""

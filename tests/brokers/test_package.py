@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from broadcaster import Broadcast, BroadcastBackend, Event
 
-from fastapi_channels.brokers import EXTRAS, MemoryBackend, adopt, create_backend
+from fastapi_channels.brokers import SCHEMES, MemoryBackend, adopt, create_backend
 from fastapi_channels.brokers.redis import ClusterBackend, RedisBackend, StreamBackend
 from fastapi_channels.exceptions import ConfigurationError
 
@@ -40,7 +40,7 @@ def test_ours(url: str, kind: type[BroadcastBackend]):
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("amqp://me:hunter2@host", "'amqp' is not a scheme that a broker is known for"),
+        ("mqtt://me:hunter2@host", "'mqtt' is not a scheme that a broker is known for"),
         ("hunter2", "no scheme that"),
         ("hunter2 with spaces://host", "no scheme that"),
         ("", "no scheme that"),
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_a_url(url: str, problem: str):
 def test_the_known_schemes_are_listed():
     with pytest.raises(ConfigurationError) as caught:
         create_backend("x://")
-    assert all(f"{scheme}://" in str(caught.value) for scheme in EXTRAS)
+    assert all(f"{scheme}://" in str(caught.value) for scheme in SCHEMES)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import pytest
 from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.brokers import MemoryBackend, adopt, create_backend
+from fastapi_channels.brokers.link import MAX_MESSAGE
+from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import MARK, Body, Publication
 from tests.support.brokers import Process, other_tasks, running
 from tests.support.servers import RedisServer
@@ -82,7 +84,31 @@ def redis_stream(request: pytest.FixtureRequest) -> Make:
 
 
 ONE_REDIS = (redis, redis_of_a_client, redis_in_python, redis_socket, adopted_redis)
-SERVERS = (*ONE_REDIS, redis_sentinel, redis_cluster, redis_stream)
+
+
+def postgres(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_postgres").url
+    return lambda: create_backend(url)
+
+
+def adopted_postgres(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_postgres").url
+    return lambda: adopt(Broadcast(url))
+
+
+def nats(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_nats").url
+    return lambda: create_backend(url)
+
+
+def rabbitmq(request: pytest.FixtureRequest) -> Make:
+    url = request.getfixturevalue("shared_rabbit").url
+    return lambda: create_backend(url)
+
+
+TOTAL = (*ONE_REDIS, redis_sentinel, redis_cluster, redis_stream, postgres, adopted_postgres)
+"""Whose server has one order of all messages, that every process sees."""
+SERVERS = (*TOTAL, nats, rabbitmq)
 BACKENDS = (memory, stock_memory, *SERVERS)
 
 
@@ -94,6 +120,12 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(params=SERVERS, ids=lambda backend: backend.__name__)
 def make_shared(request: pytest.FixtureRequest) -> Make:
+    made: Make = request.param(request)
+    return made
+
+
+@pytest.fixture(params=TOTAL, ids=lambda backend: backend.__name__)
+def make_total(request: pytest.FixtureRequest) -> Make:
     made: Make = request.param(request)
     return made
 
@@ -342,8 +374,8 @@ async def test_two_processes(make_shared: Make):
         assert await one.receives(2) == ["from one", "from two"]
 
 
-async def test_every_process_sees_the_same_order(make_shared: Make):
-    processes = [Process(make_shared()) for _ in range(3)]
+async def test_every_process_sees_the_same_order(make_total: Make):
+    processes = [Process(make_total()) for _ in range(3)]
     async with running(*processes):
         for process in processes:
             await process.broker.subscribe("room")
@@ -356,6 +388,85 @@ async def test_every_process_sees_the_same_order(make_shared: Make):
         )
         first, *others = [await process.receives(300) for process in processes]
         assert all(bodies == first for bodies in others)
+
+
+async def test_every_process_sees_the_order_of_each(make_shared: Make):
+    processes = [Process(make_shared()) for _ in range(3)]
+    async with running(*processes):
+        for process in processes:
+            await process.broker.subscribe("room")
+        await asyncio.gather(
+            *(
+                process.publish("room", f"{index}.{number}")
+                for number in range(100)
+                for index, process in enumerate(processes)
+            )
+        )
+        for process in processes:
+            bodies = [str(body).split(".") for body in await process.receives(300)]
+            for index in "012":
+                assert [n for i, n in bodies if i == index] == [str(number) for number in range(100)]
+
+
+async def test_the_same_text_many_times_at_once(make_shared: Make):
+    """PostgreSQL, left alone, makes one of what is equal within a transaction."""
+    process = Process(make_shared())
+    async with running(process):
+        await process.broker.subscribe("room")
+        await asyncio.gather(*(process.publish("room", "same") for _ in range(50)))
+        await process.drained("room")
+        assert process.bodies == ["same"] * 50 + ["the last one"]
+
+
+async def test_large_and_small_keep_their_order(make_shared: Make):
+    """Larger than some servers take in one piece; from several processes at once."""
+    one, two = Process(make_shared()), Process(make_shared())
+    bodies = [f"{number} {'x' * size}" for number, size in enumerate((10, 8000, 3_000_000, 10, 1 << 20, 10))]
+    async with running(one, two):
+        await one.broker.subscribe("room")
+        await two.broker.subscribe("room")
+        await asyncio.gather(
+            *(
+                process.publish("room", f"{name} {body}")
+                for body in bodies
+                for name, process in (("1", one), ("2", two))
+            )
+        )
+        for process in (one, two):
+            received = [str(body).split(" ", 1) for body in await process.receives(2 * len(bodies))]
+            for name in "12":
+                assert [body for sender, body in received if sender == name] == bodies
+
+
+async def test_the_largest_message(make_shared: Make):
+    process = Process(make_shared(), publish_timeout=10)
+    async with running(process):
+        await process.broker.subscribe("room")
+        await process.publish("room", "x" * MAX_MESSAGE)
+        assert await process.receives(1) == ["x" * MAX_MESSAGE]
+
+
+@pytest.mark.parametrize("backend", [postgres, nats, rabbitmq], ids=lambda backend: backend.__name__)
+async def test_what_is_too_large_is_refused(request: pytest.FixtureRequest, backend: Any):
+    process = Process(backend(request)())
+    async with running(process):
+        await process.broker.subscribe("room")
+        with pytest.raises(BrokerUnavailable, match="at most 16777216 can be published"):
+            await process.publish("room", "x" * (MAX_MESSAGE + 1))
+        await process.drained("room")
+        assert process.changes == [True]
+
+
+async def test_a_plain_broadcast(make_shared: Make):
+    async with (
+        asyncio.timeout(10),
+        Broadcast(backend=make_shared()) as broadcast,
+        broadcast.subscribe("room") as subscriber,
+    ):
+        for message in ("text", b"\xff\xfe", "\0" * 10_000):
+            await broadcast.publish("room", message)
+            assert (await subscriber.get()).message == message
+    assert other_tasks() == set()
 
 
 async def test_a_stranger_publishes(make_on_one: Make, shared_redis: RedisServer):

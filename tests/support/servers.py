@@ -12,11 +12,13 @@ import random
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -26,7 +28,7 @@ import pytest
 S = TypeVar("S", bound="Server")
 
 DEADLINE = 10.0
-"""Seconds in which a server must have come up, or gone."""
+"""Seconds in which a server must have come up, unless it has a deadline of its own, or gone."""
 PORTS = range(20_000, 32_000)
 WORKERS = 8
 _given: set[int] = set()
@@ -36,6 +38,8 @@ class Server(ABC):
     """A server process; a context manager that starts and stops it."""
 
     binary: ClassVar[str]
+    deadline: ClassVar[float] = DEADLINE
+    """Seconds in which it must have come up."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -54,9 +58,18 @@ class Server(ABC):
     def answers(self) -> bool:
         """Whether the server serves now; raises OSError if it cannot be reached."""
 
+    def environment(self) -> dict[str, str]:
+        """What is added to the environment of the process."""
+        return {}
+
+    @classmethod
+    def path(cls) -> str | None:
+        """The program, where it is installed."""
+        return shutil.which(cls.binary)
+
     @classmethod
     def installed(cls) -> bool:
-        return shutil.which(cls.binary) is not None
+        return cls.path() is not None
 
     @property
     def pid(self) -> int:
@@ -66,12 +79,17 @@ class Server(ABC):
     def start(self) -> None:
         """Returns when the server serves."""
         with (self.folder / "output").open("ab") as output:
-            self._process = subprocess.Popen(self.command(), stdout=output, stderr=output)
-        wait_until(self._serves, f"{self.binary} serves port {self.port}")
+            environment = {**os.environ, **self.environment()}
+            self._process = subprocess.Popen(self.command(), stdout=output, stderr=output, env=environment)
+        wait_until(self._serves, f"{self.binary} serves port {self.port}", self.deadline)
 
     def kill(self) -> None:
-        """kill -9; returns when the process is gone."""
+        """kill -9; returns when the process is gone, and those that it has started."""
+        started = _descendants(self.pid)
         self._end(signal.SIGKILL)
+        for pid in started:
+            _signal(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(_lives, started)), f"all of {self.binary} has ended")
 
     def restart(self) -> None:
         """Start again after `kill`, on the same port."""
@@ -81,15 +99,20 @@ class Server(ABC):
         """End the process, and remove what it wrote."""
         if self._process is not None:
             self.resume()
-            self._end(signal.SIGTERM)
+            self.end()
         self._folder.cleanup()
+
+    def end(self) -> None:
+        self._end(signal.SIGTERM)
 
     def pause(self) -> None:
         """Make the server hang: its connections stay open, and nothing is answered."""
-        os.kill(self.pid, signal.SIGSTOP)
+        for pid in (self.pid, *_descendants(self.pid)):
+            _signal(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        for pid in (self.pid, *_descendants(self.pid)):
+            _signal(pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
         try:
@@ -194,6 +217,172 @@ class SentinelServer(RedisServer):
         return (self.binary, str(self._configuration), "--sentinel")
 
 
+class PostgresServer(Server):
+    """
+    Args:
+        options: settings of the server, `name=value`.
+    """
+
+    binary = "postgres"
+
+    def __init__(self, *options: str) -> None:
+        super().__init__()
+        self._options = options
+
+    @classmethod
+    def path(cls) -> str | None:
+        """On PATH, or where Debian has it: its servers are not on PATH."""
+        newest = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{cls.binary}"), reverse=True)
+        return shutil.which(cls.binary) or next(map(str, newest), None)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    def start(self) -> None:
+        if not self._data.exists():
+            if os.geteuid() == 0:  # whom PostgreSQL refuses
+                shutil.chown(self.folder, "postgres")
+            initdb = str(Path(self.path() or "").with_name("initdb"))
+            how = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+            command = (*_as_postgres(), initdb, *how, "--locale=C.UTF-8", "--pgdata", str(self._data))
+            subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=self.folder)
+        super().start()
+
+    def command(self) -> Sequence[str]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "shared_buffers": "16MB",
+            **dict(option.split("=", 1) for option in self._options),
+        }
+        flags = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        return (*_as_postgres(), self.path() or "", "-D", str(self._data), "-p", str(self.port), *flags)
+
+    def answers(self) -> bool:
+        """Asked for TLS, it says no; while it starts up, it answers the same, so a session is begun too."""
+        parameters = b"user\0postgres\0database\0postgres\0\0"
+        start = struct.pack("!II", 8 + len(parameters), 196_608) + parameters
+        with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
+            connection.sendall(start)
+            return connection.recv(1) == b"R"
+
+    def end(self) -> None:
+        """At once: it would wait for its clients."""
+        self._end(signal.SIGQUIT)
+
+
+def _as_postgres() -> tuple[str, ...]:
+    """Before a command; it takes the place of this one, so that signals reach it."""
+    user = ("setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups")
+    return user if os.geteuid() == 0 else ()
+
+
+class NatsServer(Server):
+    """
+    Args:
+        configuration: lines of the configuration file.
+    """
+
+    binary = "nats-server"
+
+    def __init__(self, *configuration: str) -> None:
+        super().__init__()
+        self._configuration = configuration
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def command(self) -> Sequence[str]:
+        file = self.folder / "nats.conf"
+        file.write_text("\n".join(self._configuration))
+        return (self.binary, "-a", "127.0.0.1", "-p", str(self.port), "-c", str(file))
+
+    def answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
+            return connection.recv(4) == b"INFO"
+
+
+class RabbitServer(Server):
+    """Starts in some seconds, for one node with an epmd of its own."""
+
+    binary = "rabbitmq-server"
+    deadline = 60.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._epmd = free_port()
+        self._distribution = free_port()
+
+    @classmethod
+    def path(cls) -> str | None:
+        """Debian has a script on PATH that runs as one user, and has its files, only."""
+        plain = Path("/usr/lib/rabbitmq/bin") / cls.binary
+        return str(plain) if plain.exists() else shutil.which(cls.binary)
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    def environment(self) -> dict[str, str]:
+        folder = str(self.folder)
+        return {
+            "HOME": folder,
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": str(self._epmd),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_DIST_PORT": str(self._distribution),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_LOG_BASE": folder,
+            "RABBITMQ_MNESIA_BASE": folder,
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_PID_FILE": f"{folder}/pid",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+        }
+
+    def command(self) -> Sequence[str]:
+        return (self.path() or "",)
+
+    def answers(self) -> bool:
+        with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
+            connection.sendall(b"AMQP\0\0\x09\x01")
+            return connection.recv(1) == b"\x01"
+
+    def control(self, *words: str) -> None:
+        """Run rabbitmqctl."""
+        program = str(Path(self.path() or "").with_name("rabbitmqctl"))
+        environment = {**os.environ, **self.environment()}
+        subprocess.run((program, *words), check=True, capture_output=True, timeout=30, env=environment)
+
+    def end(self) -> None:
+        self.kill()
+
+    def stop(self) -> None:
+        epmd = shutil.which("epmd")
+        command = (epmd or "", "-port", str(self._epmd), "-kill")
+        if self._process is not None:
+            self.resume()
+            self.end()
+        if epmd is not None:  # it was started with the server, and outlives it
+            subprocess.run(
+                command,
+                check=False,
+                capture_output=True,
+                timeout=10,
+                env={**os.environ, **self.environment()},
+            )
+        super().stop()
+
+
 _Stream: TypeAlias = "io.BufferedRWPair[Any, Any]"
 
 
@@ -226,6 +415,28 @@ def running(server: type[S], *options: Any) -> Iterator[S]:
 def required(server: type[Server]) -> pytest.MarkDecorator:
     """Skips a test where the server is not installed."""
     return pytest.mark.skipif(not server.installed(), reason=f"{server.binary} is not on PATH")
+
+
+def _descendants(pid: int) -> list[int]:
+    """Those that a process has started, and those that these have; none where the kernel does not say."""
+    try:
+        tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    except OSError:
+        return []
+    children = [int(child) for text in tasks for child in text.split()]
+    return [*children, *(each for child in children for each in _descendants(child))]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+    except OSError:
+        return False
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
 
 
 def free_port() -> int:

@@ -1,0 +1,93 @@
+"""What RabbitMQ alone asks for: one exchange, a queue of one's own, confirmations."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiormq
+import pytest
+
+from fastapi_channels.brokers import Listening, NotSent, create_backend
+from fastapi_channels.brokers.rabbitmq import EXCHANGE, RabbitBackend
+from tests.support.brokers import Process, running, until
+from tests.support.servers import RabbitServer
+
+
+async def test_before_it_is_connected():
+    backend = RabbitBackend("amqp://127.0.0.1:1/")
+    assert isinstance(backend, Listening)
+    for call in (backend.publish("room", "x"), backend.subscribe("room"), backend.unsubscribe("room")):
+        with pytest.raises(NotSent):
+            await call
+    await backend.disconnect()
+
+
+@pytest.mark.parametrize(
+    ("url", "used"),
+    [
+        ("amqp://host/v", "amqp://host/v?heartbeat=10"),
+        ("amqp://host/v?name=x", "amqp://host/v?name=x&heartbeat=10"),
+        ("amqp://host/v?heartbeat=3", "amqp://host/v?heartbeat=3"),
+    ],
+)
+def test_the_heartbeat(url: str, used: str):
+    assert RabbitBackend(url)._url == used
+
+
+async def test_a_stranger_listens_and_publishes(shared_rabbit: RabbitServer):
+    heard: list[bytes] = []
+
+    async def hear(message: aiormq.abc.DeliveredMessage) -> None:
+        heard.append(message.body)
+
+    process = Process(create_backend(shared_rabbit.url))
+    connection = await aiormq.connect(shared_rabbit.url)
+    async with running(process):
+        await process.broker.subscribe("room")
+        channel = await connection.channel()
+        queue = (await channel.queue_declare(exclusive=True)).queue or ""
+        await channel.queue_bind(queue, EXCHANGE, "room")
+        await channel.basic_consume(queue, hear, no_ack=True)
+        await channel.basic_publish(b"from outside", exchange=EXCHANGE, routing_key="room")
+        await process.receives(1)
+        await process.publish("room", "from inside")
+        assert await process.receives(2) == ["from outside", "from inside"]
+        await until(lambda: heard == [b"from outside", b"from inside"])
+    await connection.close()
+
+
+async def test_what_is_published_at_once_goes_out_in_one_write(shared_rabbit: RabbitServer):
+    backend = RabbitBackend(shared_rabbit.url)
+    await backend.connect()
+    publisher = backend._publisher
+    assert publisher is not None
+    assert publisher._channel is not None
+    queue, puts = publisher._channel.write_queue, list[int]()
+    put = queue.put
+
+    async def count(frame: aiormq.abc.ChannelFrame) -> None:
+        puts.append(len(frame.payload))
+        await put(frame)
+
+    await backend.publish("room", "x")  # and the first sign of life
+    queue.put = count  # type: ignore[method-assign]  # counts on the way
+    await asyncio.gather(*(backend.publish("room", str(number)) for number in range(100)))
+    assert len(puts) == 1
+    await backend.disconnect()
+
+
+async def test_a_queue_that_somebody_deleted_is_a_gap(
+    shared_rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.1)
+    backend = RabbitBackend(shared_rabbit.url)
+    process = Process(backend)
+    async with running(process):
+        await process.broker.subscribe("room")
+        assert backend._consumer is not None
+        consumer = backend._consumer
+        assert consumer._channel is not None
+        await consumer._channel.queue_delete(consumer._queue)  # others may not: it is exclusive
+        await until(lambda: process.changes == [True, False, True])
+        await process.publish("room", "again")
+        assert await process.receives(1) == ["again"]
