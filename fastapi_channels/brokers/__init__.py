@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-class Scheme(NamedTuple):
+class _Scheme(NamedTuple):
     """What serves the URLs of one scheme."""
 
     module: str
@@ -41,15 +41,15 @@ class Scheme(NamedTuple):
     """Of this package, which has the client library."""
 
 
-_REDIS: Final = Scheme(".redis", "RedisBackend", "redis")
-_CLUSTER: Final = Scheme(".redis", "ClusterBackend", "redis")
-_STREAM: Final = Scheme(".redis", "StreamBackend", "redis")
-_POSTGRES: Final = Scheme(".postgres", "PostgresBackend", "postgres")
-_NATS: Final = Scheme(".nats", "NatsBackend", "nats")
-_RABBITMQ: Final = Scheme(".rabbitmq", "RabbitBackend", "rabbitmq")
+_REDIS: Final = _Scheme(".redis", "RedisBackend", "redis")
+_CLUSTER: Final = _Scheme(".redis", "ClusterBackend", "redis")
+_STREAM: Final = _Scheme(".redis", "StreamBackend", "redis")
+_POSTGRES: Final = _Scheme(".postgres", "PostgresBackend", "postgres")
+_NATS: Final = _Scheme(".nats", "NatsBackend", "nats")
+_RABBITMQ: Final = _Scheme(".rabbitmq", "RabbitBackend", "rabbitmq")
 
 SCHEMES: Final = {
-    "memory": Scheme(".memory", "MemoryBackend"),
+    "memory": _Scheme(".memory", "MemoryBackend"),
     "redis": _REDIS,
     "rediss": _REDIS,
     "unix": _REDIS,
@@ -65,7 +65,7 @@ SCHEMES: Final = {
     "nats+tls": _NATS,
     "amqp": _RABBITMQ,
     "amqps": _RABBITMQ,
-    "kafka": Scheme("", extra="kafka"),
+    "kafka": _Scheme("", extra="kafka"),
 }
 
 
