@@ -41,6 +41,9 @@ def test_ours(url: str, kind: type[BroadcastBackend]):
     ("url", "problem"),
     [
         ("mqtt://me:hunter2@host", "'mqtt' is not a scheme that a broker is known for"),
+        ("postgres://me:hunter2@host:port/db", "the postgres:// URL cannot be read"),
+        ("nats://me:hunter2@one:1,two:b", "the nats:// URL cannot be read"),
+        ("amqps://me:hunter2@host:99999999", "the amqps:// URL cannot be read"),
         ("hunter2", "no scheme that"),
         ("hunter2 with spaces://host", "no scheme that"),
         ("", "no scheme that"),
@@ -74,6 +77,8 @@ def test_the_known_schemes_are_listed():
         ("redis-stream", "redis", "redis"),
         ("postgres", "asyncpg", "postgres"),
         ("postgresql", "asyncpg", "postgres"),
+        ("nats", "nats", "nats"),
+        ("amqp", "aiormq", "rabbitmq"),
         ("kafka", "aiokafka", "kafka"),
     ],
 )
@@ -132,6 +137,32 @@ async def test_the_stock_redis_is_replaced():
     adopted = adopt(broadcast)
     assert isinstance(adopted, RedisBackend)
     assert type(broadcast._backend) is not RedisBackend
+
+
+async def test_the_stock_postgres_is_replaced():
+    """It is deaf after its first outage, and every publish of it fails from then on."""
+    from fastapi_channels.brokers.postgres import PostgresBackend
+
+    broadcast: Any = Broadcast("postgres://host/db")
+    assert isinstance(adopt(broadcast), PostgresBackend)
+    del broadcast._backend._url
+    with pytest.raises(ConfigurationError, match="url="):
+        adopt(broadcast)
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("postgres://me@one:1,two:2/db", "PostgresBackend"),
+        ("postgresql:///db?host=/run", "PostgresBackend"),
+        ("nats://one:4222,two", "NatsBackend"),
+        ("nats+tls://host", "NatsBackend"),
+        ("amqp://me:p%40ss@host/vhost", "RabbitBackend"),
+        ("amqps://host", "RabbitBackend"),
+    ],
+)
+async def test_servers_of_each_scheme(url: str, kind: str):
+    assert type(create_backend(url)).__name__ == kind
 
 
 async def test_a_connected_broadcast_is_refused():

@@ -367,20 +367,19 @@ class RabbitServer(Server):
         self.kill()
 
     def stop(self) -> None:
-        epmd = shutil.which("epmd")
-        command = (epmd or "", "-port", str(self._epmd), "-kill")
         if self._process is not None:
             self.resume()
             self.end()
-        if epmd is not None:  # it was started with the server, and outlives it
-            subprocess.run(
-                command,
-                check=False,
-                capture_output=True,
-                timeout=10,
-                env={**os.environ, **self.environment()},
-            )
+        if shutil.which("epmd") is not None:
+            wait_until(self._epmd_ends, "the epmd that was started with the server has ended")
         super().stop()
+
+    def _epmd_ends(self) -> bool:
+        """It outlives the server, and refuses to go until it has noticed the server's end."""
+        command = ("epmd", "-port", str(self._epmd), "-kill")
+        subprocess.run(command, check=False, capture_output=True, timeout=10)
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._epmd)) != 0
 
 
 _Stream: TypeAlias = "io.BufferedRWPair[Any, Any]"
