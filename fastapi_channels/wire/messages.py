@@ -52,7 +52,7 @@ class Frame:
         frame._body = frame._event = None
         frame.room = ""
         frame.size = len(payload)
-        frame._wire = _header(_TEXT, frame.size) + payload
+        frame._wire = header(TEXT, frame.size) + payload
         return frame
 
     @property
@@ -76,22 +76,23 @@ class Frame:
         if self._wire is None:
             body = self.body
             self._wire = (
-                _header(_TEXT, self.size) + body.encode()
+                header(TEXT, self.size) + body.encode()
                 if isinstance(body, str)
-                else _header(_BINARY, self.size) + body
+                else header(BINARY, self.size) + body
             )
         return self._wire
 
 
-_TEXT: Final = 0x81
-_BINARY: Final = 0x82
+TEXT: Final = 0x81
+BINARY: Final = 0x82
 """Opcodes, with the bit that says that the frame is the whole message."""
 _SHORT: Final = struct.Struct("!BB")
 _MEDIUM: Final = struct.Struct("!BBH")
 _LONG: Final = struct.Struct("!BBQ")
 
 
-def _header(opcode: int, size: int) -> bytes:
+def header(opcode: int, size: int) -> bytes:
+    """What comes before the payload of an unmasked frame; in `opcode` with the bit of the last one."""
     if size < 126:
         return _SHORT.pack(opcode, size)
     if size < 1 << 16:

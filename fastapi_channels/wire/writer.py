@@ -13,7 +13,8 @@ from fastapi_channels.exceptions import CloseCode
 
 from .messages import Envelope, Frame
 from .outbox import Item, Lagged, Outbox
-from .port import Port, port_of
+from .port import Port
+from .shortcut import port_of
 
 logger = logging.getLogger("fastapi_channels")
 

@@ -17,7 +17,8 @@ from websockets.frames import Opcode
 
 from fastapi_channels import Channel, Connection, action
 from fastapi_channels.api import add_channel
-from fastapi_channels.wire.port import Port, _unmasking, port_of
+from fastapi_channels.wire.port import Port, _unmasking
+from fastapi_channels.wire.shortcut import port_of
 from tests.support.live import (
     RawClient,
     Site,
