@@ -8,6 +8,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_channels.wire import writer
+from tests.support import live
 
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)
@@ -45,6 +46,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="send every frame through ASGI, as on a server whose transport is not known",
     )
+    parser.addoption(
+        "--protocol",
+        action="store_true",
+        help="serve with fastapi_channels.uvicorn:Protocol where a test does not say with what",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--protocol"):
+        os.environ[live.CHOSEN] = live.PROTOCOL
 
 
 @pytest.fixture(autouse=True)

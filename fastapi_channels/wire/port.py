@@ -120,7 +120,14 @@ class Port(asyncio.Protocol, ABC):
         """The next ASGI message."""
         events = self._events
         while not events:
-            await self._arrival()
+            waiter = asyncio.get_running_loop().create_future()
+            if self._waiters is None:
+                self._waiters = []
+            self._waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
         event = events.pop(0)
         if not events and self.read_paused:
             self._read_on()
@@ -128,16 +135,6 @@ class Port(asyncio.Protocol, ABC):
 
     def empty(self) -> bool:
         return not self._events
-
-    async def _arrival(self) -> None:
-        if self._waiters is None:
-            self._waiters = []
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            self._waiters.remove(waiter)
 
     def _wake(self) -> None:
         for waiter in self._waiters or ():

@@ -17,6 +17,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 
 from fastapi_channels import BaseChannel, add_channel
+from tests.support import live
 from tests.support.live import serving, unique
 
 WSTEST: Final = shutil.which("wstest")
@@ -86,10 +87,14 @@ async def verdicts(port: int, cases: Sequence[str], folder: Path) -> dict[str, d
 
 
 @pytest.mark.parametrize(
-    ("cases", "count"), [(PROTOCOL, 301), (COMPRESSION, 16)], ids=["protocol", "compression"]
+    ("ws", "cases", "count"),
+    [("auto", PROTOCOL, 301), (live.PROTOCOL, PROTOCOL, 301), ("auto", COMPRESSION, 16)],
+    ids=["protocol", "own protocol", "compression"],
 )
-async def test_the_fuzzing_client_finds_nothing(cases: list[str], count: int, tmp_path: Path) -> None:
-    async with serving(make_app()) as site:
+async def test_the_fuzzing_client_finds_nothing(
+    ws: str, cases: list[str], count: int, tmp_path: Path
+) -> None:
+    async with serving(make_app(), ws=ws) as site:
         found = await verdicts(site.port, cases, tmp_path)
     failed = {
         case: verdict

@@ -28,7 +28,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from fastapi_channels import BaseChannel, Channel, Connection, Envelope, action, add_channel
-from tests.support.live import DEADLINE, RawClient, Site, each_implementation, serving, unique
+from tests.support.live import DEADLINE, PROTOCOL, RawClient, Site, each_implementation, serving, unique
 
 # uvicorn's oldest protocol is deprecated, and used until it is gone.
 pytestmark = pytest.mark.filterwarnings("ignore:remove second argument")
@@ -195,7 +195,8 @@ class Peer:
         assert self._site._server is not None
         protocols: Any = self._site._server.server_state.connections
         own = self._socket.getsockname()
-        (self._transport,) = (protocol.transport for protocol in protocols if protocol.client == own)
+        transports = [protocol.transport for protocol in protocols]
+        (self._transport,) = (each for each in transports if each.get_extra_info("peername") == own)
 
     def _read(self) -> bool:
         """Take what is there; False if that was all."""
@@ -321,10 +322,11 @@ class Stage:
 
 
 def stages(*but: str) -> list[Any]:
-    """uvicorn's protocols, the one that it chooses itself on both event loops."""
-    there = {"asyncio": ("asyncio", "websockets-sansio")}
+    """The protocols, our own and the one that uvicorn chooses itself on both event loops."""
+    there = {"asyncio": ("asyncio", "websockets-sansio"), "own": ("asyncio", PROTOCOL)}
     if importlib.util.find_spec("uvloop"):
         there["uvloop"] = ("uvloop", "websockets-sansio")
+        there["own-uvloop"] = ("uvloop", PROTOCOL)
     if importlib.util.find_spec("wsproto"):
         there["wsproto"] = ("asyncio", "wsproto")
     if importlib.util.find_spec("websockets.legacy"):

@@ -35,9 +35,18 @@ DEADLINE: Final = 10.0
 """Seconds that anything may take: later is never."""
 
 
+PROTOCOL: Final = "fastapi_channels.uvicorn:Protocol"
+DEFLATING: Final = "fastapi_channels.uvicorn:DeflateProtocol"
+"""Our own, as uvicorn is told of them."""
+CHOSEN: Final = "UVICORN_WS"
+"""The variable that tells each uvicorn here, in other processes too, what to take where a test does not say;
+`--protocol` sets it."""
+
+
 def _implementations() -> Iterator[Any]:
-    """Those of uvicorn's WebSocket protocols that are installed; first the one that it chooses itself."""
+    """The WebSocket protocols that uvicorn can have here; first the one that it chooses itself."""
     yield "websockets-sansio"
+    yield PROTOCOL
     if importlib.util.find_spec("websockets.legacy"):
         # Deprecated, and used until it is gone.
         yield pytest.param("websockets", marks=pytest.mark.filterwarnings("ignore:remove second argument"))
@@ -47,6 +56,10 @@ def _implementations() -> Iterator[Any]:
 
 each_implementation: Final = pytest.mark.parametrize("ws", list(_implementations()))
 """Runs a test, which takes `ws` and serves with it, once for each."""
+each_that_compresses: Final = pytest.mark.parametrize(
+    "ws", [DEFLATING, *(ws for ws in _implementations() if ws != PROTOCOL)]
+)
+"""The same, for those that negotiate permessage-deflate."""
 each_with_port: Final = pytest.mark.parametrize(
     "ws", [ws for ws in _implementations() if isinstance(ws, str)]
 )
@@ -244,6 +257,7 @@ async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
+    settings["ws"] = os.environ.get(CHOSEN, "auto")
     config = uvicorn.Config(app, **(settings | options))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about its older WebSocket protocol

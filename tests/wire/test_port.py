@@ -20,6 +20,7 @@ from fastapi_channels.api import add_channel
 from fastapi_channels.wire.port import Port, _unmasking
 from fastapi_channels.wire.shortcut import port_of
 from tests.support.live import (
+    DEFLATING,
     RawClient,
     Site,
     application,
@@ -140,7 +141,7 @@ async def test_a_port_can_cut_a_client_that_reads_nothing(ws: str) -> None:
         client.close()
 
 
-@each_with_port
+@pytest.mark.parametrize("ws", ["websockets-sansio", DEFLATING])
 async def test_frames_pass_uncompressed_where_compression_was_negotiated(ws: str) -> None:
     """As RFC 7692 section 6 allows: a message without RSV1 is not compressed."""
     room = Room()

@@ -1,0 +1,93 @@
+"""Handshakes that are never finished, by the hundred thousand: nothing of them stays, nobody else waits."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import random
+import resource
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+from fastapi import FastAPI, WebSocket
+from websockets.frames import Opcode
+
+from tests.support.live import PROTOCOL, RawClient, Site, serving, wait_until
+
+HANDSHAKES: Final = 100_000
+AT_ONCE: Final = 250
+PATIENCE: Final = 2.0
+"""Seconds that somebody else may wait for an echo, while the machine does all of this."""
+GROWTH: Final = 32 * 1024 * 1024
+"""Bytes that the process, which is client and server, may grow by."""
+
+
+def make_app() -> FastAPI:
+    app = FastAPI()
+
+    @app.websocket("/echo")
+    async def echo(websocket: WebSocket) -> None:
+        await websocket.accept()
+        async for text in websocket.iter_text():
+            await websocket.send_text(text)
+
+    @app.websocket("/never")
+    async def never(websocket: WebSocket) -> None:
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
+
+    return app
+
+
+async def abandon(site: Site, draw: random.Random) -> None:
+    """Begin a number of handshakes, each to another point: most end amid the request, the others wait for an
+    answer that does not come, some with more behind the request."""
+    loop = asyncio.get_running_loop()
+    whole = RawClient.handshake(site, "/never", "Cookie: " + "x" * 200)
+    clients: list[socket.socket] = []
+    try:
+        for _ in range(AT_ONCE):
+            client = socket.socket()
+            client.setblocking(False)
+            clients.append(client)
+            await loop.sock_connect(client, ("127.0.0.1", site.port))
+            cut = draw.choice([draw.randrange(len(whole)), len(whole)])
+            await loop.sock_sendall(client, whole[:cut])
+            if cut == len(whole) and draw.random() < 0.3:
+                await asyncio.sleep(0)
+                await loop.sock_sendall(client, RawClient.frame(Opcode.TEXT, b"early"))
+    finally:
+        for client in clients:
+            client.close()
+
+
+def resident() -> int:
+    with Path("/proc/self/statm").open() as statm:
+        return int(statm.read().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.timeout(300)
+async def test_handshakes_that_are_never_finished() -> None:
+    draw = random.Random(20)  # noqa: S311  where they end
+    async with serving(make_app(), ws=PROTOCOL, ws_ping_interval=None) as site:
+        async with RawClient.open(site, "/echo") as other:
+            await abandon(site, draw)
+            gc.collect()
+            before, longest = resident(), 0.0
+            for number in range(HANDSHAKES // AT_ONCE):
+                began = time.monotonic()
+                doing = asyncio.create_task(abandon(site, draw))
+                await other.send(Opcode.TEXT, b"%d" % number)
+                assert await other.receive() == (Opcode.TEXT, b"%d" % number)
+                longest = max(longest, time.monotonic() - began)
+                await doing
+            await wait_until(lambda: site.open_connections == 1)
+            gc.collect()
+            assert longest < PATIENCE
+            assert resident() - before < GROWTH
+        await wait_until(lambda: not site.open_connections)
+        assert site._server is not None
+        assert not site._server.server_state.tasks
