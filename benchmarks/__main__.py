@@ -18,7 +18,7 @@ from .runs import Bench, Plan, alone
 from .scenarios import SCENARIOS
 from .systems import BASELINE, SYSTEMS
 
-QUICK_SYSTEMS: Final = (BASELINE, "ours", "ours-redis")
+QUICK_SYSTEMS: Final = (BASELINE, "ours", "ours-protocol", "plain-protocol", "ours-redis")
 OTHERS: Final = {"limiter": "rate limits", "brokers": "brokers"}
 """Benchmarks of parts, each a module of its own."""
 

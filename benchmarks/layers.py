@@ -28,6 +28,7 @@ from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from fastapi_channels import BasePermission, Channel, Connection, action, add_channel, limiter
+from fastapi_channels.uvicorn import Protocol
 
 REPETITIONS: Final = 300
 AT_ONCE: Final = 50
@@ -59,6 +60,9 @@ class Nowhere(asyncio.Transport):
         assert isinstance(protocol, asyncio.Protocol)
         self.protocol = protocol
 
+    def get_protocol(self) -> asyncio.Protocol:
+        return self.protocol
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.writes += 1
 
@@ -83,16 +87,15 @@ class Nowhere(asyncio.Transport):
 class Bench:
     """A server of one application, without sockets."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, protocol: Any = WebSocketsSansIOProtocol) -> None:
+        self._protocol = protocol
         self._config = uvicorn.Config(app, log_config=None, access_log=False, ws_ping_interval=None)
         self._config.load()
         self._state = ServerState()
 
     async def connect(self) -> Nowhere:
         transport = Nowhere()
-        transport.set_protocol(
-            WebSocketsSansIOProtocol(config=self._config, server_state=self._state, app_state={})
-        )
+        transport.set_protocol(self._protocol(config=self._config, server_state=self._state, app_state={}))
         transport.protocol.connection_made(transport)
         transport.protocol.data_received(HANDSHAKE)
         await turns(30)
@@ -268,6 +271,7 @@ async def actions(ours: Bench) -> None:
             "+ an async dependency": cost["depends"] - cost["typed"],
             "+ a dependency that yields": cost["opens"] - cost["typed"],
             "for comparison: a plain FastAPI loop, echo": await Bench(plain).action("reply"),
+            "the same on fastapi_channels.uvicorn": await Bench(plain, Protocol).action("reply"),
         },
     )
 
@@ -282,13 +286,16 @@ async def deliveries(ours: Bench) -> None:
     )
 
 
-async def connections(ours: Bench) -> None:
+async def connections(ours: Bench, app: FastAPI) -> None:
     show(
         "one connection from handshake to end, microseconds of CPU",
         {
             "a raw ASGI application": await Bench(asgi).connection(),
             "a plain FastAPI endpoint": await Bench(plain).connection(),
             "this package, mounted": await ours.connection(),
+            "a raw ASGI application on fastapi_channels.uvicorn": await Bench(asgi, Protocol).connection(),
+            "a plain FastAPI endpoint on it": await Bench(plain, Protocol).connection(),
+            "this package on it": await Bench(app, Protocol).connection(),
         },
     )
 
@@ -309,7 +316,7 @@ async def main() -> None:
         ours = Bench(app)
         await actions(ours)
         await deliveries(ours)
-        await connections(ours)
+        await connections(ours, app)
 
 
 if __name__ == "__main__":

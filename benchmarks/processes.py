@@ -101,6 +101,7 @@ def server(
     else:
         command = [str(bin / "uvicorn"), "--host", "127.0.0.1", "--port", str(port), "--loop", "uvloop"]
         command += ["--http", "httptools", "--backlog", "4096", "--no-access-log", "--log-level", "warning"]
+        command += ["--ws", system.protocol] if system.protocol else []
         command += [f"{system.app}:app"]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     # It would stand before the system's own packages.

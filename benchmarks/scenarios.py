@@ -88,9 +88,22 @@ class Scenario:
 
 
 MEMORY_SYSTEMS: Final = (
-    *("plain", "ours", "broadcaster", "upstream", "socketio", "django", "litestar", "chanx", "bare", "ws"),
+    *(
+        "plain",
+        "ours",
+        "ours-protocol",
+        "plain-protocol",
+        "broadcaster",
+        "upstream",
+        "socketio",
+        "django",
+        "litestar",
+        "chanx",
+        "bare",
+        "ws",
+    ),
 )
-ROOMS: Final = ("plain", "ours")
+ROOMS: Final = ("plain", "ours", "ours-protocol")
 SCENARIOS: Final[dict[str, Scenario]] = {
     "fanout-1000": Scenario(
         "fan-out to 1,000 members", "say", {"clients": 1000}, windows=WINDOWS, quick=True
@@ -112,6 +125,14 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         unit="replies/s",
         quick=True,
     ),
+    "raw": Scenario(
+        "a text echoed by a plain endpoint, 100 connections",
+        "raw",
+        {"scenario": "echo", "clients": 100, "path": "/raw"},
+        unit="replies/s",
+        only=("plain", "plain-protocol", "bare"),
+        quick=True,
+    ),
     "connect": Scenario(
         "connect, join, leave, close",
         "say",
@@ -128,6 +149,12 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         value=memory,
         only=MEMORY_SYSTEMS,
         quick=True,
+    ),
+    "crowd": Scenario(
+        "19,900 members in one process, which may open 20,000 files",
+        "say",
+        {"clients": 19_900, "stall": 10},
+        only=("plain", "ours", "ours-protocol"),
     ),
     "all-read": Scenario(
         "16 kB to 50 members, all read", "say", {"clients": 50, "payload": 16000}, only=MEMORY_SYSTEMS

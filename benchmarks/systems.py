@@ -23,6 +23,7 @@ class System:
         awaited: frames that come after the handshake, before it is ready.
         broker: whether it gets a Redis.
         heartbeat: whether it speaks Engine.IO, where a text `2` wants a `3`.
+        protocol: what uvicorn gets as `--ws`, if it does not choose itself.
     """
 
     title: str
@@ -35,6 +36,7 @@ class System:
     awaited: int = 0
     broker: bool = False
     heartbeat: bool = False
+    protocol: str = ""
     npm: Mapping[str, str] = field(default_factory=dict[str, str])
     """Instead of `packages`, for Node."""
 
@@ -47,6 +49,7 @@ _ROOMS: Final = {
     "tell": '{"action":"tell","room":"r%R","message":"%M"}',
     "join": '{"action":"join","room":"r%R"}',
 }
+_PROTOCOL: Final = "fastapi_channels.uvicorn:Protocol"
 _OURS: Final = ("-e", ".[redis]", SERVER)
 _UPSTREAM: Final = (
     *("fastapi-channels==0.0.1b2", "broadcaster", "redis<8"),
@@ -60,7 +63,7 @@ SYSTEMS: Final[dict[str, System]] = {
         "plain",
         ("fastapi", SERVER),
         "plain",
-        {**_flat("say", "echo", "typed", "depends"), **_ROOMS},
+        {**_flat("say", "echo", "raw", "typed", "depends"), **_ROOMS},
     ),
     "ours": System(
         "**fastapi-channels**, memory",
@@ -68,6 +71,22 @@ SYSTEMS: Final[dict[str, System]] = {
         _OURS,
         "ours",
         {**_flat("say", "echo", "typed", "depends"), **_ROOMS},
+    ),
+    "ours-protocol": System(
+        "**fastapi-channels**, memory, its protocol for uvicorn",
+        "ours",
+        _OURS,
+        "ours",
+        {**_flat("say", "echo", "typed", "depends"), **_ROOMS},
+        protocol=_PROTOCOL,
+    ),
+    "plain-protocol": System(
+        "a plain FastAPI loop on that protocol",
+        "ours",
+        _OURS,
+        "plain",
+        {**_flat("say", "echo", "raw", "typed", "depends"), **_ROOMS},
+        protocol=_PROTOCOL,
     ),
     "ours-redis": System(
         "**fastapi-channels**, Redis", "ours", _OURS, "ours", {**_flat("say"), **_ROOMS}, broker=True
@@ -139,7 +158,7 @@ SYSTEMS: Final[dict[str, System]] = {
         "plain",
         ("fastapi", SERVER),
         "bare.py",
-        _flat("say", "echo"),
+        _flat("say", "echo", "raw"),
     ),
     "ws": System(
         "Node ws",

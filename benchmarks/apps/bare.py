@@ -70,6 +70,9 @@ class Bare(asyncio.Protocol):
         if opcode != 1:
             self.transport.close()
             return
+        if payload.startswith(b'{"action":"raw"'):
+            self.transport.write(frame(payload))
+            return
         message = json.loads(payload)
         data = frame(json.dumps(message).encode())
         if message["action"] == "say":

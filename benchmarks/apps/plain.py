@@ -101,3 +101,13 @@ async def endpoint(ws: WebSocket) -> None:
     finally:
         for room in joined:
             rooms[room].discard(ws)
+
+
+@app.websocket("/raw")
+async def raw(ws: WebSocket) -> None:
+    await ws.accept()
+    try:
+        while True:
+            await ws.send_text(await ws.receive_text())
+    except WebSocketDisconnect:
+        pass
