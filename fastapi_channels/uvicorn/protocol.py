@@ -38,7 +38,7 @@ class Protocol(Port):
 
     __slots__ = (
         *("_is_text", "_opening", "_parser", "_parts", "_paused", "_phase"),
-        *("_ping", "_pong", "_read_paused", "_sending", "_server", "_spoke", "_timer"),
+        *("_ping", "_pong", "_sending", "_server", "_spoke", "_timer"),
     )
 
     def __init__(
@@ -61,7 +61,6 @@ class Protocol(Port):
         """Of a message that is not whole."""
         self._is_text = False
         """Whether that message is a text."""
-        self._read_paused = False
         self._paused = False
         """Whether the transport takes no more for now."""
         self._sending: list[asyncio.Future[None]] | None = None
@@ -266,14 +265,6 @@ class Protocol(Port):
         self._sending = None
 
     # The way in
-
-    @property
-    def read_paused(self) -> bool:
-        return self._read_paused
-
-    @read_paused.setter
-    def read_paused(self, paused: bool) -> None:
-        self._read_paused = paused
 
     def _read(self, data: bytes) -> None:
         if self._phase >= OPEN:

@@ -58,6 +58,7 @@ class Port(asyncio.Protocol, ABC):
         "_events",
         "_fragmented",
         "_max_size",
+        "_read_paused",
         "_rest",
         "_shut",
         "_size",
@@ -82,6 +83,8 @@ class Port(asyncio.Protocol, ABC):
         self._unmask = _unmasking()
         self._theirs = theirs
         """How many of the next bytes are the parser's to read."""
+        self._read_paused = False
+        """Whether nothing is read, because enough waits."""
         self._fragmented = False
         """Whether the next part of a message is to come."""
         self._rest = b""
@@ -129,7 +132,7 @@ class Port(asyncio.Protocol, ABC):
             finally:
                 self._waiters.remove(waiter)
         event = events.pop(0)
-        if not events and self.read_paused:
+        if not events and self._read_paused:
             self._read_on()
         return event
 
@@ -199,15 +202,6 @@ class Port(asyncio.Protocol, ABC):
         self._events.append(event)
         return True
 
-    @property
-    @abstractmethod
-    def read_paused(self) -> bool:
-        """Whether nothing is read, because enough waits."""
-
-    @read_paused.setter
-    @abstractmethod
-    def read_paused(self, paused: bool) -> None: ...
-
     @abstractmethod
     def _pass_on(self, data: bytes) -> bool:
         """Give the parser what is its to read; False if that was the end."""
@@ -218,19 +212,22 @@ class Port(asyncio.Protocol, ABC):
             return
         data, self._rest = self._rest, b""
         self._size = len(data)
-        self.read_paused = False
+        self._set_read_paused(False)
         self._read(data)
-        if not self.read_paused and not self.transport.is_closing():
+        if not self._read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def _pause_reading(self) -> bool:
         """Whether nothing is to be read for now. Behind our close frame all is, to find the client's."""
         if self._shut:
             return False
-        if not self.read_paused:
-            self.read_paused = True
+        if not self._read_paused:
+            self._set_read_paused(True)
             self.transport.pause_reading()
         return True
+
+    def _set_read_paused(self, paused: bool) -> None:
+        self._read_paused = paused
 
     # The way out
 

@@ -93,6 +93,7 @@ class Shortcut(Port):
         while not protocol.queue.empty():
             self._events.append(protocol.queue.get_nowait())
         protocol.queue = self
+        self._read_paused = protocol.read_paused
         # uvicorn sends a close frame there, and this is the only sign of it.
         protocol.keepalive_timeout = self._keepalive_timeout
         timer = getattr(protocol, "pong_timer", None)
@@ -101,14 +102,6 @@ class Shortcut(Port):
             loop = asyncio.get_running_loop()
             protocol.pong_timer = loop.call_at(timer.when(), self._keepalive_timeout)
         transport.set_protocol(self)
-
-    @property
-    def read_paused(self) -> bool:
-        return self._protocol is not None and bool(self._protocol.read_paused)
-
-    @read_paused.setter
-    def read_paused(self, paused: bool) -> None:
-        self._protocol.read_paused = paused
 
     # Of a protocol, for the transport
 
@@ -133,10 +126,14 @@ class Shortcut(Port):
 
     def _pass_on(self, data: bytes) -> bool:
         self._protocol.data_received(data)
+        self._read_paused = self._protocol.read_paused
         if self.transport.is_closing():
             self._shut_down()
             return False
         return True
+
+    def _set_read_paused(self, paused: bool) -> None:
+        self._read_paused = self._protocol.read_paused = paused
 
     def _keepalive_timeout(self) -> None:
         type(self._protocol).keepalive_timeout(self._protocol)

@@ -320,7 +320,7 @@ async def test_a_flood_that_does_not_wait_for_the_answer_is_not_read() -> None:
         (protocol,) = site._server.server_state.connections
         frame = RawClient.frame(Opcode.BINARY, bytes(60_000))
         sending = asyncio.create_task(client.write(frame * 100))
-        await wait_until(lambda: protocol.read_paused)  # type: ignore[attr-defined]
+        await wait_until(lambda: protocol._read_paused)  # type: ignore[attr-defined]
         assert len(protocol._rest) < 1_000_000  # type: ignore[attr-defined]
         app.state.gate.set()
         assert (await client.read_head()).startswith("HTTP/1.1 101 ")
