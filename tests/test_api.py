@@ -345,6 +345,7 @@ async def test_a_server_that_is_down_is_told_and_does_no_harm():
                 await room.broadcast_to_channel("r", "hello")
             await asyncio.to_thread(redis.restart)
             await wait_until(lambda: site.node.broker.up)
+            assert (await client.receive())["type"] == "resync"
             await client.send({"action": "say", "text": "again"})
             assert await client.read() == "again"
 

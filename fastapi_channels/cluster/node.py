@@ -31,6 +31,7 @@ from .peers import Cluster
 from .scopes import Scopes, why_no_lifespan
 from .seats import Seats
 from .settings import Settings
+from .tasks import Tasks
 from .threads import in_its_loop
 from .users import Member, UserKeys, Users
 
@@ -85,7 +86,7 @@ class Node:
         self._namespace = namespace
         self._connections: dict[str, Connection] = {}
         self._idle: dict[str, asyncio.TimerHandle] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._starts = 0
         self._numbers = 0
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -185,9 +186,7 @@ class Node:
         for handle in self._idle.values():
             handle.cancel()
         self._idle.clear()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         if not self.broker.local:
             await self.cluster.stop()
         await self.broker.stop()
@@ -197,7 +196,7 @@ class Node:
     async def _start(self) -> None:
         await self.broker.start()
         if not self.broker.local:
-            self._spawn(self._join_cluster())
+            self._tasks.spawn(self._join_cluster())
 
     async def _join_cluster(self) -> None:
         delay = 0.1
@@ -218,7 +217,7 @@ class Node:
         self.broker.reset()
         self.cluster.reset()
         self._idle.clear()
-        self._tasks.clear()
+        self._tasks = Tasks()
 
     # Membership
 
@@ -409,14 +408,9 @@ class Node:
 
     def _fell_idle(self, room: str) -> None:
         del self._idle[room]
-        self._spawn(self._unsubscribe(room))
+        self._tasks.spawn(self._unsubscribe(room))
 
     async def _unsubscribe(self, room: str) -> None:
         # Counted here, in one step with what follows: somebody may have come since the timer.
         if self.hub.count(room) == 0:
             await self.broker.unsubscribe(self._namespace + room)
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)

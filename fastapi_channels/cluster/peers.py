@@ -19,6 +19,8 @@ from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Publication
 from fastapi_channels.wire.rooms import RESERVED
 
+from .tasks import Tasks
+
 logger = logging.getLogger("fastapi_channels")
 
 EVERY_NODE: Final = RESERVED + "nodes"
@@ -67,7 +69,7 @@ class Cluster:
         """Know nobody, as before `start`, and run in whatever event loop comes next."""
         self._peers: dict[str, float] = {}
         self._pending: dict[int, _Question] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._started = asyncio.Event()
         self._settled = 0.0
 
@@ -86,13 +88,11 @@ class Cluster:
         now = asyncio.get_running_loop().time()
         self._settled, self._own_sign = now + SETTLING, now
         self._started.set()
-        self._spawn(self._live())
+        self._tasks.spawn(self._live())
 
     async def stop(self) -> None:
         """Say good-bye, so that nobody waits for an answer from here."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.stop()
         try:
             await self._send(self.topics[0], "bye")
         except ConnectionError:
@@ -198,16 +198,11 @@ class Cluster:
             except ConnectionError as exc:
                 logger.debug("not said: %s", exc)
 
-        self._spawn(say())
+        self._tasks.spawn(say())
 
     async def _send(self, topic: str, type_: str, **fields: Any) -> None:
         body = to_json({"type": type_, "node": self.node, "clock": self._clock, **fields}).decode()
         await self._publish(Publication(topic, body, kind="cluster"))
-
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 class _Question:
