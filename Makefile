@@ -6,6 +6,8 @@ HOST ?= 127.0.0.1
 PYTHON ?=
 # What pytest gets: make test ARGS="-x tests/cluster/test_hub.py"
 ARGS ?=
+# Processes that run tests: much of a test is waiting, so one more than there are cores. 0 runs them in one.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
 
 VERSIONS := 3.11 3.12 3.13
 PINS := constraints.txt
@@ -25,7 +27,11 @@ demo: ## Serve the chatroom of example/ (PORT=8000)
 
 test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n $(WORKERS) $(ARGS)
+
+test-faults: ## Run the long tests, which kill, pause and cut off real servers
+	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
+	@$(RUN) pytest -m fault $(ARGS)
 
 check: ## Lint, and check the types
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
