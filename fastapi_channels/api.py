@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import Any, TypeVar
 
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
+from fastapi.params import Depends
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,7 @@ from .brokers import adopt, create_backend
 from .cluster.drain import on_sigterm
 from .cluster.node import SCOPE_KEY, Node, current_node
 from .cluster.settings import Settings
+from .contract.serving import add_document
 from .exceptions import BrokerUnavailable, ConfigurationError
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
@@ -50,6 +52,8 @@ def add_channel(
     publish_timeout: float = 2.0,
     drain_seconds: float = 10.0,
     health_url: str | None = None,
+    asyncapi_url: str | None = "/asyncapi.json",
+    asyncapi_dependencies: Sequence[Depends] = (),
     **unused: Any,
 ) -> Parent:
     """Give `parent` what its channels need: a broker, rate limits, and rules that hold for all of them.
@@ -75,6 +79,9 @@ def add_channel(
         drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
             at most; 0 leaves it to uvicorn, which closes all at once.
         health_url: where `…/live` and `…/ready` answer the probes of an orchestrator; None for nowhere.
+        asyncapi_url: where the AsyncAPI document is served, and as YAML beside it where PyYAML is installed;
+            None for nowhere. An application with `openapi_url=None` serves none either.
+        asyncapi_dependencies: of its route, to protect it: `[Depends(only_staff)]`.
 
     Raises:
         ConfigurationError: an argument that cannot work, or a second call for the same parent.
@@ -113,6 +120,8 @@ def add_channel(
     router.lifespan_context = _with_node(router.lifespan_context, node)
     if health_url is not None:
         _add_health(router, health_url.rstrip("/"), node)
+    if asyncapi_url is not None:
+        add_document(parent, asyncapi_url, settings, asyncapi_dependencies)
     if isinstance(parent, FastAPI):
         parent.add_middleware(_NodeMiddleware, node=node)
     return parent

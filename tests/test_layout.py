@@ -37,6 +37,7 @@ EXTRAS = {
     "brokers.nats": {"nats"},
     "brokers.postgres": {"asyncpg"},
     "brokers.rabbitmq": {"aiormq", "pamqp"},
+    "contract.serving": {"yaml"},
     "throttling.redis": {"redis"},
     **{f"uvicorn.{module}": {"uvicorn", "websockets"} for module in ("protocol", "server")},
     "uvicorn.deflate": {"uvicorn"},
@@ -47,7 +48,7 @@ EXTRAS = {
 
 ABSENT = (
     *("aiokafka", "aiormq", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "nats"),
-    *("orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets"),
+    *("orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml"),
 )
 """What may be missing where the core is imported."""
 

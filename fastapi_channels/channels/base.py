@@ -196,6 +196,7 @@ class BaseChannel:
         add_route(
             app,
             path,
+            self,
             partial(BaseChannel.connect, self),
             name=name or type(self).__name__,
             in_room=names_room(path),

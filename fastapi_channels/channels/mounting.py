@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
@@ -15,10 +15,14 @@ from starlette.types import Receive, Scope, Send
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.rooms import names_in
 
+SERVES: Final = "__fastapi_channels_serves__"
+"""Where an endpoint has the channel, or the socket, that it was made for."""
+
 
 def add_route(
     app: FastAPI | APIRouter,
     path: str,
+    owner: Any,
     connect: Callable[..., Awaitable[None]],
     *,
     name: str,
@@ -29,12 +33,15 @@ def add_route(
     """Let `connect` serve the WebSockets of `path`.
 
     Args:
+        owner: the channel, or the socket, that serves.
         connect: called with the websocket, and with what the next two ask for.
         in_room: whether it takes the path parameter `channel`.
         user: a dependency whose value it takes as `user`.
         options: those of `app.websocket()`.
     """
-    app.add_api_websocket_route(path, _endpoint(connect, user, in_room=in_room), name, **options)
+    endpoint = _endpoint(connect, user, in_room=in_room)
+    setattr(endpoint, SERVES, owner)
+    app.add_api_websocket_route(path, endpoint, name, **options)
 
     def serve(websocket: WebSocket) -> Awaitable[None]:
         wanted = {"channel": websocket.path_params["channel"]} if in_room else {}

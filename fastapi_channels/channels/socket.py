@@ -98,7 +98,7 @@ class Socket:
     ) -> None:
         """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`."""
         name = name or type(self).__name__
-        add_route(app, path, self.connect, name=name, in_room=False, user=user, options=options)
+        add_route(app, path, self, self.connect, name=name, in_room=False, user=user, options=options)
 
     def find(self, room: str) -> Channel | None:
         """The channel that has `room`."""

@@ -72,6 +72,10 @@ class RoomPattern:
         """The names of the parameters."""
         return list(self._convertors)
 
+    def expression(self, name: str) -> str:
+        """The regular expression of one parameter."""
+        return self._convertors[name].regex
+
     def match(self, room: str) -> dict[str, Any] | None:
         """The parameters in `room`, converted; None if it does not fit."""
         found = self._regex.fullmatch("/" + room)

@@ -1,0 +1,67 @@
+"""What one action takes, replies and refuses."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Final
+
+from fastapi_channels.actions.dependencies import is_model
+from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.permission import ALLOW
+from fastapi_channels.sessions.guard import Rules
+from fastapi_channels.wire.messages import Envelope
+
+from .handshake import every
+from .schemas import Schema, Schemas
+
+ALWAYS: Final = ("cancelled", "http_error", "internal_error", "unavailable")
+"""The codes of errors that any action may end with."""
+UNASKED: Final = ("error", "internal_error", "parse_error", "too_many_errors", "unknown_action")
+"""Those of errors that belong to no action."""
+OF_ROOMS: Final = (
+    *("already_joined", "channel_full", "invalid_room", "not_found", "not_joined", "permission_denied"),
+    *("rate_limited", "too_many_rooms", "unavailable"),
+)
+"""Those of joining and leaving one of many rooms, and of naming one that was not joined."""
+
+
+def payload(spec: ActionSpec, schemas: Schemas) -> Schema | None:
+    """The schema of the fields that an action takes; None where it takes whatever comes."""
+    assert spec.binding is not None, "bind() comes first"
+    own = spec.binding._payload
+    found = None if own is None else schemas.of(own, "in")
+    if spec.binding.dependencies is None:
+        return found
+    fields = [field for each in every(spec.binding.dependencies._dependant) for field in each.body_params]
+    if not fields:
+        return found
+    asked: Schema = {"properties": {field.alias: schemas.of(field, "in") for field in fields}}
+    asked["required"] = [field.alias for field in fields if field.field_info.is_required()]
+    if len(asked["properties"]) == 1 and is_model(fields[0].field_info.annotation):
+        asked = schemas.beside(schemas.of(fields[0], "in"), {}, [])
+    return schemas.beside(found or {}, asked["properties"], asked.get("required", []))
+
+
+def reply(spec: ActionSpec, schemas: Schemas, *, ack: bool) -> Schema | None:
+    """The schema of what it replies with; None where it never replies."""
+    acknowledged = ack or spec.sunset is not None
+    if spec._reply is not None:
+        return schemas.of(spec._reply, "out")
+    if inspect.signature(spec.func).return_annotation in (None, "None") and not spec.is_stream:
+        return {"type": "null"} if acknowledged else None
+    return {}
+
+
+def codes(spec: ActionSpec, rules: Rules, envelope: Envelope, *, many_rooms: bool) -> list[str]:
+    """The codes of the errors that the framework itself may answer a call with."""
+    assert spec.binding is not None, "bind() comes first"
+    takes = spec.binding._payload is not None or spec.binding.dependencies is not None
+    asked: list[tuple[str, Any]] = [
+        ("deprecated", spec.deprecated or spec.sunset is not None),
+        ("invalid_payload", takes),
+        ("not_joined", many_rooms),
+        ("parse_error", takes and envelope.payload is not None),
+        ("permission_denied", rules.permissions or spec.permission is not ALLOW),
+        ("rate_limited", rules.rates or rules.foreign or spec.limits),
+    ]
+    return sorted([*ALWAYS, *(code for code, may_be in asked if may_be)])

@@ -1,0 +1,200 @@
+"""The schemas of the frames: the protocol, with the names that one envelope gives to its fields."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fastapi_channels.sessions.plan import CATCH_ALL
+from fastapi_channels.wire.messages import MAX_REQUEST_ID, Envelope
+from fastapi_channels.wire.rooms import MAX_ROOM, RoomPattern
+
+from .schemas import Schema, Schemas
+
+REQUEST_ID: Final[Schema] = {"type": ["string", "number", "null"], "maxLength": MAX_REQUEST_ID}
+ANYTHING: Final[Schema] = {}
+_TEXT: Final[Schema] = {"type": "string"}
+
+
+def const(value: Any) -> Schema:
+    return {"const": value}
+
+
+def room_name(pattern: RoomPattern | None) -> Schema:
+    """A room's name, as far as a regular expression says it."""
+    schema: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ROOM}
+    return schema if pattern is None else {**schema, "pattern": f"^{_expression(pattern)}$"}
+
+
+def action_name(name: str) -> Schema:
+    """The action's name in a frame; that of an action which catches others is how theirs begin."""
+    if name[-1] != CATCH_ALL:
+        return const(name)
+    return {"type": "string", "pattern": "^" + _escaped(name[:-1])}
+
+
+class Frames:
+    """The frames of one WebSocket.
+
+    Args:
+        envelope: that of its channels.
+        schemas: where payloads are looked up.
+        many_rooms: whether frames name the room that they are about.
+    """
+
+    def __init__(self, envelope: Envelope, schemas: Schemas, *, many_rooms: bool) -> None:
+        self._names = envelope
+        self._schemas = schemas
+        self._many_rooms = many_rooms
+
+    def request(
+        self, name: str, payload: Schema | None, room: Schema, *, may_be_empty: bool = False
+    ) -> Schema:
+        """What a client sends to call an action.
+
+        Args:
+            payload: of its fields; None for any.
+            may_be_empty: whether they may be left out together.
+        """
+        names = self._names
+        fields = {names.action: action_name(name), names.request_id: REQUEST_ID}
+        required = [names.action]
+        if self._many_rooms:
+            fields[names.channel] = room
+            required.append(names.channel)
+        bare = _object(fields, required)
+        if payload is None:
+            return bare if names.payload is None else _object({**fields, names.payload: _open()}, required)
+        if names.payload is not None:
+            needed = not may_be_empty and self._needs_fields(payload)
+            required += [names.payload] if needed else []
+            return _object({**fields, names.payload: payload}, required)
+        full = self._schemas.beside(payload, fields, required)
+        return {"anyOf": [full, _object(fields, required, closed=True)]} if may_be_empty else full
+
+    def reply(
+        self, name: str, data: Schema, *, more: bool | None = None, sunset: str | None = None
+    ) -> Schema:
+        """What answers a request: once, or as one of several (`more`)."""
+        names = self._names
+        fields = {
+            names.type: const("response"),
+            names.action: action_name(name),
+            names.status: const("ok"),
+            names.request_id: REQUEST_ID,
+            names.data: data,
+        }
+        if self._many_rooms:
+            fields[names.channel] = _TEXT
+        if more is not None:
+            fields["more"] = const(more)
+        if sunset is not None:
+            fields |= {"deprecated": const(True), "sunset": const(sunset)}
+        return _object(fields)
+
+    def error(self, name: str | None, codes: Sequence[str]) -> Schema:
+        """What says that something went wrong, with a code of these or of the application's own."""
+        names = self._names
+        fields = {
+            names.type: const("response"),
+            names.status: {"type": ["string", "integer"]},
+            names.request_id: REQUEST_ID,
+            names.data: ANYTHING,
+            names.errors: ANYTHING,
+            names.code: {"anyOf": [{"enum": list(codes)}, _TEXT]},
+        }
+        required = list(fields)
+        fields[names.action] = _TEXT if name is None else action_name(name)
+        if name is not None:
+            required.append(names.action)
+        if "rate_limited" in codes:
+            fields["retry_after"] = {"type": "number", "minimum": 0}
+        if self._many_rooms:
+            fields[names.channel] = _TEXT
+        return _object(fields, required)
+
+    def event(self, name: str | None, data: Schema) -> Schema:
+        """An event, or any where it has no name."""
+        names = self._names
+        said = _TEXT if name is None else const(name)
+        return _object(
+            {names.type: const("event"), names.event: said, names.channel: _TEXT, names.data: data}
+        )
+
+    def of_client(self, room: Schema) -> dict[str, Schema]:
+        """The control frames that a client sends, by name."""
+        names = self._names
+        number = {"type": "integer"}
+        answer = {
+            names.type: const("answer"),
+            "call_id": number,
+            names.data: ANYTHING,
+            names.errors: ANYTHING,
+        }
+        found = {
+            "cancel": _object(
+                {names.type: const("cancel"), names.request_id: {"type": ["string", "number"]}}
+            ),
+            "answer": _object(answer, [names.type, "call_id"]),
+        }
+        if self._many_rooms:
+            for kind in ("join", "leave"):
+                fields = {names.type: const(kind), names.channel: room, names.request_id: REQUEST_ID}
+                found[kind] = _object(fields, [names.type, names.channel])
+        return found
+
+    def of_server(self, *, lags: bool) -> dict[str, Schema]:
+        """The control frames that the server sends, by name."""
+        names = self._names
+        call = {names.type: const("call"), "call": _TEXT, "call_id": {"type": "integer"}}
+        found = {
+            "drain": _object({names.type: const("drain"), "within": {"type": "number", "minimum": 0}}),
+            "call": _object({**call, names.data: ANYTHING, names.channel: _TEXT}),
+        }
+        if lags:
+            dropped = {"type": "integer", "minimum": 1}
+            found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})
+        if self._many_rooms:
+            about = {names.channel: _TEXT, names.request_id: REQUEST_ID}
+            why = {"close_code": {"type": "integer"}, "reason": _TEXT}
+            found["joined"] = _object({names.type: const("joined"), **about})
+            found["left"] = _object({names.type: const("left"), **about, **why}, [names.type, names.channel])
+        return found
+
+    def _needs_fields(self, payload: Schema) -> bool:
+        schema = self._schemas.resolved(payload)
+        members = schema.get("anyOf") or schema.get("oneOf")
+        if members:
+            return all(map(self._needs_fields, members))
+        return bool(schema.get("required"))
+
+
+def _object(fields: Schema, required: Sequence[str] | None = None, *, closed: bool = False) -> Schema:
+    made = {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields if required is None else required),
+    }
+    return {**made, "additionalProperties": False} if closed else made
+
+
+def _open() -> Schema:
+    return {"type": "object"}
+
+
+_PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
+_SPECIAL: Final = re.compile(r"[\\^$.*+?()\[\]{}|/]")
+
+
+def _escaped(text: str) -> str:
+    """`text` in a regular expression of JavaScript."""
+    return _SPECIAL.sub(lambda found: "\\" + found[0], text)
+
+
+def _expression(pattern: RoomPattern) -> str:
+    parts = _PARAMETER.split(pattern.pattern)
+    # Every second part is the name of a parameter.
+    parts[::2] = map(_escaped, parts[::2])
+    parts[1::2] = [f"({pattern.expression(name)})" for name in parts[1::2]]
+    return "".join(parts)
