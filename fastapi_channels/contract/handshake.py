@@ -41,7 +41,7 @@ def every(dependant: Dependant) -> Iterator[Dependant]:
 
 def schemes(dependant: Dependant) -> dict[str, Schema]:
     """The security schemes that something depends on, by name."""
-    calls = [each.call for each in every(dependant)]
+    calls: list[Any] = [each.call for each in every(dependant)]
     found = [call for call in calls if isinstance(call, SecurityBase)]
     return {each.scheme_name: _scheme(each.model.model_dump(mode="json", by_alias=True)) for each in found}
 

@@ -1,0 +1,3 @@
+from tests.support.asyncapi import official
+
+__all__ = ["official"]

