@@ -1,0 +1,202 @@
+"""The document is held against the server: what it allows is served as it says, the rest is refused."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Literal
+
+import pytest
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft7Validator
+from pydantic import BaseModel, Field
+
+from fastapi_channels import BasePermission, Channel, Connection, Envelope, Event, Socket, action, add_channel
+from tests.support.asyncapi import described, values
+from tests.support.asyncapi import message as schema_of
+from tests.support.live import Client, serving
+
+
+class Address(BaseModel, extra="forbid"):
+    street: Annotated[str, Field(min_length=1, max_length=5)]
+    number: Annotated[int, Field(ge=0, le=99)] | None = None
+
+
+class Person(BaseModel):
+    name: str
+    kind: Literal["person", "robot"] = "person"
+    addresses: Annotated[list[Address], Field(max_length=2)] = []
+    friend: "Person | None" = None
+
+
+class Told(Event):
+    person: Person
+
+
+class Nobody(BasePermission):
+    pass
+
+
+class Desk(Channel):
+    event_types = (Told,)
+
+    @action()
+    async def address(self, address: Address) -> Address:
+        return address
+
+    @action()
+    async def fields(
+        self, count: Annotated[int, Field(ge=1, le=3)], flag: bool | None = None
+    ) -> dict[str, int]:
+        return {"count": count}
+
+    @action()
+    async def count(self, to: Annotated[int, Field(ge=0, le=3)]) -> AsyncIterator[int]:
+        for each in range(to):
+            yield each
+
+    @action()
+    async def tell(self, connection: Connection, loudly: bool = False) -> Literal["told"]:
+        person = Person(name="ada", friend=Person(name="bob"))
+        await connection.send_event(Told(person=person))
+        return "told"
+
+    @action(permission=Nobody)
+    async def never(self) -> None: ...
+
+    @action()
+    async def open(self, data: dict, **kwargs: Any) -> int:
+        return len(data)
+
+
+class Nested(Desk):
+    envelope = Envelope(action="method", request_id="id", payload="params", errors="error", type="kind")
+
+
+ACTIONS = ("address", "fields", "count", "never", "open")
+
+
+class Served:
+    """One of the channels over one WebSocket, and its document."""
+
+    def __init__(self, name: str, client: Client, document: dict[str, Any], runner: asyncio.Runner) -> None:
+        self.name = name
+        self.client = client
+        self.document = document
+        self.runner = runner
+        self.envelope = Nested.envelope if name == "Nested" else Desk.envelope
+
+    def schema(self, message: str) -> dict[str, Any]:
+        return schema_of(self.document, self.name, message)
+
+    def answers(self, action: str) -> list[dict[str, Any]]:
+        listed = self.document["operations"][f"{self.name}.{action}"]["reply"]["messages"]
+        return [self.schema(each["$ref"].rpartition("/")[2]) for each in listed]
+
+    def call(self, frame: dict[str, Any]) -> list[dict[str, Any]]:
+        """All that comes for a request, which is given an id of its own."""
+        return self.runner.run(self._call({**frame, self.envelope.request_id: "mine"}))
+
+    async def _call(self, frame: dict[str, Any]) -> list[dict[str, Any]]:
+        await self.client.send(frame)
+        found = [await self.client.receive()]
+        while found[-1].get("more") or found[-1][self.envelope.type] == "event":
+            found.append(await self.client.receive())
+        return found
+
+
+def application() -> FastAPI:
+    app = FastAPI()
+    add_channel(app)
+    Desk().mount(app, "/desk")
+    Nested().mount(app, "/nested")
+    Socket(Desk()).mount(app, "/socket")
+    return app
+
+
+@pytest.fixture(scope="module", params=["Desk", "Nested", "Socket"])
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    app = application()
+    document = described(app)
+
+    async def talk(ready: asyncio.Future[Client], done: asyncio.Event) -> None:
+        async with serving(app) as site, site.connect(f"/{request.param.lower()}") as client:
+            if request.param == "Socket":
+                await client.send({"type": "join", "channel": "r", "request_id": 1})
+                joined = await client.receive()
+                Draft7Validator(schema_of(document, "Socket", "joined.control")).validate(joined)
+            ready.set_result(client)
+            await done.wait()
+
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        ready: asyncio.Future[Client] = loop.create_future()
+        done = asyncio.Event()
+        task = loop.create_task(talk(ready, done))
+        yield Served(request.param, loop.run_until_complete(ready), document, runner)
+        done.set()
+        loop.run_until_complete(task)
+
+
+def in_room(served: Served, frame: dict[str, Any]) -> dict[str, Any]:
+    return {**frame, "channel": "r"} if served.name == "Socket" else frame
+
+
+patient = settings(
+    max_examples=40,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+@patient
+@given(st.data())
+def test_what_it_allows_is_served_as_it_says(served: Served, name: str, data: st.DataObject):
+    schema = served.schema(f"{name}.request")
+    frame = data.draw(values(schema, schema))
+    answers = served.call(in_room(served, frame))
+    wanted = Draft7Validator({"anyOf": served.answers(name), **_components(served)})
+    for answer in answers:
+        wanted.validate(answer)
+        assert answer[served.envelope.status] == ("bad" if name == "never" else "ok"), (frame, answer)
+
+
+@pytest.mark.parametrize("name", ACTIONS[:3])
+@patient
+@given(st.data())
+def test_what_it_forbids_is_refused(served: Served, name: str, data: st.DataObject):
+    payload = data.draw(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
+    envelope = served.envelope
+    nested = {envelope.payload: payload} if envelope.payload else payload
+    frame = in_room(served, {envelope.action: name, envelope.request_id: "mine", **nested})
+    allowed = Draft7Validator(served.schema(f"{name}.request")).is_valid(frame)
+    answers = served.call(frame)
+    assert allowed == (envelope.code not in answers[0]), (frame, answers)
+    if not allowed:
+        Draft7Validator(served.answers(name)[-1]).validate(answers[0])
+        known = served.answers(name)[-1]["properties"][envelope.code]["anyOf"][0]["enum"]
+        assert answers[0][envelope.code] in known
+
+
+FIELDS = ("street", "number", "count", "to", "other")
+# Numbers and lists: a text that says a number is taken for one, and 0 for false: more than is promised.
+TEXTS = st.sampled_from(["street", "", "!" * 9])
+VALUES = st.one_of(st.integers(-5, 120), st.lists(st.none(), max_size=1), TEXTS)
+
+
+def test_an_event_is_as_it_says(served: Served):
+    event, reply = served.call(in_room(served, {served.envelope.action: "tell"}))
+    if event[served.envelope.type] != "event":
+        event, reply = reply, event
+    Draft7Validator(served.schema("told.event")).validate(event)
+    Draft7Validator(served.answers("tell")[0]).validate(reply)
+
+
+def test_what_belongs_to_no_action_is_as_it_says(served: Served):
+    (answer,) = served.call(in_room(served, {served.envelope.action: "no such"}))
+    Draft7Validator(served.schema("any.error")).validate(answer)
+    assert answer[served.envelope.code] == "unknown_action"
+
+
+def _components(served: Served) -> dict[str, Any]:
+    return {"components": {"schemas": served.document["components"]["schemas"]}}
