@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import pytest
@@ -25,7 +25,7 @@ class Room(Channel):
         return text
 
 
-def application(app: FastAPI, **settings: object) -> FastAPI:
+def application(app: FastAPI, **settings: Any) -> FastAPI:
     add_channel(app, **settings)
     Room().mount(app, "/rooms/{channel}")
     return app
@@ -66,7 +66,7 @@ async def test_it_is_made_once_and_not_before_it_is_asked_for(monkeypatch: pytes
 @pytest.mark.parametrize(
     ("app", "settings"), [(FastAPI(), {"asyncapi_url": None}), (FastAPI(openapi_url=None), {})]
 )
-async def test_it_can_be_turned_off(app: FastAPI, settings: dict[str, None]):
+async def test_it_can_be_turned_off(app: FastAPI, settings: dict[str, Any]):
     application(app, **settings)
     assert (await get(app)).status_code == 404
     assert (await get(app, "/asyncapi.yaml")).status_code == 404
@@ -87,7 +87,7 @@ async def test_dependencies_protect_it():
     "wrong",
     [{"asyncapi_url": "asyncapi.json"}, {"asyncapi_url": ""}, {"asyncapi_dependencies": [print]}],
 )
-def test_what_cannot_work_is_told(wrong: dict[str, object]):
+def test_what_cannot_work_is_told(wrong: dict[str, Any]):
     with pytest.raises(ConfigurationError, match="asyncapi_"):
         add_channel(FastAPI(), **wrong)
 
