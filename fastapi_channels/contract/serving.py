@@ -39,7 +39,7 @@ def add_document(
     made: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 
     def text(app: Any) -> bytes:
-        if app.openapi_url is None:
+        if not app.openapi_url:
             raise HTTPException(404)
         if app not in made:
             made[app] = encoded(document(app, settings, only))

@@ -88,6 +88,7 @@ class Shop(Channel):
     @action(permission=IsAuthenticated & ~IsStaff, tags=["orders"], summary="Buy")
     async def buy(self, order: Order) -> Other.Order:
         """Buy something."""
+        ...
 
     @action(sunset=date(2099, 1, 31))
     async def twin(self, order: Other.Order) -> list[Order]: ...

@@ -165,7 +165,7 @@ def test_what_it_allows_is_served_as_it_says(served: Served, name: str, data: st
 @patient
 @given(st.data())
 def test_what_it_forbids_is_refused(served: Served, name: str, data: st.DataObject):
-    payload = data.draw(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
+    payload: Any = data.draw(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
     envelope = served.envelope
     nested: dict[str, Any] = {envelope.payload: payload} if envelope.payload else payload
     frame = in_room(served, {envelope.action: name, envelope.request_id: "mine", **nested})
