@@ -2,13 +2,14 @@
 
 import importlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import APIRouter, Cookie, Depends, FastAPI, Header, Query, WebSocket
-from fastapi.security import APIKeyCookie, HTTPBearer, OAuth2PasswordBearer
+from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, WebSocket
+from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
+from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
+from fastapi.security.base import SecurityBase
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
@@ -88,7 +89,7 @@ class Shop(Channel):
     @action(permission=IsAuthenticated & ~IsStaff, tags=["orders"], summary="Buy")
     async def buy(self, order: Order) -> Other.Order:
         """Buy something."""
-        ...
+        return Other.Order(other=True)
 
     @action(sunset=date(2099, 1, 31))
     async def twin(self, order: Other.Order) -> list[Order]: ...
@@ -272,12 +273,16 @@ def test_a_type_without_a_schema_may_be_anything(official: Official):
     assert message(found, "Room", "take.request")["properties"]["name"]["type"] == "string"
 
 
-def test_what_dependencies_read_of_the_message():
-    @dataclass
-    class Page:
-        size: int
+class Token(SecurityBase):
+    model = HTTPBearerModel()
+    scheme_name = "Token"
 
-    def page(size: Annotated[int, Field(le=10)], bearer: Annotated[Any, Depends(HTTPBearer())]) -> int:
+    def __call__(self, websocket: WebSocket) -> str:
+        return ""
+
+
+def test_what_dependencies_read_of_the_message():
+    def page(size: Annotated[int, Body(le=10)], token: Annotated[str, Depends(Token())]) -> int:
         return size
 
     class Room(Channel):
@@ -285,7 +290,10 @@ def test_what_dependencies_read_of_the_message():
         async def listing(self, name: str, page: Annotated[int, Depends(page)]) -> None: ...
 
     found = described(application(Room()))
-    assert found["operations"]["Room.listing"]["security"]
+    assert found["operations"]["Room.listing"]["security"] == [{"$ref": "#/components/securitySchemes/Token"}]
+    request = message(found, "Room", "listing.request")
+    assert set(request["required"]) == {"action", "name", "size"}
+    assert request["properties"]["size"]["maximum"] == 10
 
 
 NAMES = st.text(min_size=1, max_size=12)
