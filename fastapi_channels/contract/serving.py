@@ -6,7 +6,7 @@ import importlib.util
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.params import Depends
@@ -35,14 +35,15 @@ def add_document(
             f"asyncapi_dependencies must be a list of Depends(...), got {dependencies!r}"
         )
     router = parent.router if isinstance(parent, FastAPI) else parent
-    only = None if isinstance(parent, FastAPI) else parent
+    # FastAPI remembers the functions of routes for ever, in a cache: this one must not keep the router alive.
+    only: Callable[[], Any] = (lambda: None) if isinstance(parent, FastAPI) else ref(parent)
     made: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
 
     def text(app: Any) -> bytes:
         if not app.openapi_url:
             raise HTTPException(404)
         if app not in made:
-            made[app] = encoded(document(app, settings, only))
+            made[app] = encoded(document(app, settings, only()))
         return made[app]
 
     def add(path: str, media_type: str, write: Callable[[bytes], bytes | str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -68,9 +69,15 @@ def install() -> None:
     Raises:
         OSError, subprocess.SubprocessError: npm, or its registry, is not there.
     """
-    if FOLDER.exists():
-        return
     FOLDER.parent.mkdir(exist_ok=True)
+    with (FOLDER.parent / "lock").open("w") as lock:
+        # One worker of a test run at a time: the others find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not FOLDER.exists():
+            _install()
+
+
+def _install() -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
         (Path(folder) / "parse.mjs").write_text(PARSE)
         (Path(folder) / "package.json").write_text(json.dumps({"private": True, "dependencies": VERSIONS}))
@@ -88,12 +95,8 @@ def install() -> None:
         subprocess.run(
             words, cwd=folder, env={**os.environ, "PATH": path}, check=True, capture_output=True, timeout=110
         )
-        if not FOLDER.exists():  # another worker of this run may have been quicker
-            shutil.copytree(folder, FOLDER.with_suffix(f".{os.getpid()}"), symlinks=True)
-            try:
-                FOLDER.with_suffix(f".{os.getpid()}").rename(FOLDER)
-            except OSError:
-                shutil.rmtree(FOLDER.with_suffix(f".{os.getpid()}"))
+        shutil.copytree(folder, partial := FOLDER.with_name("partial"), symlinks=True, dirs_exist_ok=True)
+        partial.rename(FOLDER)
 
 
 @pytest.fixture(scope="session")
