@@ -73,7 +73,8 @@ def install() -> None:
     with (FOLDER.parent / "lock").open("w") as lock:
         # One worker of a test run at a time: the others find it done.
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not FOLDER.exists():
+        if not (FOLDER / "node_modules").exists():
+            shutil.rmtree(FOLDER, ignore_errors=True)
             _install()
 
 
