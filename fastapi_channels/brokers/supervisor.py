@@ -263,7 +263,7 @@ class Broker:
         except Exception as exc:
             return exc
         finally:
-            await self._hang_up(reader)
+            await _finished(self._hang_up(reader))
 
     def _end_if_stopped(self) -> None:
         """Cancel the supervisor again, where a backend swallowed it."""
@@ -362,6 +362,20 @@ class _Outage:
     reason: Exception
     began: float = field(default_factory=time.monotonic)
     attempts: int = 0
+
+
+async def _finished(work: Coroutine[Any, Any, None]) -> None:
+    """Await all of `work`, which does not last long, also if this is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    task.result()
 
 
 async def _pull(backend: BroadcastBackend, receive: Receive) -> None:

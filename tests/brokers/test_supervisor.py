@@ -186,6 +186,26 @@ async def test_stop_while_it_pauses_between_two_attempts(backend: Scripted):
     assert other_tasks() == set()
 
 
+async def test_stop_while_it_hangs_up(backend: Scripted):
+    """A backend closes several things, one after the other: all of them are closed."""
+    hanging_up, closed = asyncio.Event(), asyncio.Event()
+
+    async def close_slowly() -> None:
+        hanging_up.set()
+        await asyncio.sleep(0.01)
+        closed.set()
+
+    backend.will("connect", ConnectionError("not yet"))
+    backend.will("disconnect", close_slowly)
+    process = Process(backend, **FAST)
+    starting = asyncio.create_task(process.broker.start())
+    await hanging_up.wait()
+    await process.broker.stop()
+    assert closed.is_set()
+    await starting
+    assert other_tasks() == set()
+
+
 async def test_stop_is_bounded_when_disconnecting_hangs(backend: Scripted):
     backend.will("disconnect", hang)
     process = Process(backend, **SHORT)

@@ -181,7 +181,16 @@ class RedisServer(Server):
         return self.ask("PING") == "PONG"
 
     def ask(self, *words: str) -> str:
-        """What the server answers to a command, over a connection of its own."""
+        """What the server answers to a command, over a connection of its own.
+
+        It is asked again when it cuts the connection, as one that is made a master does with all it has.
+        """
+        for _ in range(10):
+            with suppress(ConnectionResetError, BrokenPipeError):
+                return self._ask(*words)
+        return self._ask(*words)
+
+    def _ask(self, *words: str) -> str:
         address = ("127.0.0.1", self.port)
         with socket.create_connection(address, DEADLINE) as connection, connection.makefile("rwb") as stream:
             if self._password:
