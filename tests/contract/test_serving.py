@@ -120,5 +120,5 @@ def test_the_same_program_gives_the_same_bytes(tmp_path: Path):
     [("no_such:app", "no module"), ("example.main:no", "cannot be found"), ("json:loads", "no FastAPI")],
 )
 def test_the_command_says_what_it_did_not_find(target: str, said: str, capsys: pytest.CaptureFixture[str]):
-    assert main(["asyncapi", target]) == 1
+    assert main(["asyncapi", target]) == 2
     assert said in capsys.readouterr().err
