@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PURE = ["actions/spec", "exceptions", "cluster/hub", "wire/messages", "wire/outbox", "permission", "texts"]
+PURE = [
+    *("actions/spec", "exceptions", "cluster/hub", "permission", "texts"),
+    *("wire/messages", "wire/outbox", "wire/vocabulary"),
+]
 
 
 @pytest.mark.timeout(300)

@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
 from fastapi.params import Depends
@@ -28,8 +28,10 @@ from fastapi_channels.throttling import normalize
 from fastapi_channels.wire.messages import Body, Envelope, Event, events_by_name
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 from fastapi_channels.wire.rooms import RoomPattern, check_room
+from fastapi_channels.wire.vocabulary import Vocabulary
 
 from . import upstream
+from .hooks import HOOKS, check_authorize, hook
 from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
 
@@ -114,31 +116,29 @@ class BaseChannel:
         if throttle_classes is not None:
             self.throttle_classes = throttle_classes
         self._check_settings()
-        _check_authorize(type(self))
-        lifespan = lifespan or self._hook("lifespan")
+        check_authorize(type(self), BaseChannel)
+        lifespan = lifespan or hook(self, BaseChannel, "lifespan")
         self._plan = Plan(
             self,
+            words_of(self),
             permission=as_permission(self.permission_classes),
             throttles=normalize(self.throttle_classes),
             join_leave=JoinLeave(on_join or self.on_join, on_leave or self.on_leave, lifespan),
-            event_types=self.event_types,
-            pattern=None if self.room_pattern is None else RoomPattern(self.room_pattern),
-            scope=self.scope,
-            authorize=self._hook("authorize"),
-            decode=self._hook("decode_json"),
+            authorize=hook(self, BaseChannel, "authorize"),
+            decode=hook(self, BaseChannel, "decode_json"),
             seat_of=self._seat_of,
         )
-        self._encode_json = self._hook("encode_json")
+        self._encode_json = hook(self, BaseChannel, "encode_json")
         self._node: weakref.ref[Node] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         upstream.warn_of_overrides(cls, is_action)
-        refuse_misspelt(cls, (*BaseChannel.__annotations__, *_HOOKS), is_action)
+        refuse_misspelt(cls, (*BaseChannel.__annotations__, *HOOKS), is_action)
         if cls.event_types is not None:
             events_by_name(cls.event_types)
         if cls.room_pattern is not None:
-            _check_authorize(cls)
+            check_authorize(cls, BaseChannel)
 
     # Wiring
 
@@ -366,14 +366,6 @@ class BaseChannel:
         found: Body = await body if inspect.isawaitable(body) else body
         return found
 
-    def _hook(self, name: str) -> Callable[..., Any] | None:
-        """The method of that name where a subclass overrides it, unless that is an action of this name."""
-        found = getattr(type(self), name)
-        if found is getattr(BaseChannel, name) or is_action(found):
-            return None
-        own: Callable[..., Any] = getattr(self, name)
-        return own
-
     def _seat_of(self, connection: Connection) -> str:
         """Whose place a connection takes in a room with a `max_connection`."""
         return connection.id
@@ -397,23 +389,15 @@ class BaseChannel:
                 raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
 
 
-_HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json")
-
-
-def _check_authorize(cls: type[BaseChannel]) -> None:
-    """
-    Raises:
-        ConfigurationError: `authorize` does not take the parameters of the pattern, so that every call would
-            fail and refuse everybody.
-    """
-    hook = inspect.getattr_static(cls, "authorize")
-    if hook is vars(BaseChannel)["authorize"] or is_action(hook):
-        return
-    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
-    try:
-        inspect.signature(cls.authorize).bind(
-            *(() if isinstance(hook, staticmethod | classmethod) else (None,)), None, **dict.fromkeys(names)
-        )
-    except TypeError as exc:
-        given = ", ".join(["connection", *names])
-        raise ConfigurationError(f"{cls.__name__}.authorize cannot be called with {given}: {exc}") from None
+def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
+    """The words of a channel; or of a class, as long as it has no settings that are an instance's own."""
+    cls = channel if isinstance(channel, type) else type(channel)
+    speaker: Any = channel
+    return Vocabulary(
+        speaker,
+        cls.__name__,
+        event_types=channel.event_types,
+        pattern=channel.room_pattern,
+        scope=channel.scope,
+        guarded=hook(channel, BaseChannel, "authorize") is not None,
+    )

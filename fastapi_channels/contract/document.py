@@ -173,7 +173,7 @@ class _Address:
         return found
 
     def _events(self, channel: BaseChannel) -> None:
-        declared = channel._plan._declared
+        declared = channel._plan.words.declared
         if declared is None:
             self._operate(
                 "event", "send", [self._message("event", "any", self._frames.event(None, ANYTHING))]

@@ -1,0 +1,43 @@
+"""The methods that a channel's class may override, and that are told from actions of the same name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Final
+
+from fastapi_channels.actions.spec import is_action
+from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.wire.rooms import RoomPattern
+
+HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json")
+
+
+def hook(channel: Any, base: type, name: str) -> Callable[..., Any] | None:
+    """The method of that name of a channel, or of its class, where it overrides that of `base` and is no
+    action."""
+    cls = channel if isinstance(channel, type) else type(channel)
+    found = getattr(cls, name)
+    if found is getattr(base, name) or is_action(found):
+        return None
+    own: Callable[..., Any] = getattr(channel, name)
+    return own
+
+
+def check_authorize(cls: Any, base: type) -> None:
+    """
+    Raises:
+        ConfigurationError: `authorize` does not take the parameters of the pattern, so that every call would
+            fail and refuse everybody.
+    """
+    found = inspect.getattr_static(cls, "authorize")
+    if found is vars(base)["authorize"] or is_action(found):
+        return
+    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    try:
+        inspect.signature(cls.authorize).bind(
+            *(() if isinstance(found, staticmethod | classmethod) else (None,)), None, **dict.fromkeys(names)
+        )
+    except TypeError as exc:
+        given = ", ".join(["connection", *names])
+        raise ConfigurationError(f"{cls.__name__}.authorize cannot be called with {given}: {exc}") from None

@@ -1,0 +1,92 @@
+"""The words of a channel: names of rooms, and events, for whoever sends into them."""
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from fastapi_channels import ConfigurationError, Envelope, Event, ParseError
+from fastapi_channels.wire.rooms import SCOPE_END
+from fastapi_channels.wire.vocabulary import Vocabulary
+
+
+class Said(Event):
+    text: str
+
+
+class Shouted(Said, name="said"):
+    volume: int = 11
+
+
+class Other(Event, name="said"):
+    text: str
+
+
+class Speaker:
+    envelope = Envelope()
+
+
+def words(**options: Any) -> Vocabulary:
+    return Vocabulary(Speaker(), "Room", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "own"),
+    [
+        ({}, "r:1", ""),
+        ({"scope": None}, "r:1", ""),
+        ({"scope": "mine"}, f"mine{SCOPE_END}r:1", ""),
+        ({"scope": None, "guarded": True}, f"Room{SCOPE_END}r:1", "Room"),
+        ({"scope": None, "pattern": "r:{n:int}"}, f"Room{SCOPE_END}r:1", "Room"),
+        ({"scope": "", "pattern": "r:{n:int}", "guarded": True}, "r:1", ""),
+    ],
+)
+def test_a_room_has_the_scope_before_its_name(options: dict[str, Any], key: str, own: str):
+    found = words(**options)
+    assert found.key("r:1") == key
+    assert found.own_scope == own
+
+
+def test_a_name_that_cannot_be_is_told():
+    with pytest.raises(ParseError):
+        words().key("")
+    with pytest.raises(ConfigurationError, match=r"no room of Room is named 'r:x'.*r:\{n:int\}"):
+        words(pattern="r:{n:int}").key("r:x")
+
+
+@pytest.mark.parametrize(
+    ("event", "data", "sent"),
+    [
+        (Said(text="hi"), None, {"text": "hi"}),
+        (Shouted(text="hi"), None, {"text": "hi", "volume": 11}),
+        ("said", {"text": "hi"}, {"text": "hi"}),
+        ("said", Said(text="hi"), {"text": "hi"}),
+    ],
+)
+def test_declared_events_are_checked(event: Event | str, data: Any, sent: Any):
+    frame = json.loads(words(event_types=[Said]).event(event, data, "lobby"))
+    assert frame == {"type": "event", "event": "said", "channel": "lobby", "data": sent}
+
+
+@pytest.mark.parametrize(
+    ("event", "data"), [("sad", {"text": "hi"}), (Other(text="hi"), None), ("said", Other(text="hi"))]
+)
+def test_other_events_are_refused(event: Event | str, data: Any):
+    with pytest.raises(ConfigurationError, match="Room declares the events said, not "):
+        words(event_types=[Said]).event(event, data)
+
+
+@pytest.mark.parametrize("data", [None, {"text": 1}])
+def test_data_that_does_not_fit_is_refused(data: Any):
+    with pytest.raises(ValidationError):
+        words(event_types=[Said]).event("said", data)
+
+
+def test_without_a_list_any_event_goes():
+    assert json.loads(words().event("rang", 1)) == {
+        "type": "event",
+        "event": "rang",
+        "channel": "*",
+        "data": 1,
+    }
