@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -14,9 +15,10 @@ from fastapi_channels.channels import BaseChannel
 from fastapi_channels.channels.socket import Socket
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.permission import BasePermission
+from fastapi_channels.wire.messages import Envelope
 
 from . import actions
-from .frames import ANYTHING, Frames, room_name
+from .frames import ANYTHING, Frames, room_example, room_name
 from .handshake import parameters, schemes
 from .rules import permission_names, rates
 from .schemas import Interned, Schema, Schemas
@@ -111,6 +113,8 @@ class _Address:
             "parameters": self._parameters(),
             "bindings": self._handshake(channels),
             **self._rules(channels),
+            "x-many-rooms": self._many,
+            "x-envelope": {each.name: getattr(owner.envelope, each.name) for each in fields(Envelope)},
         }
         return filled(found)
 
@@ -128,12 +132,14 @@ class _Address:
 
     def _action(self, channel: BaseChannel, spec: ActionSpec) -> None:
         name, frames, schemas = spec.name, self._frames, self._document._schemas
+        payload, pattern = actions.payload(spec, schemas), channel._plan.pattern
         request = frames.request(
             name,
-            actions.payload(spec, schemas),
-            room_name(channel._plan.pattern),
+            payload,
+            room_name(pattern),
             may_be_empty=spec.binding is not None and spec.binding._may_be_empty,
         )
+        shown = [frames.example(name, room_example(pattern), each) for each in schemas.examples(payload)]
         if spec.deprecated or spec.sunset is not None:
             request["deprecated"] = True
         more = self._answers(channel, spec)
@@ -147,12 +153,12 @@ class _Address:
             "x-sunset": spec.sunset.isoformat() if spec.sunset else None,
             "x-permissions": permission_names([spec.permission]),
             "x-rate-limits": rates(spec.limits),
+            **self._of(channel),
         }
         dependencies = spec.binding.dependencies if spec.binding is not None else None
         security = [] if dependencies is None else self._secured(schemes(dependencies._dependant))
-        self._operate(
-            name, "receive", [self._message(name, "request", request)], security=security, **filled(found)
-        )
+        message = self._message(name, "request", request, shown)
+        self._operate(name, "receive", [message], security=security, **filled(found))
 
     def _answers(self, channel: BaseChannel, spec: ActionSpec) -> list[Schema]:
         """The messages that a call of an action is answered with."""
@@ -175,16 +181,19 @@ class _Address:
     def _events(self, channel: BaseChannel) -> None:
         declared = channel._plan.words.declared
         if declared is None:
-            self._operate(
-                "event", "send", [self._message("event", "any", self._frames.event(None, ANYTHING))]
-            )
+            message = self._message("event", "any", self._frames.event(None, ANYTHING))
+            self._operate("event", "send", [message], **self._of(channel))
             return
         for name, event in declared.items():
             schema = self._frames.event(name, self._document._schemas.of(event, "out"))
             # What a class inherits of pydantic's words is not about it.
             about = _plain(vars(event).get("__doc__") or "")
             message = self._message(name, "event", schema)
-            self._operate(name, "send", [message], **filled({"description": about}))
+            self._operate(name, "send", [message], **filled({"description": about}), **self._of(channel))
+
+    def _of(self, channel: BaseChannel) -> dict[str, Any]:
+        """Which channel of several an operation belongs to."""
+        return {"x-channel": type(channel).__name__} if self._many else {}
 
     def _controls(self, channels: Iterable[BaseChannel]) -> None:
         patterns = [channel._plan.pattern for channel in channels]
@@ -192,15 +201,18 @@ class _Address:
         for name, schema in self._frames.of_client(room).items():
             self._operate(name, "receive", [self._message(name, "control", schema)])
         lags = self._owner.slow_policy != "disconnect"
-        for name, schema in self._frames.of_server(lags=lags).items():
+        resyncs = any(channel.resync for channel in channels)
+        for name, schema in self._frames.of_server(lags=lags, resyncs=resyncs).items():
             self._operate(name, "send", [self._message(name, "control", schema)])
         codes = sorted({*actions.UNASKED, *(actions.OF_ROOMS if self._many else ())})
         self._operate("error", "send", [self._message("any", "error", self._frames.error(None, codes))])
 
-    def _message(self, name: str, role: str, payload: Schema) -> Schema:
-        """What stands for a message of this address."""
+    def _message(self, name: str, role: str, payload: Schema, shown: Sequence[Any] = ()) -> Schema:
+        """What stands for a message of this address; `shown` are examples of it."""
         key = identifier(f"{name}.{role}")
         part = {"name": name, "title": f"{name}: {role}", "payload": payload}
+        if shown:
+            part["examples"] = [{"payload": example} for example in shown]
         if type(self._owner.envelope).encode is not _JSON:
             part["contentType"] = "application/octet-stream"
         reference = self._document._messages.put(f"{identifier(type(self._owner).__name__)}.{key}", part)

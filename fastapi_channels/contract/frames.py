@@ -27,6 +27,13 @@ def room_name(pattern: RoomPattern | None) -> Schema:
     return schema if pattern is None else {**schema, "pattern": f"^{_expression(pattern)}$"}
 
 
+def room_example(pattern: RoomPattern | None) -> str:
+    """The name of some room."""
+    if pattern is None:
+        return "lobby"
+    return _PARAMETER.sub(lambda found: _EXAMPLES.get(found[2], found[1]), pattern.pattern)
+
+
 def action_name(name: str) -> Schema:
     """The action's name in a frame; that of an action which catches others is how theirs begin."""
     if name[-1] != CATCH_ALL:
@@ -72,6 +79,13 @@ class Frames:
             return _object({**fields, names.payload: payload}, required)
         full = self._schemas.beside(payload, fields, required)
         return {"anyOf": [full, _object(fields, required, closed=True)]} if may_be_empty else full
+
+    def example(self, name: str, room: str, fields: dict[str, Any]) -> dict[str, Any]:
+        """A frame that calls an action with these fields."""
+        names = self._names
+        inner = fields if names.payload is None else {names.payload: fields}
+        named = {names.channel: room} if self._many_rooms else {}
+        return {names.action: name, **named, **inner}
 
     def reply(
         self, name: str, data: Schema, *, more: bool | None = None, sunset: str | None = None
@@ -144,8 +158,13 @@ class Frames:
                 found[kind] = _object(fields, [names.type, names.channel])
         return found
 
-    def of_server(self, *, lags: bool) -> dict[str, Schema]:
-        """The control frames that the server sends, by name."""
+    def of_server(self, *, lags: bool, resyncs: bool) -> dict[str, Schema]:
+        """The control frames that the server sends, by name.
+
+        Args:
+            lags: whether frames may be left out for a slow client.
+            resyncs: whether it is told where messages may be missing.
+        """
         names = self._names
         call = {names.type: const("call"), "call": _TEXT, "call_id": {"type": "integer"}}
         found = {
@@ -155,6 +174,8 @@ class Frames:
         if lags:
             dropped = {"type": "integer", "minimum": 1}
             found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})
+        if resyncs:
+            found["resync"] = _object({names.type: const("resync"), names.channel: _TEXT})
         if self._many_rooms:
             about = {names.channel: _TEXT, names.request_id: REQUEST_ID}
             why = {"close_code": {"type": "integer"}, "reason": _TEXT}
@@ -183,7 +204,8 @@ def _open() -> Schema:
     return {"type": "object"}
 
 
-_PARAMETER: Final = re.compile(r"{(\w+)(?::\w+)?}")
+_PARAMETER: Final = re.compile(r"{(\w+)(?::(\w+))?}")
+_EXAMPLES: Final = {"int": "1", "float": "1.5", "uuid": "00000000-0000-4000-8000-000000000000"}
 _SPECIAL: Final = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 
 
@@ -194,7 +216,8 @@ def _escaped(text: str) -> str:
 
 def _expression(pattern: RoomPattern) -> str:
     parts = _PARAMETER.split(pattern.pattern)
-    # Every second part is the name of a parameter.
-    parts[::2] = map(_escaped, parts[::2])
-    parts[1::2] = [f"({pattern.expression(name)})" for name in parts[1::2]]
+    # Of three parts one is a text, the next the name of a parameter, the last its type.
+    parts[::3] = map(_escaped, parts[::3])
+    parts[1::3] = [f"({pattern.expression(name)})" for name in parts[1::3]]
+    parts[2::3] = [""] * len(parts[2::3])
     return "".join(parts)

@@ -14,6 +14,8 @@ FOLDER: Final = "#/components/schemas/"
 
 _MAPS: Final = frozenset({"properties", "patternProperties"})
 _LISTS: Final = frozenset({"allOf", "anyOf", "oneOf"})
+_OF_THE_WHOLE: Final = frozenset({"default", "examples"})
+"""What is said of an object, and not true of one with further properties."""
 _ONE: Final = frozenset({"items", "additionalProperties", "not", "contains", "propertyNames"})
 
 
@@ -56,6 +58,16 @@ class Schemas:
             schema = self.components[schema["$ref"].removeprefix(FOLDER)]
         return schema
 
+    def examples(self, schema: Schema | None) -> list[dict[str, Any]]:
+        """Objects that were given as examples of it; else one of its fields' examples, where all that are
+        required have some."""
+        schema = self.resolved(schema or {})
+        if "examples" in schema:
+            return [each for each in schema["examples"] if isinstance(each, dict)]
+        fields = {name: self.resolved(each) for name, each in schema.get("properties", {}).items()}
+        found = {name: each["examples"][0] for name, each in fields.items() if each.get("examples")}
+        return [found] if found and found.keys() >= set(schema.get("required", ())) else []
+
     def beside(self, schema: Schema, properties: Schema, required: list[str]) -> Schema:
         """An object of `schema` that has `properties` too. Written out rather than combined: a model that
         forbids other fields would forbid these."""
@@ -71,7 +83,7 @@ class Schemas:
                 made = [self._beside(each, properties, required, (*seen, id(schema))) for each in members]
                 return {word: made} if len(made) != 1 else made[0]
         return {
-            **{key: value for key, value in schema.items() if key != "default"},
+            **{key: value for key, value in schema.items() if key not in _OF_THE_WHOLE},
             "type": "object",
             "properties": {**schema.get("properties", {}), **properties},
             "required": list(dict.fromkeys([*required, *schema.get("required", ())])),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import posixpath
 from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary, ref
@@ -54,8 +55,27 @@ def add_document(
         router.add_api_route(path, served, include_in_schema=False, dependencies=dependencies)
 
     add(url, "application/json", lambda body: body)
+    if isinstance(parent, FastAPI) and parent.openapi_url:
+        _link(parent, posixpath.relpath(url, posixpath.dirname(parent.openapi_url)))
     if url.endswith(".json") and importlib.util.find_spec("yaml") is not None:
         add(url.removesuffix(".json") + ".yaml", "application/yaml", as_yaml)
+
+
+def _link(app: FastAPI, near: str) -> None:
+    """Have FastAPI's /docs show where the document is, unless they show something else there.
+
+    Args:
+        near: relative to the OpenAPI document, so that it holds behind a proxy. FastAPI's own argument for
+            it takes whole addresses alone.
+    """
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        found = original()
+        found.setdefault("externalDocs", {"description": "The WebSockets of this application", "url": near})
+        return found
+
+    app.openapi = openapi  # type: ignore[method-assign]  # as FastAPI has it extended
 
 
 def as_yaml(body: bytes) -> str:

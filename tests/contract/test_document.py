@@ -12,6 +12,7 @@ from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
 from fastapi.security.base import SecurityBase
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field
 
 from fastapi_channels import (
@@ -202,6 +203,49 @@ def test_two_models_of_one_name_are_two_schemas(official: Official):
     official.conforms(found)
 
 
+def test_examples_are_whole_frames():
+    class Line(BaseModel, json_schema_extra={"examples": [{"text": "Hello"}]}):
+        text: str
+
+    class Room(Channel):
+        room_pattern = "ticket:{number:int}"
+
+        @action()
+        async def say(self, line: Line) -> None: ...
+
+        @action()
+        async def move(self, x: Annotated[int, Field(examples=[4])], far: bool = False) -> None: ...
+
+        @action()
+        async def bare(self, x: int, y: Annotated[int, Field(examples=[4])]) -> None: ...
+
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/{channel}")
+    Socket(Room()).mount(app, "/socket")
+    found = described(app)
+    messages = found["components"]["messages"]
+    shown = {name: each["examples"][0]["payload"] for name, each in messages.items() if "examples" in each}
+    assert shown == {
+        "Room.say.request": {"action": "say", "text": "Hello"},
+        "Room.move.request": {"action": "move", "x": 4},
+        "Socket.say.request": {"action": "say", "channel": "ticket:1", "text": "Hello"},
+        "Socket.move.request": {"action": "move", "channel": "ticket:1", "x": 4},
+    }
+    for name in shown:
+        channel, _, key = name.partition(".")
+        Draft7Validator(message(found, channel, key)).validate(shown[name])
+
+
+def test_only_who_is_told_of_gaps_has_resync():
+    class Quiet(Channel):
+        resync = False
+
+    found = described(application(Shop()))
+    assert message(found, "Shop", "resync.control")["required"] == ["type", "channel"]
+    assert "Quiet.resync" not in described(application(Quiet()))["operations"]
+
+
 def test_an_open_payload_is_an_open_object():
     request = message(described(application(Shop())), "Shop", "upstream.request")
     assert request["required"] == ["action"]
@@ -219,6 +263,7 @@ def test_other_names_of_the_fields(official: Official):
     assert "id" in request["properties"]
     error = message(found, "Renamed", "buy.error")
     assert {"kind", "id", "error"} <= set(error["required"])
+    assert found["channels"]["Renamed"]["x-envelope"]["payload"] == "params"
 
 
 def test_a_socket_names_the_room(official: Official):
@@ -230,6 +275,7 @@ def test_a_socket_names_the_room(official: Official):
     request = message(found, "Socket", "buy.request")
     assert request["required"][:2] == ["action", "channel"]
     assert request["properties"]["channel"]["pattern"] == "^shop:([0-9]+)$"
+    assert found["operations"]["Socket.buy"]["x-channel"] == "Shop"
     assert {"Socket.join", "Socket.leave", "Socket.joined", "Socket.left"} <= set(found["operations"])
 
 

@@ -43,7 +43,7 @@ async def test_it_is_served_beside_openapi():
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["info"]["title"] == "Talk"
     assert answer.json()["channels"]["Room"]["address"] == "/rooms/{channel}"
-    assert "asyncapi" not in str((await get(app, "/openapi.json")).json())
+    assert "asyncapi" not in str((await get(app, "/openapi.json")).json()["paths"])
 
 
 async def test_it_is_yaml_too():
@@ -81,6 +81,16 @@ async def test_dependencies_protect_it():
     for path in ("/asyncapi.json", "/asyncapi.yaml"):
         assert (await get(app, path)).status_code == 403
         assert (await get(app, path, **{"x-staff": "yes"})).status_code == 200
+
+
+async def test_the_docs_of_fastapi_link_to_it():
+    app = application(FastAPI(openapi_url="/api/openapi.json"), asyncapi_url="/ws/asyncapi.json")
+    assert (await get(app, "/api/openapi.json")).json()["externalDocs"]["url"] == "../ws/asyncapi.json"
+    own = "https://docs.example/"
+    app = application(FastAPI(openapi_external_docs={"url": own}))
+    assert (await get(app, "/openapi.json")).json()["externalDocs"]["url"] == own
+    app = application(FastAPI(), asyncapi_url=None)
+    assert "externalDocs" not in (await get(app, "/openapi.json")).json()
 
 
 @pytest.mark.parametrize(
