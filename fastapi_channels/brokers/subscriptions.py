@@ -72,6 +72,13 @@ class Subscriptions:
             change = self._begin(topic, wanted=False)
         await asyncio.wait((change.task,), timeout=self._timeout + GRACE)
 
+    async def confirmed(self, topic: str, patience: float) -> bool:
+        """Whether `topic` is subscribed; waits so many seconds for one that is being joined."""
+        change = self._changes.get(topic)
+        if change is not None and change.wanted:
+            await asyncio.wait((change.task,), timeout=patience)
+        return topic in self.topics and topic not in self._changes
+
     def settled(self) -> set[str]:
         """The wanted topics, less those that are being joined."""
         return self.topics - {topic for topic, change in self._changes.items() if change.wanted}

@@ -26,6 +26,7 @@ from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Publication, pack, unpack
 
 from .backend import MISSED, Listening, NotSent, Receive, Resuming
+from .echoes import Echoes
 from .memory import MemoryBackend
 from .subscriptions import Subscriptions
 
@@ -100,6 +101,7 @@ class Broker:
     def reset(self) -> None:
         """Want nothing, as before `start`, and run in whatever event loop comes next."""
         self._subscriptions = Subscriptions(self._join, self._leave, self._timeout)
+        self._echoes = Echoes()
         self._session: _Session | None = None
         self._outage: _Outage | None = None
         self._supervisor: asyncio.Task[NoReturn] | None = None
@@ -143,7 +145,8 @@ class Broker:
     # Calls
 
     async def publish(self, publication: Publication) -> None:
-        """Hand `publication` to every process that wants its topic, this one included.
+        """Hand `publication` to every process that wants its topic, this one included. When it returns, this
+        one has it, unless the connection was lost, or the deadline came, meanwhile.
 
         Raises:
             BrokerUnavailable: the backend did not take it before the deadline, or refused it.
@@ -152,7 +155,22 @@ class Broker:
             await self._backend.publish(publication.topic, publication)
         else:
             deadline = asyncio.get_running_loop().time() + self._timeout
-            await self._call(deadline, self._backend.publish, publication.topic, pack(publication))
+            await self._publish(publication, deadline)
+
+    async def _publish(self, publication: Publication, deadline: float) -> None:
+        topic, body, packed = publication.topic, publication.body, pack(publication)
+        if publication.kind == "cluster" or not await self._subscriptions.confirmed(topic, self._timeout / 4):
+            await self._call(deadline, self._backend.publish, topic, packed)
+            return
+        echo = self._echoes.expect(topic, body)
+        try:
+            await self._call(deadline, self._backend.publish, topic, packed)
+            async with asyncio.timeout_at(deadline):
+                await echo
+        except TimeoutError:
+            self._logger.debug("what was published to %r has not come back", topic)
+        finally:
+            self._echoes.forget(topic, body, echo)
 
     async def subscribe(self, topic: str) -> None:
         """Want `topic`; what is published to it after this returned is delivered.
@@ -171,6 +189,7 @@ class Broker:
             pass  # the session in which it was confirmed is lost already
 
     async def _leave(self, topic: str) -> None:
+        self._echoes.give_up(topic)
         if self._session is not None:
             try:
                 await self._bounded(self._backend.unsubscribe, topic)
@@ -223,7 +242,10 @@ class Broker:
             if message is MISSED:
                 self._miss(topic)
                 return
-            self._deliver(message if isinstance(message, Publication) else unpack(topic, message))
+            if not isinstance(message, Publication):
+                message = unpack(topic, message)
+                self._echoes.take(topic, message.body)
+            self._deliver(message)
         except Exception:
             self._logger.exception("a message for %r could not be delivered", topic)
 
@@ -326,6 +348,7 @@ class Broker:
         if session.lost.done():
             return
         session.lost.set_result(reason)
+        self._echoes.give_up_all()
         if session is self._session:
             self._session = None
             self._came_up.clear()

@@ -132,19 +132,19 @@ class Lane:
         if self.member is not None:
             raise AlreadyJoined(close=False, context={"room": repr(self.room)[:64]})
         member = self.member = Membership(self._session, self.plan, self.room, addressed=True)
-        release = member.hold()
+        member.hold()
         try:
             await member.enter()
         except BaseException as exc:
+            member.depart()
+            member.release(None)
             if not is_failure(exc):
                 raise
-            member.depart()
             await self._session.reporter.report(exc, message, member)
             self.dissolve(member)
             return
         envelope = self.plan.envelope
-        self._session.writer.post(envelope.frame(envelope.joined(self.room, message)))
-        release()
+        member.release(envelope.frame(envelope.joined(self.room, message)))
         await member.begin()
 
     async def _act(self, message: Message, *, size: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
@@ -16,6 +15,7 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, Disconnected, PermissionDenied, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Event, Frame
+from fastapi_channels.wire.outbox import Gap
 from fastapi_channels.wire.rooms import check_room
 from fastapi_channels.wire.writer import Writer
 
@@ -64,6 +64,7 @@ class Membership:
 
     __slots__ = (
         "_began",
+        "_gap",
         "_host",
         "_is_known",
         "_visit",
@@ -95,6 +96,8 @@ class Membership:
         self._is_known = False
         """Whether the node knows whose WebSocket it is."""
         self._visit: Visit | None = None
+        self._gap: Gap | None = None
+        """Where `joined` goes, if the room sent something before."""
 
     async def enter(self) -> None:
         """Ask whether the client may, and make it a member; nothing published later can be missed.
@@ -172,21 +175,32 @@ class Membership:
         for key in connection.keys:
             self.node.hub.redirect(key, connection)
 
-    def hold(self) -> Callable[[], None]:
-        """Keep back what rooms send, until the function that is returned is called."""
-        held: list[Frame] = []
-        writer = self.writer
-
-        def release() -> None:
-            self.node.hub.flush()
-            self.connection.push = writer.push
-            for frame in held:
-                writer.push(frame)
-            self.redirect()
-
-        self.connection.push = held.append
+    def hold(self) -> None:
+        """Keep back what the room sends until `release`. What is sent to the client behind that, by whomever,
+        waits too: it is to see one order."""
+        self.connection.push = self._keep_back
         self.redirect()
-        return release
+
+    def release(self, joined: Frame | None) -> None:
+        """Let `joined` go, and what was kept back behind it; None: the client has not joined, and gets
+        nothing of the room."""
+        self.node.hub.flush()
+        writer, gap = self.writer, self._gap
+        self.connection.push, self._gap = writer.push, None
+        self.redirect()
+        if joined is None:
+            writer.withdraw(self.connection.room)
+        frames = () if joined is None else (joined,)
+        if gap is not None:
+            gap.fill(*frames)
+            return
+        for frame in frames:
+            writer.post(frame)
+
+    def _keep_back(self, frame: Frame) -> None:
+        self._gap = self.writer.keep_back()
+        self.connection.push = self.writer.push
+        self.writer.push(frame)
 
     # For the connection
 

@@ -13,8 +13,8 @@ SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest"]
 """What happens to a connection that does not read, once its outbox is full."""
 POLICIES: Final = get_args(SlowPolicy)
 
-Item: TypeAlias = "Frame | Lagged | asyncio.Future[bool] | dict[str, Any]"
-"""A frame, a notice of loss, a waiter for all before it, or a raw ASGI message."""
+Item: TypeAlias = "Frame | Lagged | Gap | asyncio.Future[bool] | dict[str, Any]"
+"""A frame, a notice of loss, a place for what is to come, a waiter for all before it, or an ASGI message."""
 
 DEFAULT_LIMIT: Final = 1024 * 1024
 OVERHEAD: Final = 128
@@ -29,6 +29,19 @@ class Lagged:
     def __init__(self, room: str, dropped: int) -> None:
         self.room = room
         self.dropped = dropped
+
+
+class Gap:
+    """Keeps a place for frames that are still to come: nothing behind it leaves before it is filled."""
+
+    __slots__ = ("filled",)
+
+    def __init__(self) -> None:
+        self.filled: asyncio.Future[tuple[Frame, ...]] = asyncio.get_running_loop().create_future()
+
+    def fill(self, *frames: Frame) -> None:
+        """Let `frames` leave here, and then what is behind."""
+        self.filled.set_result(frames)
 
 
 class Outbox:
@@ -90,6 +103,16 @@ class Outbox:
         if type(item) is Frame and item.room:
             self.size -= item.size + OVERHEAD
         return item
+
+    def withdraw(self, room: str) -> None:
+        """Drop the frames of `room`."""
+        kept: list[Item] = []
+        for item in self._items:
+            if type(item) is Frame and item.room == room:
+                self.size -= item.size + OVERHEAD
+            else:
+                kept.append(item)
+        self._items = kept
 
     def clear(self) -> None:
         """Drop everything; who waits is told that it did not leave."""

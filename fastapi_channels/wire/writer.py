@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from fastapi_channels.exceptions import CloseCode
 
 from .messages import Envelope, Frame
-from .outbox import Item, Lagged, Outbox
+from .outbox import Gap, Item, Lagged, Outbox
 from .port import Port
 from .shortcut import port_of
 
@@ -155,6 +155,17 @@ class Writer:
             self._outbox.put_last(frame)
             self._start()
 
+    def keep_back(self) -> Gap:
+        """From now on nothing leaves, until the gap that is returned is filled."""
+        gap = Gap()
+        self._outbox.put_last(gap)
+        self._start()
+        return gap
+
+    def withdraw(self, room: str) -> None:
+        """Drop the frames of `room` that wait."""
+        self._outbox.withdraw(room)
+
     async def close(self, code: int, reason: str) -> None:
         """Close behind what is queued; waits until the close frame left, or its deadline."""
         if not self.closed:
@@ -257,6 +268,9 @@ class Writer:
             if not item.done():
                 item.set_result(True)
             return
+        if isinstance(item, Gap):
+            await self._send_all(item)
+            return
         if isinstance(item, Frame):
             event = item.event
         elif isinstance(item, Lagged):
@@ -278,6 +292,19 @@ class Writer:
             # daphne lets an application close with 1000 and 3000 to 4999 alone.
             logger.debug("the server does not close with %d: %r", event["code"], exc, extra=self._extra)
             await self._asgi_send({**event, "code": STANDING_IN.get(event["code"], COME_BACK)})
+        self._send_on()
+
+    async def _send_all(self, gap: Gap) -> None:
+        """Send what fills `gap`. That it takes long is not the client's fault."""
+        if not self.closed and self._deadline is not None:
+            self._deadline.reschedule(None)
+        frames = await gap.filled
+        self._send_on()
+        for frame in frames:
+            await self._send(frame)
+
+    def _send_on(self) -> None:
+        """The next frame has the whole time again; the close frame has its own."""
         if not self.closed and self._deadline is not None:
             self._deadline.reschedule(asyncio.get_running_loop().time() + self._timeout)
 

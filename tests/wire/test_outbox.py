@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import Frame
-from fastapi_channels.wire.outbox import DEFAULT_LIMIT, OVERHEAD, Item, Lagged, Outbox, SlowPolicy
+from fastapi_channels.wire.outbox import DEFAULT_LIMIT, OVERHEAD, Gap, Item, Lagged, Outbox, SlowPolicy
 
 LIMIT = 10 * OVERHEAD
 POLICIES: list[SlowPolicy] = list(get_args(SlowPolicy))
@@ -230,3 +230,24 @@ def test_what_is_waited_for_is_not_bounded(policy: SlowPolicy) -> None:
 def test_settings_that_cannot_work(limit: int, policy: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"at least 1 byte, got|expected one of .* got the policy"):
         Outbox(limit, policy)
+
+
+def test_what_a_room_has_sent_can_be_withdrawn():
+    box = Outbox(1000)
+    box.put(Frame("one", "tea"))
+    box.put(Frame("two", "coffee"))
+    box.put_last(Frame("three"))
+    box.withdraw("tea")
+    assert box.size == 3 + OVERHEAD
+    assert [item.body for item in iter(box.pop, None) if isinstance(item, Frame)] == ["two", "three"]
+    assert box.size == 0
+
+
+async def test_a_gap_is_filled_once_and_keeps_its_place():
+    box = Outbox(1000)
+    gap = Gap()
+    box.put_last(gap)
+    box.put(Frame("one", "tea"))
+    gap.fill(Frame("joined"))
+    assert box.pop() is gap
+    assert [frame.body for frame in gap.filled.result()] == ["joined"]
