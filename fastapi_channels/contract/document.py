@@ -210,7 +210,7 @@ class _Address:
     def _message(self, name: str, role: str, payload: Schema, shown: Sequence[Any] = ()) -> Schema:
         """What stands for a message of this address; `shown` are examples of it."""
         key = identifier(f"{name}.{role}")
-        part = {"name": name, "title": f"{name}: {role}", "payload": payload}
+        part: dict[str, Any] = {"name": name, "title": f"{name}: {role}", "payload": payload}
         if shown:
             part["examples"] = [{"payload": example} for example in shown]
         if type(self._owner.envelope).encode is not _JSON:
