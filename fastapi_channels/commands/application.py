@@ -1,13 +1,19 @@
-"""The application that a command is about."""
+"""The application that a command is about, and its document."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from functools import reduce
+from pathlib import Path
+from typing import Any, Final
 
 from fastapi import FastAPI
 
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.contract.document import VERSION, document, encoded
+from fastapi_channels.contract.serving import from_yaml
 from fastapi_channels.exceptions import ConfigurationError
 
 
@@ -32,3 +38,47 @@ def load(target: str) -> FastAPI:
     if not isinstance(found, FastAPI):
         raise ConfigurationError(f"{target!r} is no FastAPI application, but {found!r}")
     return found
+
+
+def described(target: str) -> dict[str, Any]:
+    """The AsyncAPI document of the application that `target` names.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    app = load(target)
+    node = Node.attached(app)
+    return document(app, node.settings if node is not None else None)
+
+
+def read(source: str) -> dict[str, Any]:
+    """The AsyncAPI document in a file, or else of the application of that name.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    path = Path(source)
+    if not path.is_file():
+        if path.suffix in _FILES:
+            raise ConfigurationError(f"there is no file {source!r}")
+        # As the one in a file, which JSON has gone through.
+        return _checked(json.loads(encoded(described(source))), source)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = from_yaml(text) if path.suffix in _FILES[1:] else json.loads(text)
+    except ValueError as exc:
+        raise ConfigurationError(f"{source} cannot be read: {exc}") from None
+    return _checked(found, source)
+
+
+_FILES: Final = (".json", ".yaml", ".yml")
+
+
+def _checked(found: Any, source: str) -> dict[str, Any]:
+    version = found.get("asyncapi") if isinstance(found, dict) else None
+    if version != VERSION or not found.keys() >= _SECTIONS:
+        raise ConfigurationError(f"{source} is no AsyncAPI {VERSION} document of fastapi-channels")
+    return dict(found)
+
+
+_SECTIONS: Final = frozenset({"channels", "operations"})

@@ -7,11 +7,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastapi_channels.cluster.node import Node
-from fastapi_channels.contract.document import document, encoded
+from fastapi_channels.contract.document import encoded
 from fastapi_channels.contract.serving import as_yaml
 
-from .application import load
+from .application import described
 
 
 def add(commands: Any) -> None:
@@ -30,14 +29,3 @@ def run(given: argparse.Namespace) -> None:
         given.output.write_text(as_yaml(body), encoding="utf-8")
     else:
         given.output.write_bytes(body)
-
-
-def described(target: str) -> dict[str, Any]:
-    """The document of the application that `target` names.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    app = load(target)
-    node = Node.attached(app)
-    return document(app, node.settings if node is not None else None)

@@ -84,3 +84,17 @@ def as_yaml(body: bytes) -> str:
 
     text: str = yaml.safe_dump(json.loads(body), sort_keys=False, allow_unicode=True)
     return text
+
+
+def from_yaml(text: str) -> Any:
+    """What YAML says; needs PyYAML.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        raise ValueError(str(exc)) from None
