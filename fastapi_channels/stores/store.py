@@ -4,10 +4,10 @@ A store has four kinds of it, each under the name of its room (the topic, so tha
 namespaces can share a server): who is in the room, what was published there, which keys were used, and the
 leases of the processes. Every change of a room is one atomic step of the store. All times are the store's.
 
-**Leases** (Gray and Cheriton, 1989). A process holds one for all that it has entered. The lease says until when,
-by the store's clock, what the process enters is taken; an `enter` that comes later is refused, however long it
-was under way. What a process has entered is taken out, once, by whichever process first looks after its lease
-has ended. So a process that was paused or cut off cannot put anything back that others have been given
+**Leases** (Gray and Cheriton, 1989). A process holds one for all that it has entered. The lease says until
+when, by the store's clock, what the process enters is taken; an `enter` that comes later is refused, however
+long it was under way. What a process has entered is taken out, once, by whichever process first looks after its
+lease has ended. So a process that was paused or cut off cannot put anything back that others have been given
 meanwhile: `until` and the token are its fence (Kleppmann, "How to do distributed locking", 2016).
 """
 
