@@ -53,6 +53,7 @@ def add_channel(
     drain_seconds: float = 10.0,
     health_url: str | None = None,
     asyncapi_url: str | None = "/asyncapi.json",
+    asyncapi_docs_url: str | None = "/asyncapi",
     asyncapi_dependencies: Sequence[Depends] = (),
     **unused: Any,
 ) -> Parent:
@@ -81,7 +82,9 @@ def add_channel(
         health_url: where `…/live` and `…/ready` answer the probes of an orchestrator; None for nowhere.
         asyncapi_url: where the AsyncAPI document is served, and as YAML beside it where PyYAML is installed;
             None for nowhere. An application with `openapi_url=None` serves none either.
-        asyncapi_dependencies: of its route, to protect it: `[Depends(only_staff)]`.
+        asyncapi_docs_url: where the page is that shows the document and tries it, linked from FastAPI's own;
+            None for nowhere. It needs Jinja2, and the document.
+        asyncapi_dependencies: of both routes, to protect them: `[Depends(only_staff)]`.
 
     Raises:
         ConfigurationError: an argument that cannot work, or a second call for the same parent.
@@ -121,7 +124,7 @@ def add_channel(
     if health_url is not None:
         _add_health(router, health_url.rstrip("/"), node)
     if asyncapi_url is not None:
-        add_document(parent, asyncapi_url, settings, asyncapi_dependencies)
+        add_document(parent, asyncapi_url, settings, asyncapi_dependencies, asyncapi_docs_url)
     if isinstance(parent, FastAPI):
         parent.add_middleware(_NodeMiddleware, node=node)
     return parent

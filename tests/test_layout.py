@@ -37,6 +37,7 @@ EXTRAS = {
     "brokers.nats": {"nats"},
     "brokers.postgres": {"asyncpg"},
     "brokers.rabbitmq": {"aiormq", "pamqp"},
+    "contract.page": {"jinja2", "markupsafe"},
     "contract.serving": {"yaml"},
     "throttling.redis": {"redis"},
     **{f"uvicorn.{module}": {"uvicorn", "websockets"} for module in ("protocol", "server")},
@@ -47,8 +48,8 @@ EXTRAS = {
 """What a module may import besides: when it is asked for it, or because nobody else imports the module."""
 
 ABSENT = (
-    *("aiokafka", "aiormq", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "nats"),
-    *("orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml"),
+    *("aiokafka", "aiormq", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "markupsafe"),
+    *("nats", "orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml"),
 )
 """What may be missing where the core is imported."""
 

@@ -12,6 +12,8 @@ from zipfile import ZipFile
 import pytest
 
 ROOT = Path(__file__).parents[1]
+BROWSER = ROOT / "fastapi_channels" / "contract" / "browser"
+"""What the page at /asyncapi is made of."""
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 REQUIREMENT = re.compile(r"([\w.-]+)(?:\[[\w,-]+\])?(?:>=([\d.]+))?")
 
@@ -58,13 +60,26 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile):
     assert {name for name in names if name.endswith(".py")} == source
     assert {name.split("/")[0].split("-")[0] for name in names} == {"fastapi_channels"}
     assert "fastapi_channels/py.typed" in names
+    browser = {path.relative_to(ROOT).as_posix() for path in BROWSER.iterdir()}
+    assert browser <= set(names)
+    assert {Path(name).suffix for name in browser} == {".html", ".css", ".js", ".json"}
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
 def test_the_wheel_tells_its_extras(wheel: ZipFile):
     metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
     extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
-    assert extras == {"redis", "postgres", "kafka", "nats", "rabbitmq", "fastapi-limiter", "demo", "all"}
+    assert extras == {
+        "redis",
+        "postgres",
+        "kafka",
+        "nats",
+        "rabbitmq",
+        "fastapi-limiter",
+        "page",
+        "demo",
+        "all",
+    }
 
 
 def test_all_is_every_extra():

@@ -1,12 +1,13 @@
-"""The document over HTTP."""
+"""The document over HTTP, and the page that shows it."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import posixpath
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -17,52 +18,145 @@ from fastapi_channels.exceptions import ConfigurationError
 
 from .document import document, encoded
 
+logger = logging.getLogger("fastapi_channels")
+
 
 def add_document(
-    parent: FastAPI | APIRouter, url: str, settings: Settings, dependencies: Sequence[Depends] = ()
+    parent: FastAPI | APIRouter,
+    url: str,
+    settings: Settings,
+    dependencies: Sequence[Depends] = (),
+    page_url: str | None = None,
 ) -> None:
-    """Serve the document of `parent` at `url`, and as YAML beside it where PyYAML is installed.
+    """Serve the document of `parent` at `url`, as YAML beside it where PyYAML is installed, and a page that
+    shows it at `page_url` where Jinja2 is.
 
     It is made when it is first asked for. An application without `openapi_url` has none: it does not tell
     what it serves.
 
     Raises:
-        ConfigurationError: `url` is no path, or `dependencies` are none.
+        ConfigurationError: a URL is no path, or `dependencies` are none.
     """
-    if not isinstance(url, str) or not url.startswith("/"):
-        raise ConfigurationError(f"asyncapi_url must be a path such as /asyncapi.json, or None, got {url!r}")
+    _check_path("asyncapi_url", url)
     if isinstance(dependencies, Depends) or not all(isinstance(each, Depends) for each in dependencies):
         raise ConfigurationError(
             f"asyncapi_dependencies must be a list of Depends(...), got {dependencies!r}"
         )
-    router = parent.router if isinstance(parent, FastAPI) else parent
-    # FastAPI remembers the functions of routes for ever, in a cache: this one must not keep the router alive.
-    only: Callable[[], Any] = (lambda: None) if isinstance(parent, FastAPI) else ref(parent)
-    made: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+    served = _Served(parent, settings)
+    served.add(url, "application/json", lambda body: body, dependencies)
+    links = {"json": url}
+    if url.endswith(".json") and importlib.util.find_spec("yaml") is not None:
+        links["yaml"] = url.removesuffix(".json") + ".yaml"
+        served.add(links["yaml"], "application/yaml", as_yaml, dependencies)
+    shown = url
+    if page_url is not None:
+        _check_path("asyncapi_docs_url", page_url)
+        if importlib.util.find_spec("jinja2") is None:
+            logger.info('no page at %s: it needs Jinja2, pip install "fastapi-channels[page]"', page_url)
+        else:
+            _add_page(served, page_url, links, dependencies)
+            shown = page_url
+    if isinstance(parent, FastAPI) and parent.openapi_url:
+        _link(parent, posixpath.relpath(shown, posixpath.dirname(parent.openapi_url)))
 
-    def text(app: Any) -> bytes:
+
+def _check_path(name: str, url: object) -> None:
+    if not isinstance(url, str) or not url.startswith("/"):
+        raise ConfigurationError(f"{name} must be a path such as /asyncapi, or None, got {url!r}")
+
+
+class _Served:
+    """The documents that a router serves: one for each application that it is in."""
+
+    def __init__(self, parent: FastAPI | APIRouter, settings: Settings) -> None:
+        self._settings = settings
+        self._router: Callable[[], Any] = ref(parent.router if isinstance(parent, FastAPI) else parent)
+        self._only: Callable[[], Any] = (lambda: None) if isinstance(parent, FastAPI) else self._router
+        self._made: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+
+    def text(self, app: Any) -> bytes:
         if not app.openapi_url:
             raise HTTPException(404)
-        if app not in made:
-            made[app] = encoded(document(app, settings, only()))
-        return made[app]
+        if app not in self._made:
+            self._made[app] = encoded(document(app, self._settings, self._only()))
+        return self._made[app]
 
-    def add(path: str, media_type: str, write: Callable[[bytes], bytes | str]) -> None:
+    def route(self, path: str, function: Callable[..., Any], dependencies: Sequence[Depends] = ()) -> None:
+        # FastAPI remembers the functions of routes for ever, in a cache: none must keep the router alive.
+        router = self._router()
+        router.add_api_route(path, function, include_in_schema=False, dependencies=dependencies)
+
+    def add(
+        self,
+        path: str,
+        media_type: str,
+        write: Callable[[bytes], bytes | str],
+        dependencies: Sequence[Depends],
+    ) -> None:
         # Plain, so that it is made in a thread: no client of a WebSocket waits for it.
         def served(request: Request) -> Response:
-            return Response(write(text(request.app)), media_type=media_type)
+            return Response(write(self.text(request.app)), media_type=media_type)
 
-        router.add_api_route(path, served, include_in_schema=False, dependencies=dependencies)
+        self.route(path, served, dependencies)
 
-    add(url, "application/json", lambda body: body)
-    if isinstance(parent, FastAPI) and parent.openapi_url:
-        _link(parent, posixpath.relpath(url, posixpath.dirname(parent.openapi_url)))
-    if url.endswith(".json") and importlib.util.find_spec("yaml") is not None:
-        add(url.removesuffix(".json") + ".yaml", "application/yaml", as_yaml)
+
+def _add_page(
+    served: _Served,
+    url: str,
+    links: dict[str, str],
+    dependencies: Sequence[Depends],
+) -> None:
+    """The page, and the files that it loads, which tell nothing of the application."""
+    from . import page
+
+    files = url.rstrip("/") + "/files"
+    made: WeakKeyDictionary[Any, dict[str, tuple[str, str]]] = WeakKeyDictionary()
+
+    def show(request: Request, lang: str | None = None) -> Response:
+        language = page.language_of(lang, request.headers.get("accept-language", ""))
+        pages = made.setdefault(request.app, {})
+        if language not in pages:
+            told = json.loads(served.text(request.app))
+            body = page.render(told, language, _links(request, url, {**links, "files": files}))
+            pages[language] = body, page.policy(told)
+        body, policy = pages[language]
+        headers = {**_HEADERS, "content-security-policy": policy, "content-language": language}
+        return Response(body, media_type="text/html", headers=headers)
+
+    def file(request: Request, name: str) -> Response:
+        found = page.asset(name)
+        if found is None or not request.app.openapi_url:
+            raise HTTPException(404)
+        body, media_type, tag = found
+        headers = {**_HEADERS, "etag": tag}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(body, media_type=media_type, headers=headers)
+
+    served.route(url, show, dependencies)
+    served.route(files + "/{name}", file)
+
+
+def _links(request: Request, url: str, links: dict[str, str]) -> dict[str, str]:
+    """What the page leads to, relative to it: so it works behind any prefix."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    prefix = path.removesuffix(url)
+    found = {name: prefix + link for name, link in links.items()} | {"root": "/"}
+    if request.app.docs_url:
+        found["http"] = request.app.docs_url
+    folder = path.rpartition("/")[0] or "/"
+    return {name: posixpath.relpath(link, folder) for name, link in found.items()}
+
+
+_HEADERS: Final = {
+    "cache-control": "no-cache",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 
 
 def _link(app: FastAPI, near: str) -> None:
-    """Have FastAPI's /docs show where the document is, unless they show something else there.
+    """Have FastAPI's /docs show where that is, unless they show something else there.
 
     Args:
         near: relative to the OpenAPI document, so that it holds behind a proxy. FastAPI's own argument for

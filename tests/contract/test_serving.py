@@ -84,8 +84,10 @@ async def test_dependencies_protect_it():
 
 
 async def test_the_docs_of_fastapi_link_to_it():
-    app = application(FastAPI(openapi_url="/api/openapi.json"), asyncapi_url="/ws/asyncapi.json")
-    assert (await get(app, "/api/openapi.json")).json()["externalDocs"]["url"] == "../ws/asyncapi.json"
+    app = application(FastAPI(openapi_url="/api/openapi.json"), asyncapi_docs_url="/ws/help")
+    assert (await get(app, "/api/openapi.json")).json()["externalDocs"]["url"] == "../ws/help"
+    app = application(FastAPI(), asyncapi_url="/ws/asyncapi.json", asyncapi_docs_url=None)
+    assert (await get(app, "/openapi.json")).json()["externalDocs"]["url"] == "ws/asyncapi.json"
     own = "https://docs.example/"
     app = application(FastAPI(openapi_external_docs={"url": own}))
     assert (await get(app, "/openapi.json")).json()["externalDocs"]["url"] == own

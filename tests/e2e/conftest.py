@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, async_playwright, expect
 
+from .console import Reader
 from .guests import Guests
 from .server import Example
 
@@ -59,3 +60,30 @@ async def own_guests(browser: Browser, own_server: Example) -> AsyncIterator[Gue
     yield guests
     await guests.close()
     assert guests.problems == []
+
+
+@pytest.fixture(scope="session")
+def everything() -> Iterator[Example]:
+    with Example("tests.e2e.everything:app") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def desk() -> Iterator[Example]:
+    with Example("example.support_desk.main:app") as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def guests_of_everything(browser: Browser, everything: Example) -> AsyncIterator[Guests]:
+    """Those who look at the page of an application that has everything."""
+    guests = Guests(browser, everything.url)
+    yield guests
+    await guests.close()
+    assert guests.problems == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def reader(guests_of_everything: Guests) -> Reader:
+    guest = await guests_of_everything.new()
+    return Reader(guest.page, guest.url)

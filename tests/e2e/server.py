@@ -11,9 +11,18 @@ ROOT = Path(__file__).parents[2]
 
 
 class Example(Server):
-    """uvicorn with the example, on the memory broker."""
+    """uvicorn with an example, on the memory broker.
+
+    Args:
+        app: the chatroom, or another one.
+    """
 
     binary = "uvicorn"
+    deadline = 30.0
+
+    def __init__(self, app: str = "example.main:app") -> None:
+        super().__init__()
+        self._app = app
 
     @property
     def url(self) -> str:
@@ -21,7 +30,7 @@ class Example(Server):
 
     def command(self) -> Sequence[str]:
         return (
-            *(sys.executable, "-m", "uvicorn", "example.main:app", "--app-dir", str(ROOT)),
+            *(sys.executable, "-m", "uvicorn", self._app, "--app-dir", str(ROOT)),
             *("--port", str(self.port), "--timeout-graceful-shutdown", "1"),
         )
 

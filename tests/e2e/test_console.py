@@ -1,0 +1,317 @@
+"""The console of the page at /asyncapi: forms, requests, streams, calls, frames, connections."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+from playwright.async_api import expect
+
+from .console import Column, Reader
+from .guests import Guests
+from .server import Example
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def shop(reader: Reader) -> Column:
+    await reader.open()
+    return await (await reader.connect("Shop")).connect()
+
+
+async def fill_order(column: Column) -> None:
+    await column.action.select_option(label="order")
+    await column.field("title").fill("Tea")
+    await column.field("street").fill("High Street 1")
+    await column.field("zip").fill("12345")
+    await column.field("number").fill("4111")
+    await column.field("name").fill("green")
+    await column.field("on").fill("2026-12-24")
+
+
+async def test_a_form_of_everything_makes_the_frame_that_the_server_understands(reader: Reader) -> None:
+    column = await shop(reader)
+    await fill_order(column)
+    await column.field("at").fill("2026-12-24T18:00:00")
+    await column.field("size").select_option(label="large")
+    await column.field("gift").select_option(label="true")
+    await column.field("weight").fill("0.5")
+    billing = column.root.locator(".optional", has_text="billing")
+    await billing.get_by_role("button", name="Add").click()
+    await column.root.locator("fieldset", has_text="billing").get_by_label("street").fill("Elsewhere 2")
+    await column.root.locator("fieldset", has_text="billing").get_by_label("zip").fill("54321")
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "ok")
+    order = json.loads(await card.locator(".result pre").inner_text())
+    assert order["address"] == {"street": "High Street 1", "zip": "12345"}
+    assert order["payment"] == {"kind": "card", "number": "4111"}
+    assert order["items"] == [{"name": "green", "count": 1, "parts": []}]
+    assert (order["on"], order["gift"], order["weight"]) == ("2026-12-24", True, 0.5)
+    assert (order["size"], order["note"], order["labels"]) == ("large", None, {})
+    assert order["at"].startswith("2026-12-24T")
+    assert order["billing"]["zip"] == "54321"
+    await expect(card.locator(".lasting")).to_contain_text("s")
+
+
+async def test_one_of_several_forms_is_chosen_and_lists_grow_and_shrink(reader: Reader) -> None:
+    column = await shop(reader)
+    await fill_order(column)
+    payment = column.root.locator("fieldset", has=reader.page.locator("legend code:text-is('payment')")).first
+    await payment.get_by_label("Form").select_option(label="Invoice")
+    await payment.get_by_label("street").fill("Third 3")
+    await payment.get_by_label("zip").fill("00000")
+    items = column.root.locator("fieldset", has=reader.page.locator("legend code:text-is('items')")).first
+    for name in ("black", "white"):
+        await items.locator("> .parts > button").click()
+        await items.get_by_label("name").last.fill(name)
+    await items.locator("> .parts > .items > li").nth(1).get_by_role("button", name="Remove").last.click()
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "ok")
+    order = json.loads(await card.locator(".result pre").inner_text())
+    assert order["payment"]["to"]["street"] == "Third 3"
+    assert [item["name"] for item in order["items"]] == ["green", "white"]
+
+
+async def test_what_the_server_refuses_is_said_at_the_field(reader: Reader) -> None:
+    column = await shop(reader)
+    await fill_order(column)
+    await column.field("zip").fill("none")
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "bad")
+    await expect(card.locator(".bad-code")).to_have_text("invalid_payload")
+    wrong = column.field("zip")
+    await expect(wrong).to_have_attribute("aria-invalid", "true")
+    await expect(wrong).to_be_focused()
+    await expect(column.root.locator(".field-error", has_text="pattern")).to_be_visible()
+    await column.field("zip").fill("12345")
+    await expect(await column.send()).to_have_attribute("data-state", "ok")
+    await expect(column.root.locator("[aria-invalid=true]")).to_have_count(0)
+
+
+async def test_what_is_no_number_stays_here(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="count")
+    await column.field("to").fill("many")
+    await column.send()
+    await expect(column.root.locator(".field-error", has_text="not a number")).to_be_visible()
+    await expect(column.root.locator(".calls > li")).to_have_count(0)
+
+
+async def test_the_form_and_the_text_say_the_same(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="count")
+    await column.field("to").fill("2")
+    area = await column.as_json()
+    frame = json.loads(await area.input_value())
+    assert (frame["action"], frame["to"]) == ("count", 2)
+    await area.fill(json.dumps({**frame, "to": 4}))
+    await column.root.get_by_role("button", name="Form", exact=True).click()
+    await expect(column.field("to")).to_have_value("4")
+    await column.as_json("{")
+    await column.root.get_by_role("button", name="Form", exact=True).click()
+    await expect(column.root.locator(".text-fault")).to_contain_text("not JSON")
+    card = await column.send()  # the server is the judge of that too
+    await expect(card).to_have_attribute("data-state", "sent")
+    await expect((await column.frames()).filter(has_text="parse_error")).to_have_count(1)
+
+
+async def test_a_stream_is_shown_as_it_comes_and_can_be_cancelled(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="count")
+    await column.field("to").fill("3")
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "ok")
+    await expect(card.locator(".stream li")).to_have_text(["0", "1", "2"])
+    await column.field("to").fill("100000")
+    await column.field("wait").fill("0.02")
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "streaming")
+    await expect(card.locator(".stream li").nth(5)).to_be_visible()
+    await card.get_by_role("button", name="Cancel").click()
+    await expect(card).to_have_attribute("data-state", "bad")
+    await expect(card.locator(".bad-code")).to_have_text("cancelled")
+
+
+@pytest.mark.parametrize(("button", "said"), [("Answer", "you said True"), ("Answer as an error", "")])
+async def test_a_call_of_the_server_is_answered_by_a_form(reader: Reader, button: str, said: str) -> None:
+    column = await shop(reader)
+    card = await column.send("confirm")
+    asked = column.root.locator(".asked-card")
+    await expect(asked).to_contain_text("sure")
+    await expect(asked.locator(".question")).to_contain_text("</script>")
+    await asked.get_by_role("button", name="true").click()
+    await asked.get_by_role("button", name=button, exact=True).click()
+    await expect(asked).to_have_count(0)
+    await expect(card).to_have_attribute("data-state", "ok" if said else "bad")
+    await expect(card).to_contain_text(said or "internal_error")
+
+
+async def test_several_connections_stand_side_by_side(reader: Reader) -> None:
+    first = await shop(reader)
+    await reader.page.get_by_role("button", name="New connection").click()
+    second = await (await reader.last_column()).connect()
+    await fill_order(first)
+    await first.send()
+    frames = await second.frames()
+    await expect(frames.filter(has_text="event placed")).to_have_count(1)
+    assert await frames.filter(has_text="event placed").locator(".size").inner_text() != ""
+    await expect(reader.page.locator("#console-count")).to_have_text("2")
+    await second.root.get_by_role("button", name="Disconnect").click()
+    await second.sees_state("closed")
+    await expect(second.root.locator(".banner")).to_contain_text("1000")
+    await second.root.get_by_role("button", name="Connect again").click()
+    await second.sees_state("open")
+    await second.root.get_by_role("button", name="Close and remove this connection").click()
+    await expect(reader.page.locator(".connection")).to_have_count(1)
+
+
+async def test_a_flood_leaves_a_page_that_answers_and_a_bounded_list(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="flood")
+    await column.field("frames").fill("5000")
+    card = await column.send()
+    frames = await column.frames()  # it answers meanwhile
+    await expect(card).to_have_attribute("data-state", "ok", timeout=30_000)
+    await expect(column.root.locator(".frames-count")).to_have_text("5002")
+    await expect(frames).to_have_count(500)
+    await expect(column.root.locator(".skipped")).to_contain_text("4503")
+
+
+async def test_a_huge_frame_is_clipped(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="flood")
+    await column.field("frames").fill("1")
+    await column.field("size").fill("600000")
+    await column.send()
+    frame = (await column.frames()).filter(has_text="600.0 kB")
+    await frame.locator("summary").click()
+    text = await frame.locator("pre").inner_text()
+    assert len(text) < 21_000
+    assert text.endswith("kB)")
+
+
+async def test_frames_are_filtered_paused_and_cleared(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.send("old")
+    frames = await column.frames()
+    await expect(frames.filter(has_text="response old")).to_have_count(1)
+    await column.root.get_by_label("Filter frames").fill("response old")
+    await expect(frames.filter(visible=True)).to_have_count(1)
+    await column.root.get_by_label("Filter frames").fill("")
+    await column.root.get_by_role("button", name="Pause").click()
+    await column.send("old")
+    await column.frames()
+    await expect(column.root.locator(".frames-count")).to_have_text("4")
+    await expect(frames.filter(has_text="response old")).to_have_count(1)
+    await column.root.get_by_role("button", name="Go on").click()
+    await expect(frames.filter(has_text="response old")).to_have_count(2)
+    await column.root.get_by_role("button", name="Clear").click()
+    await expect(frames).to_have_count(0)
+
+
+async def test_another_envelope_is_spoken(reader: Reader) -> None:
+    await reader.open()
+    column = await (await reader.connect("Named")).connect()
+    await column.field("a").fill("2")
+    await column.field("b").fill("3")
+    card = await column.send()
+    await expect(card.locator(".result")).to_have_text("5")
+    await expect((await column.frames()).filter(has_text='{"method":"add"')).to_have_count(1)
+
+
+@pytest.mark.parametrize("by", ["query", "cookie", "subprotocol"])
+async def test_one_signs_in_by_what_a_browser_can_bring(
+    guests_of_everything: Guests, reader: Reader, by: str
+) -> None:
+    guests_of_everything.may_lose = True
+    await reader.open()
+    column = await reader.connect("Named_2")
+    await expect(column.root.locator(".note")).to_contain_text("x-key")
+    await column.root.locator(".connect button[type=submit]").click()
+    await column.sees_state("closed")
+    await expect(column.root.locator(".banner")).to_contain_text("1006")
+    await column.root.get_by_role("button", name="Close and remove this connection").click()
+
+    column = await reader.connect("Named_2")
+    name, value = {
+        "query": ("key", "good"),
+        "cookie": ("session", "good"),
+        "subprotocol": ("Sec-WebSocket-Protocol", "app, bearer.good"),
+    }[by]
+    await column.field(name).fill(value)
+    await column.connect()
+    card = await column.send("me")
+    await expect(card.locator(".result")).to_have_text(f'"{by}"')
+    assert await reader.page.evaluate("JSON.stringify(localStorage)") == "{}"
+
+
+async def test_the_programs_that_are_copied_do_the_same(reader: Reader) -> None:
+    column = await shop(reader)
+    await column.action.select_option(label="count")
+    await column.field("to").fill("2")
+    await column.root.locator(".snippet summary").click()
+    code, language = column.root.locator(".snippet-code"), column.root.get_by_label("Language")
+    await expect(code).to_contain_text("new WebSocket(")
+    await expect(code).to_contain_text('"to": 2')
+    await language.select_option("wscat")
+    await expect(code).to_contain_text("wscat -c 'ws://127.0.0.1:")
+    await language.select_option("python")
+    await expect(code).to_contain_text("async with connect(")
+    program = (await code.inner_text()).replace("async for frame in socket:", "for _ in range(3):")
+    program = program.replace("print(json.loads(frame))", "print(await socket.recv())")
+    words = [sys.executable, "-c", program]
+    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=20)
+    frames = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [frame["data"] for frame in frames] == [0, 1, None], done.stderr
+
+
+async def test_the_desk_is_joined_and_talked_to(browser: object, desk: Example) -> None:
+    guests = Guests(browser, desk.url)  # type: ignore[arg-type]  # the fixture's type is hidden by pytest
+    guest = await guests.new()
+    await guest.page.request.post(desk.url + "login", data={"name": "ada"})
+    opened = await guest.page.request.post(desk.url + "tickets", data={"room": "billing", "subject": "Hi"})
+    room = f"ticket:{(await opened.json())['id']}"
+    reader = await Reader(guest.page, guest.url).open()
+    column = await (await reader.connect("Socket")).connect()
+    await column.root.get_by_label("Room to join").fill(room)
+    await column.root.get_by_role("button", name="Join", exact=True).click()
+    await expect(column.root.locator(".joined")).to_contain_text(room)
+    await column.action.select_option(label="ticket.say")
+    await expect(column.root.get_by_label("Room", exact=True)).to_have_value(room)
+    await column.field("text").fill("the invoice is wrong")
+    await expect(await column.send()).to_contain_text('"id": 1')
+    await column.action.select_option(label="assistant.ask")
+    await column.field("question").fill("where is my invoice?")
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "ok")
+    await expect(card.locator(".stream li").first).to_have_text('"You "')
+    await expect((await column.frames()).filter(has_text="event said")).to_have_count(2)
+    await column.root.get_by_role("button", name="Leave this room").click()
+    await expect(column.root.locator(".joined li")).to_have_count(0)
+    await guests.close()
+    assert guests.problems == []
+
+
+async def test_the_relay_of_the_demo_takes_a_text(guests: Guests) -> None:
+    guest = await guests.new()
+    reader = await Reader(guest.page, guest.url).open()
+    column = await (await reader.connect("BaselChatRoom")).connect()
+    await column.root.get_by_label("Frame", exact=True).fill("anything at all")
+    await column.root.locator(".send").click()
+    frames = await column.frames()
+    await expect(frames.filter(has_text="anything at all")).to_have_count(2)
+
+
+async def test_an_answer_in_the_upstream_style_is_joined_to_its_request(guests: Guests) -> None:
+    guest = await guests.new()
+    reader = await Reader(guest.page, guest.url).open()
+    column = await (await reader.connect("GroupChatRoom")).connect()
+    await column.action.select_option(label="message")
+    await column.root.get_by_label("Fields, as one JSON object").fill('{"user": "ada", "message": "hello"}')
+    card = await column.send()
+    await expect(card).to_have_attribute("data-state", "ok")
+    await expect(card.locator(".result")).to_contain_text('"message": "hello"')
+    again = await column.send()
+    await expect(again.locator(".bad-code")).to_have_text("rate_limited")
+    await expect(again).to_contain_text("Again in")
