@@ -83,5 +83,5 @@ constraints: ## Pin the newest versions of everything, for the oldest Python
 	@rm -rf .venv-constraints
 
 clean: ## Remove whatever can be made again
-	rm -rf .venv .venv-* dist build htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .asyncapi
+	rm -rf .venv .venv-* dist build htmlcov .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .npm
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

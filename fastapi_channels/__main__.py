@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .commands import asyncapi, asyncapi_diff
+from .commands import asyncapi, asyncapi_diff, typescript
 from .exceptions import ConfigurationError
 
-COMMANDS: Final = (asyncapi, asyncapi_diff)
+COMMANDS: Final = (asyncapi, asyncapi_diff, typescript)
 FAILED: Final = 2
 """The exit status of a command that cannot do its work, as of words that the parser does not know."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from .compared import Change, Compared, Kind, Way
+from .parsed import Parsed, role
 from .schemas import Schema
 
 _HANDSHAKE: Final = {"query": "the query", "headers": "the headers", "x-cookies": "the cookies"}
@@ -29,37 +30,37 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 class _Diff:
     def __init__(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        self._old = _Document(old)
-        self._new = _Document(new)
+        self._old = Parsed(old)
+        self._new = Parsed(new)
         self._schemas = Compared(self._old.schemas, self._new.schemas)
 
     def changes(self) -> Iterator[Change]:
         for word in _INFO:
             if self._old.whole.get(word) != self._new.whole.get(word):
                 yield Change("cosmetic", word, "is said otherwise")
-        before, after = self._old.channels, self._new.channels
-        for address in before.keys() - after.keys():
+        before, after = _addresses(self._old), _addresses(self._new)
+        for address in sorted(before.keys() - after.keys()):
             yield Change("breaking", address, "is gone")
-        for address in after.keys() - before.keys():
+        for address in sorted(after.keys() - before.keys()):
             yield Change("compatible", address, "is new")
         for address in before:
             if address in after:
                 yield from self._channel(address, before[address], after[address])
 
     def _channel(self, where: str, old: str, new: str) -> Iterator[Change]:
-        before, after = self._old.whole["channels"][old], self._new.whole["channels"][new]
+        before, after = self._old.channels[old], self._new.channels[new]
         if old != new or before.get("description") != after.get("description"):
             yield Change("cosmetic", where, "is said otherwise")
         yield from _rules(before, after, where)
         yield from self._handshake(before, after, where)
-        calls, later = self._old.operations(old), self._new.operations(new)
+        calls, later = _operations(self._old, old), _operations(self._new, new)
         for key, one in calls.items():
             place = f"{where} {one['title']}"
             if key not in later:
                 yield Change("breaking", place, "is gone")
             else:
                 yield from self._operation(place, one, later[key])
-        for key in later.keys() - calls.keys():
+        for key in (key for key in later if key not in calls):
             yield Change("compatible", f"{where} {later[key]['title']}", "is new")
 
     def _handshake(self, old: Schema, new: Schema, where: str) -> Iterator[Change]:
@@ -77,58 +78,39 @@ class _Diff:
         yield from self._messages(answers.get("messages", ()), later.get("messages", ()), "received", where)
 
     def _messages(self, old: Any, new: Any, way: Way, where: str) -> Iterator[Change]:
-        before = {_role(each): self._old.payload(each) for each in old}
-        after = {_role(each): self._new.payload(each) for each in new}
-        for role, payload in before.items():
-            if role in after:
-                yield from self._schemas.changes(payload, after[role], way, f"{where}, {role}")
+        before = {role(each): self._old.payload(each) for each in old}
+        after = {role(each): self._new.payload(each) for each in new}
+        for each, payload in before.items():
+            if each in after:
+                yield from self._schemas.changes(payload, after[each], way, f"{where}, {each}")
             else:
-                yield Change("breaking", f"{where}, {role}", "is gone")
-        for role in after.keys() - before.keys():
+                yield Change("breaking", f"{where}, {each}", "is gone")
+        for each in sorted(after.keys() - before.keys()):
             # Who did not wait for a reply takes one; who waited for one does not know of several.
-            kind: Kind = "breaking" if before and role in ("item", "end") else "compatible"
-            yield Change(kind, f"{where}, {role}", "is new")
+            kind: Kind = "breaking" if before and each in ("item", "end") else "compatible"
+            yield Change(kind, f"{where}, {each}", "is new")
 
 
 _NOTHING: Final[Schema] = {"type": "object", "properties": {}}
 
 
-class _Document:
-    def __init__(self, whole: Mapping[str, Any]) -> None:
-        self.whole = whole
-        self.schemas: dict[str, Schema] = whole.get("components", {}).get("schemas", {})
-        self._messages: dict[str, Any] = whole.get("components", {}).get("messages", {})
+def _addresses(document: Parsed) -> dict[str, str]:
+    """The names of the channels, by address: a class may be renamed. Of two at one, each has its name too."""
+    found: dict[str, str] = {}
+    for name, channel in document.channels.items():
+        address = channel["address"]
+        found[address if address not in found else f"{address} {name}"] = name
+    return found
 
-    @property
-    def channels(self) -> dict[str, str]:
-        """The names of the channels, by address: a class may be renamed. Of two at one, each has a number."""
-        found: dict[str, str] = {}
-        for name, channel in self.whole["channels"].items():
-            address = channel["address"]
-            found[address if address not in found else f"{address} {name}"] = name
-        return found
 
-    def operations(self, channel: str) -> dict[tuple[Any, ...], Schema]:
-        """Those of one channel, by what a client knows of them."""
-        reference = f"#/channels/{channel}"
-        mine = [each for each in self.whole["operations"].values() if each["channel"]["$ref"] == reference]
-        return {(each["action"], each.get("x-channel"), each["title"]): each for each in mine}
-
-    def payload(self, reference: Schema) -> Schema:
-        _, _, channel, _, key = reference["$ref"].split("/", 4)
-        named = self.whole["channels"][channel]["messages"][key]["$ref"]
-        found: Schema = self._messages[named.rpartition("/")[2]]["payload"]
-        return found
+def _operations(document: Parsed, channel: str) -> dict[tuple[Any, ...], Schema]:
+    """Those of one channel, by what a client knows of them."""
+    mine = document.operations(channel)
+    return {(each["action"], each.get("x-channel"), each["title"]): each for each in mine}
 
 
 def _way(operation: Schema) -> Way:
     return "sent" if operation["action"] == "receive" else "received"
-
-
-def _role(reference: Schema) -> str:
-    """What a message is for: request, reply, item, end, error, event, control."""
-    role: str = reference["$ref"].rpartition(".")[2]
-    return role.rstrip("_")
 
 
 def _rules(old: Schema, new: Schema, where: str) -> Iterator[Change]:

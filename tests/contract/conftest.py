@@ -1,3 +1,4 @@
 from tests.support.asyncapi import official
+from tests.support.typescript import compiler
 
-__all__ = ["official"]
+__all__ = ["compiler", "official"]

