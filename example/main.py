@@ -107,6 +107,8 @@ async def base_chatroom_ws(websocket: WebSocket) -> None:
 
 @app.websocket("/person", name="chatroom_ws_person")
 async def person_chatroom_ws(websocket: WebSocket) -> None:
+    # Accepted first, a third one is told that the room is full: a page never sees the status of a handshake.
+    await websocket.accept()
     await person_chatroom.connect(websocket, channel="person_channel")
 
 

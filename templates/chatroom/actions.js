@@ -1,7 +1,6 @@
-/* The panel that calls any action with any fields, and shows the answer and the frames. */
+/* The panel that calls any action with any fields, and shows the answer. */
 
 const OTHER = ""; // the value of the option for a name of one's own
-const MOST_FRAMES = 50;
 
 /* The fields in `text`. Throws an Error that says what is wrong with it. */
 function parseFields(text) {
@@ -44,7 +43,6 @@ class ActionPanel {
     this.#suggest();
     this.#chosen();
     this.explain("resultEmpty");
-    byId("frames").replaceChildren();
   }
 
   /* Shows `value`, the answer to the last call. */
@@ -56,14 +54,6 @@ class ActionPanel {
   /* Shows the text of `key` for an answer that is not there. */
   explain(key) {
     show(this.#result, key);
-  }
-
-  /* Notes a frame that went in `direction`, an arrow. */
-  trace(direction, text) {
-    const line = document.createElement("li");
-    line.textContent = `${direction} ${text}`;
-    byId("frames").prepend(line);
-    if (byId("frames").childElementCount > MOST_FRAMES) byId("frames").lastElementChild.remove();
   }
 
   #chosen() {

@@ -6,15 +6,17 @@
 
 const byId = (id) => document.getElementById(id);
 
-/* localStorage may be switched off: then nothing is remembered. */
-const store = {
+/* The browser's storage may be switched off: then nothing is remembered. */
+const remembering = (storage) => ({
   get(key) {
-    try { return localStorage.getItem(key); } catch { return null; }
+    try { return storage().getItem(key); } catch { return null; }
   },
   set(key, value) {
-    try { localStorage.setItem(key, value); } catch { /* not remembered */ }
+    try { storage().setItem(key, value); } catch { /* not remembered */ }
   },
-};
+});
+const store = remembering(() => localStorage);
+const tab = remembering(() => sessionStorage); // over a reload, and in this tab alone
 
 const locale = {
   language: store.get("language") ?? (navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en"),
@@ -36,7 +38,8 @@ function show(element, key, values = {}) {
 }
 
 function showTime(element) {
-  const format = new Intl.DateTimeFormat(locale.tag, { hour: "2-digit", minute: "2-digit" });
+  const second = element.hasAttribute("data-exact") ? "2-digit" : undefined;
+  const format = new Intl.DateTimeFormat(locale.tag, { hour: "2-digit", minute: "2-digit", second, hour12: second && false });
   element.textContent = format.format(new Date(element.dateTime));
 }
 

@@ -32,6 +32,7 @@ class Connection extends EventTarget {
   #attempts = 0;
   #began = -Infinity;
   #timer = 0;
+  #refused = false; // whether the server has said that there is no use in coming back
   #listening = new AbortController();
 
   /* `address` is called for each attempt. */
@@ -56,6 +57,12 @@ class Connection extends EventTarget {
     socket?.close(1000);
   }
 
+  /* The server has said no: when it closes, nobody tries again by himself. */
+  refuse() {
+    this.#refused = true;
+    this.reached = false; // it was let in by the door alone
+  }
+
   /* The user's own wish to try again. */
   retry() {
     this.#attempts = 0;
@@ -77,6 +84,7 @@ class Connection extends EventTarget {
 
   #attempt() {
     this.#began = performance.now();
+    this.#refused = false;
     this.#become("connecting");
     const socket = new WebSocket(this.#address());
     socket.binaryType = "arraybuffer";
@@ -106,7 +114,7 @@ class Connection extends EventTarget {
     this.#socket = null;
     this.code = code;
     this.reason = reason;
-    if (comesBack(code)) this.#wait(backOff(this.#attempts++));
+    if (comesBack(code) && !this.#refused) this.#wait(backOff(this.#attempts++));
     else this.#become("closed");
   }
 

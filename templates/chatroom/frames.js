@@ -34,6 +34,7 @@ function interpret(text) {
   if (!frame) return { kind: "text", text };
   if (frame.type === "event") return interpretEvent(frame);
   if (frame.type === "lagged") return { kind: "lagged", count: frame.dropped };
+  if (frame.type === "resync") return { kind: "resync" };
   if (frame.type === "response") return interpretResponse(frame);
   if (frame.action === "message") return interpretMessage(frame);
   return { kind: "reply", id: frame.request_id, data: frame.message ?? frame };

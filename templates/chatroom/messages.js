@@ -22,10 +22,14 @@ class MessageList {
   #unread = 0;
   #following = true; // the reader is at the end
   #scrolling = false;
+  #tell;
 
-  constructor(root, jump) {
+  /* `tell` gets how many messages are unread: below the end of what is seen, or in a tab that is not. */
+  constructor(root, jump, tell) {
     this.#root = root;
     this.#jump = jump;
+    this.#tell = tell;
+    document.addEventListener("visibilitychange", () => this.#scrolled());
     root.addEventListener("scroll", () => this.#scrolled(), { passive: true });
     new ResizeObserver(() => this.#following && this.#toEnd()).observe(root);
     jump.addEventListener("click", () => {
@@ -57,7 +61,7 @@ class MessageList {
     retranslate(element);
     if (own) this.#following = true;
     this.#append(element);
-    if (!this.#following) this.#countUnread();
+    if (!this.#following || document.hidden) this.#countUnread();
     return element;
   }
 
@@ -105,17 +109,23 @@ class MessageList {
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#root;
     if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
-    if (this.#following) this.#read();
+    if (this.#following && !document.hidden) this.#read();
+  }
+
+  tellUnread() {
+    this.#tell(this.#unread);
   }
 
   #countUnread() {
     this.#unread += 1;
-    this.#jump.hidden = false;
+    this.#jump.hidden = this.#following;
     show(this.#jump, "newMessages", { count: this.#unread });
+    this.tellUnread();
   }
 
   #read() {
     this.#unread = 0;
     this.#jump.hidden = true;
+    this.tellUnread();
   }
 }

@@ -1,13 +1,9 @@
 /* The page: the lobby, the room, and the two switches. */
 
-/* Channels whose room one chooses come first. */
-const CHANNELS = JSON.parse(byId("channels").textContent).sort((a, b) => (b.kind === "room") - (a.kind === "room"));
-
 /* Titles of the channels that the example has; another channel is titled by its class. */
 const KINDS = { chatroom_ws_group: "Group", chatroom_ws_person: "Person", chatroom_ws_base: "Base" };
 const STATES = { connecting: "stateConnecting", open: "stateOpen", waiting: "stateWaiting", closed: "stateClosed" };
 const CLOSINGS = { 1000: "closedNormal", 1008: "closedPolicy", 1009: "closedTooBig" };
-const ROOM_NAME = /^[\p{L}\p{N}][\p{L}\p{N} ._-]{0,63}$/u;
 
 class People {
   #list = byId("people");
@@ -31,6 +27,7 @@ class People {
 
   #render() {
     byId("people-count").textContent = this.#names.size;
+    byId("room").dataset.alone = this.#names.size === 1;
     this.#list.replaceChildren(...[...this.#names].map((name) => this.#item(name)));
   }
 
@@ -49,7 +46,8 @@ class People {
 
 const limits = new Limits();
 const toasts = new Toasts(byId("toasts"));
-const messages = new MessageList(byId("log"), byId("jump"));
+const messages = new MessageList(byId("log"), byId("jump"), showTitle);
+const wire = new Wire();
 const panel = new ActionPanel((action, fields) => session?.call(action, fields));
 const people = new People();
 let session = null;
@@ -60,9 +58,6 @@ function describe(channel) {
   if (channel.kind === "room") return "Room";
   return KINDS[channel.name] ?? null;
 }
-
-/* The path of `channel` without scheme and host. */
-const pathOf = (channel) => channel.path.replace(/^\w+:\/\/[^/]+/, "");
 
 function titleOf(element, channel) {
   const kind = describe(channel);
@@ -88,8 +83,24 @@ function showRoomField() {
 function openLobby() {
   byId("lobby").hidden = false;
   byId("room").hidden = true;
-  byId("state").hidden = true;
+  showTitle(0);
   byId("name").focus();
+}
+
+/* Chooses in the lobby what the address names. */
+function choose({ channel, room }) {
+  byId("choices").querySelector(`[value="${CHANNELS.indexOf(channel)}"]`).checked = true;
+  if (room) byId("room-name").value = room;
+  showRoomField();
+}
+
+/* Goes where the address says: straight on whoever was in a room in this tab. */
+function follow() {
+  const [place, name] = [currentPlace(), tab.get("name")];
+  if (session) endSession();
+  if (place) choose(place);
+  if (place && name) join({ ...place, name });
+  else openLobby();
 }
 
 /* The chosen channel, name and room; null after telling what is wrong with them. */
@@ -106,11 +117,12 @@ function join({ channel, name, room }) {
   store.set("name", name);
   store.set("choice", channel.name);
   if (channel.kind === "room") store.set("room", room);
+  tab.set("name", name);
+  goTo({ channel, room });
   byId("lobby").hidden = true;
   byId("room").hidden = false;
-  byId("state").hidden = false;
   nameRoom(channel, room);
-  session = new Session(channel, name, room, { messages, people, panel, toasts, limits });
+  session = new Session(channel, name, room, { messages, people, panel, wire, toasts, limits });
   session.connection.addEventListener("state", showConnection);
   session.start();
   byId("draft").focus();
@@ -122,13 +134,37 @@ function nameRoom(channel, room) {
   if (channel.kind === "room") title.textContent = room;
   else titleOf(title, channel);
   byId("room-path").textContent = pathOf(channel).replace("{channel}", room);
+  byId("link").textContent = location.href;
+  show(byId("copy"), "copyLink");
+}
+
+/* Says in the tab where one is, and how much is unread. */
+function showTitle(unread) {
+  const room = byId("room").hidden ? translate("title") : byId("room-title").textContent;
+  document.title = `${unread ? `(${unread}) ` : ""}${room} · FastAPI Channels`;
 }
 
 function leave() {
+  endSession();
+  tab.set("name", "");
+  goTo(null);
+  openLobby();
+}
+
+function endSession() {
   session.end();
   session = null;
   toggleSide(false);
-  openLobby();
+}
+
+/* Copies the address; without a clipboard (a page without TLS) it is selected, to be copied by hand. */
+async function copyLink() {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    show(byId("copy"), "copied");
+  } catch {
+    getSelection().selectAllChildren(byId("link"));
+  }
 }
 
 /* ---- the connection */
@@ -142,11 +178,13 @@ function showConnection() {
   const { connection } = session;
   const state = stateToShow(connection);
   byId("state").dataset.state = state;
+  byId("room").dataset.state = state;
   show(byId("state-text"), STATES[state]);
   byId("banner").hidden = state === "open" || state === "connecting";
   byId("banner").dataset.state = state;
   if (state === "waiting") show(byId("banner-text"), connection.reached ? "lost" : "unreachable");
-  if (state === "closed") show(byId("banner-text"), "closedBecause", closing(connection));
+  if (state === "closed" && session.full) show(byId("banner-text"), "full");
+  else if (state === "closed") show(byId("banner-text"), "closedBecause", closing(connection));
   showWaits();
 }
 
@@ -154,22 +192,15 @@ function closing({ code, reason }) {
   return { text: translate(CLOSINGS[code] ?? "closedOther"), detail: `${code} ${reason}`.trim() };
 }
 
-/* Everything that counts down. */
+/* When the next attempt is, and what may not be done until when. */
 function showWaits() {
   if (!session) return;
   const { connection } = session;
   const left = (connection.until - performance.now()) / 1000;
   byId("banner-wait").textContent =
     connection.state === "waiting" && left > 0 ? translate("inWait", { wait: formatWait(left) }) : "";
-  showButton(byId("send"), "send", session.chatAction);
-  showButton(byId("call-button"), "call", panel.action);
-}
-
-function showButton(button, key, action) {
-  const wait = limits.wait(action);
-  enable(button, session.mayCall(action));
-  if (wait > 0) show(button, "waiting", { label: translate(key), wait: formatWait(wait) });
-  else show(button, key);
+  enable(byId("send"), session.mayCall(session.chatAction));
+  enable(byId("call-button"), session.mayCall(panel.action));
 }
 
 /* ---- the composer and the side */
@@ -186,6 +217,8 @@ const sends = (event) => event.key === "Enter" && !event.shiftKey && !event.isCo
 function toggleSide(open) {
   byId("side").classList.toggle("open", open);
   byId("chat").inert = open; // it is covered
+  if (open) byId("side").append(byId("toasts"));
+  else byId("banner").before(byId("toasts"));
   byId("side-toggle").setAttribute("aria-expanded", String(open));
 }
 
@@ -194,10 +227,9 @@ function toggleSide(open) {
 function setLanguage(language) {
   locale.language = language;
   document.documentElement.lang = locale.tag;
-  document.title = translate("title");
-  show(byId("language"), "otherLanguage");
   byId("language").lang = language === "zh" ? "en" : "zh-CN";
   retranslate();
+  messages.tellUnread();
   if (session) showConnection();
 }
 
@@ -232,6 +264,7 @@ byId("draft").addEventListener("keydown", (event) => {
   sendDraft();
 });
 byId("leave").addEventListener("click", leave);
+byId("copy").addEventListener("click", copyLink);
 byId("retry").addEventListener("click", () => session.connection.retry());
 byId("action").addEventListener("change", showWaits);
 byId("other").addEventListener("input", showWaits);
@@ -256,6 +289,8 @@ byId("language").addEventListener("click", () => {
 });
 byId("theme").addEventListener("click", switchTheme);
 
+addEventListener("hashchange", follow);
+
 setLanguage(locale.language);
 showRoomField();
-openLobby();
+follow();

@@ -7,6 +7,7 @@ const KNOWN_LINES = { "Join successfully": "youJoined", "leave successfully": "s
 
 class Session {
   connection;
+  full = false; // whether the room had no place at the last attempt
   #channel;
   #name;
   #dialect;
@@ -15,7 +16,7 @@ class Session {
   #outgoing = new Map(); // request id -> own message that waits for its answer or its echo
   #call = null; // the last call of the panel
 
-  /* `view` has `messages`, `people`, `panel`, `toasts` and `limits`. */
+  /* `view` has `messages`, `people`, `panel`, `wire`, `toasts` and `limits`. */
   constructor(channel, name, room, view) {
     this.#channel = channel;
     this.#name = name;
@@ -32,8 +33,9 @@ class Session {
   }
 
   start() {
-    const { messages, panel } = this.#view;
+    const { messages, panel, wire } = this.#view;
     messages.clear();
+    wire.clear();
     panel.offer(this.#channel.actions, (action) => this.#dialect.example(action, this.#name));
     this.#meet();
     this.connection.addEventListener("state", () => this.#connectionChanged());
@@ -76,19 +78,20 @@ class Session {
   #send(action, fields) {
     const frame = { ...fields, action, request_id: nextRequestId() };
     this.connection.send(frame);
-    this.#view.panel.trace("→", JSON.stringify(frame));
+    this.#view.wire.note("→", JSON.stringify(frame));
     return frame.request_id;
   }
 
   #connectionChanged() {
     const { state, reached } = this.connection;
+    if (state === "connecting") this.full = false;
     if (state === "open" && reached) this.#view.messages.note("again");
     if (state === "open") this.#meet();
     else for (const id of this.#outgoing.keys()) this.#decide(id, "unconfirmed");
   }
 
   #receive(text) {
-    this.#view.panel.trace("←", text);
+    this.#view.wire.note("←", text);
     const meaning = this.#channel.kind === "base_channel" ? interpretRelayed(text) : interpret(text);
     this.#reactions[meaning.kind](meaning);
   }
@@ -106,6 +109,7 @@ class Session {
       this.#meet(members);
     },
     lagged: ({ count }) => this.#view.messages.note("lagged", { count }),
+    resync: () => this.#view.messages.note("resync"),
     reply: ({ id, data }) => {
       this.#decide(id, "sent");
       this.#answerCall(id, data);
@@ -152,9 +156,15 @@ class Session {
   }
 
   #refused(error) {
+    if (error.code === "channel_full" && error.id == null) {
+      this.full = true;
+      this.connection.refuse();
+      return;
+    }
     const { toasts, limits } = this.#view;
     const action = error.action ?? (this.#outgoing.has(error.id) ? this.chatAction : this.#call?.action);
-    const detail = this.#language === locale.language ? error.detail : "";
+    // How long, the toast itself counts down.
+    const detail = this.#language === locale.language && !error.retryAfter ? error.detail : "";
     const toast = toasts.show(error.code, detail, { lasts: error.retryAfter ? 0 : undefined });
     if (error.retryAfter) limits.add(action, error.retryAfter, toast);
     this.#decide(error.id, "failed");

@@ -1,7 +1,7 @@
-/* Short messages over the page, and the rate limits that count down in them. */
+/* Short messages between what was said and what is being written, and the rate limits that count down in them. */
 
 const TOAST_LASTS = 8_000; // ms
-const MOST_TOASTS = 4;
+const MOST_TOASTS = 3;
 
 class Toasts {
   #root;
@@ -62,9 +62,6 @@ class Limits extends EventTarget {
 
   /* Limits `action` for `seconds`; `toast` tells them and goes when they are over. */
   add(action, seconds, toast) {
-    const bar = toast.querySelector(".bar");
-    bar.style.animationDuration = `${seconds}s`;
-    bar.classList.add("running");
     this.#until.set(action, performance.now() + seconds * 1000);
     this.#toasts.set(action, toast);
     clearInterval(this.#timer);

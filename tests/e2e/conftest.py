@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, async_playwright, expect
+from playwright.async_api import Browser, Playwright, async_playwright, expect
 
 from .console import Reader
 from .guests import Guests
@@ -20,13 +20,18 @@ QUIET = (
 expect.set_options(timeout=10_000)
 
 
+async def chromium(playwright: Playwright) -> Browser:
+    """The Chromium of this machine; skips where there is none."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
+        pytest.skip("no Chromium on PATH")
+    return await playwright.chromium.launch(executable_path=path, args=list(QUIET))
+
+
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    chromium = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if chromium is None:
-        pytest.skip("no Chromium on PATH")
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=list(QUIET))
+        browser = await chromium(playwright)
         yield browser
         await browser.close()
 

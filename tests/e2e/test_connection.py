@@ -122,6 +122,22 @@ async def _lose(page: Page, code: int, state: str) -> None:
     await expect(page.locator("#state")).to_have_attribute("data-state", state)
 
 
+async def test_a_full_room_is_not_asked_again_until_somebody_wants_it(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    full = {"type": "response", "status": "bad", "request_id": None, "errors": "full", "code": "channel_full"}
+    await _receive(page, json.dumps(full))
+    await _lose(page, 1013, "closed")
+    await page.clock.run_for(300_000)
+    await page.evaluate("dispatchEvent(new Event('online'))")
+    await page.clock.run_for(10_000)
+    assert await page.evaluate("window.attempts.length") == 1
+    await page.get_by_role("button", name="Try again").click()
+    await page.clock.run_for(10)
+    assert await page.evaluate("window.attempts.length") == 2
+    await _lose(page, 1013, "waiting")  # full no more: another reason to come back
+
+
 async def test_a_message_without_an_answer_is_not_called_sent(guests: Guests) -> None:
     page = await _alone(guests, "accept")
     await page.clock.run_for(10)
@@ -178,6 +194,7 @@ async def test_what_else_a_server_may_say(guests: Guests) -> None:
     bob = {"id": "c2", "user": "Bob"}
     for frame in (
         {"type": "lagged", "channel": "lobby", "dropped": 12},
+        {"type": "resync", "channel": "lobby"},
         {
             "type": "event",
             "event": "joined",
@@ -192,7 +209,8 @@ async def test_what_else_a_server_may_say(guests: Guests) -> None:
         await _receive(page, text)
     await expect(page.locator(".note")).to_have_text(
         [
-            "12 messages were skipped: this connection read too slowly",
+            "You missed 12 messages: your connection was too slow",
+            "Some messages may be missing here",
             *("Bob joined", "Somebody left", "Somebody joined"),
             *("Welcome!", "[1, 2]", "null"),
         ]
