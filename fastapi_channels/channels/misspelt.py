@@ -10,6 +10,8 @@ from fastapi_channels.exceptions import ConfigurationError
 
 ALIKE: Final = 0.85
 """How much of two names must agree (difflib's ratio) for one to be taken for the other."""
+MEANT: Final = {"permission": "permission_classes", "permissions": "permission_classes"}
+"""Names that are less alike, and that would leave open what was meant to be closed."""
 LONG: Final = 9
 """Letters from which a name of another length is suspected too: many short words differ by one letter."""
 
@@ -37,6 +39,8 @@ def refuse_misspelt(cls: type, known: Collection[str], is_action: Callable[[Any]
 
 
 def _likeness(name: str, setting: str) -> float:
+    if MEANT.get(name.lower()) == setting:
+        return 1.0
     if len(name) != len(setting) and len(setting) < LONG:
         return 0.0
     # A transposition costs a short name more of its likeness than a long one.

@@ -23,6 +23,8 @@ async def hook(self: Any, connection: Connection) -> bool:
     [
         ("permision_classes", "permission_classes", [IsAuthenticated]),
         ("permissions_classes", "permission_classes", [IsAuthenticated]),
+        ("permissions", "permission_classes", [IsAuthenticated]),
+        ("permission", "permission_classes", IsAuthenticated),
         ("room_patern", "room_pattern", "room:{number}"),
         ("max_conection", "max_connection", 2),
         ("max_connections", "max_connection", 2),
@@ -59,6 +61,13 @@ def test_an_action_may_have_any_name(base: type):
 
     room: Any = make("authorise", action()(authorise), base)
     assert "authorise" in room().actions
+
+
+@pytest.mark.parametrize("name", ["permission", "permissions"])
+def test_so_may_one_that_is_called_like_a_permission(name: str):
+    async def ask(self: Any) -> None: ...
+
+    assert name in make(name, action(name)(ask))().actions
 
 
 def test_what_a_parent_has_may_be_overridden():
