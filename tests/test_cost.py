@@ -280,10 +280,13 @@ async def test_the_pongs_for_many_pings_are_one_write():
 @each_protocol
 async def test_a_connection_from_its_handshake_to_its_end(protocol: Any, suffix: str):
     async with serving(protocol) as connect:
-        await (await connect()).leave()
-        with counting() as counted:
-            await (await connect()).leave()
-        check("a connection" + suffix, counted[0])
+        counts: list[int] = []
+        for _ in range(5):
+            with counting() as counted:
+                await (await connect()).leave()
+            counts.append(counted[0])
+        # As with actions: a timer may fall due.
+        check("a connection" + suffix, min(counts))
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="a tracer allocates in the name of what it traces")
