@@ -139,16 +139,16 @@ class Hub(Generic[M]):
             return
         collected, self._collected, self._size = self._collected, [], 0
         run: list[Frame] = []
-        size, of = 0, collected[0]
-        for entry in collected:
-            room, frame, exclude = entry
-            if run and (room != of[0] or exclude != of[2] or size + frame.size > MAX_JOINED):
-                self._send(of[0], run, of[2])
+        size, room = 0, ""
+        exclude: Collection[str] = ()
+        for to, frame, but in collected:
+            if run and (to != room or but != exclude or size + frame.size > MAX_JOINED):
+                self._send(room, run, exclude)
                 run, size = [], 0
-            of = entry
+            room, exclude = to, but
             run.append(frame)
             size += frame.size
-        self._send(of[0], run, of[2])
+        self._send(room, run, exclude)
 
     def _send(self, room: str, run: list[Frame], exclude: Collection[str]) -> None:
         """Send consecutive frames of one room to its members."""
