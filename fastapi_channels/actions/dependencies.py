@@ -202,7 +202,8 @@ class _Plan:
         return self._root.arguments(values)
 
     async def _read(self, values: list[Any], envelope: Envelope) -> None:
-        """
+        """Put what the request has into `values`, validated.
+
         Raises:
             DependencyErrors: something in the request does not fit.
         """
@@ -294,7 +295,8 @@ class _Step:
 
 
 def _check(dependant: Dependant, call: Callable[..., Any]) -> None:
-    """
+    """Refuse a dependency that cannot be resolved for a message.
+
     Raises:
         TypeError: it wants what only an HTTP request has.
     """

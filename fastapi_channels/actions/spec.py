@@ -176,7 +176,8 @@ class ActionSpec:
 
 
 def check_parentheses(name: Any) -> None:
-    """
+    """Refuse `@action` where `@action()` was meant.
+
     Raises:
         ConfigurationError: `name` is the function: the decorator was written without its parentheses.
     """

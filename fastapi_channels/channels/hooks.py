@@ -25,7 +25,8 @@ def hook(channel: Any, base: type, name: str) -> Callable[..., Any] | None:
 
 
 def check_authorize(cls: Any, base: type) -> None:
-    """
+    """Refuse an `authorize` that cannot be called.
+
     Raises:
         ConfigurationError: `authorize` does not take the parameters of the pattern, so that every call would
             fail and refuse everybody.

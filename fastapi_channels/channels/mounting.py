@@ -51,7 +51,8 @@ def add_route(
 
 
 def names_room(path: str) -> bool:
-    """
+    """Whether the path says which room is meant.
+
     Raises:
         ConfigurationError: the path has parameters, and none of them is `channel`.
     """

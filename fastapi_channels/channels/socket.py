@@ -114,7 +114,8 @@ class Socket:
 
 
 def _check(channel: Channel, first: Channel) -> None:
-    """
+    """Refuse a channel that does not go together with the first.
+
     Raises:
         ConfigurationError: `channel` cannot share a WebSocket with `first`.
     """

@@ -46,7 +46,8 @@ class Leaver(Protocol):
 
 
 class Drain:
-    """
+    """Lets all WebSockets of a process go, once.
+
     Args:
         leavers: the WebSockets of the process, as they are at any moment.
     """

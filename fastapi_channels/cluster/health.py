@@ -9,7 +9,8 @@ GRACE: Final = 5.0
 
 
 class Health(NamedTuple):
-    """
+    """The state of one process at one moment.
+
     Attributes:
         started: whether the node runs.
         draining: whether it lets its connections go, and takes no new ones.

@@ -16,7 +16,8 @@ class Scopes:
         self._classes: dict[str, type] = {}
 
     def claim(self, scope: str, channel: type) -> None:
-        """
+        """Let the rooms of `scope` be those of `channel`.
+
         Raises:
             ConfigurationError: the rooms of that scope are those of another class of the same name.
         """

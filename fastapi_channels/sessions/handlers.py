@@ -48,7 +48,8 @@ class JoinLeave:
         self._lifespan = None if lifespan is None else _Handler(_as_context(lifespan))
 
     def add(self, event_type: EventType, func: Callable[..., Any]) -> None:
-        """
+        """Run `func` for each event of that type from now on.
+
         Raises:
             ConfigurationError: there is no such event, or `func` is nothing that can be called for it.
         """
@@ -164,7 +165,8 @@ class _Handler:
             self._named.update({name: name for name in NAMES if name not in taken})
 
     def _bind(self, parameter: inspect.Parameter, spare: list[str]) -> None:
-        """
+        """Decide what a parameter is given.
+
         Raises:
             ConfigurationError: there is nothing to give it.
         """

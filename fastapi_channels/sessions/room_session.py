@@ -17,7 +17,8 @@ from .session import CONNECTION_KEY, Session
 
 
 class RoomSession(Session):
-    """
+    """The session of a WebSocket in one room.
+
     Args:
         plan: of the channel whose rules hold.
         room: where the client goes.

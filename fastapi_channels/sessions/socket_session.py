@@ -32,7 +32,8 @@ class SocketTerms(Terms, Protocol):
 
 
 class SocketSession(Session):
-    """
+    """The session of a WebSocket in many rooms, or in none.
+
     Args:
         terms: the limits that hold.
         permission: asked before the WebSocket is accepted, beside the application's.

@@ -141,7 +141,8 @@ class Event(BaseModel):
 
 
 def events_by_name(types: Iterable[type[Event]]) -> dict[str, type[Event]]:
-    """
+    """The types of events by the names of the events.
+
     Raises:
         ConfigurationError: one of `types` is no Event, or two have one name.
     """

@@ -147,7 +147,16 @@ class Port(asyncio.Protocol, ABC):
     # The way in
 
     def _read(self, data: bytes) -> None:
-        """Hand over the plain messages in `data`, and to the parser, in one piece, what is between two."""
+        """Hand over the plain messages in `data`, and to the parser, in one piece, what is between two.
+
+        A frame of a client (RFC 6455 section 5.2), in bytes from `at` on:
+
+            0       1        2             start - 4  start      stop
+            | first | second | longer size | mask     | payload  |
+
+        `first` is a bit that says "final", and the opcode; `second` a bit that says "masked", and the size.
+        A size of 126 or 127 says that the true one follows, in 2 or 8 bytes; else nothing is between.
+        """
         end = len(data)
         begin = 0
         """Where what is the parser's, and has not been passed on, begins."""

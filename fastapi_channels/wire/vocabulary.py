@@ -19,7 +19,8 @@ class Speaker(Protocol):
 
 
 class Vocabulary:
-    """
+    """What a channel may say, and where.
+
     Args:
         speaker: has the envelope, which it may change.
         name: of the channel's class, for what is told of it.

@@ -24,7 +24,8 @@ class Several:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """
+        """Read the addresses in a URL.
+
         Raises:
             ValueError: it cannot be read.
         """

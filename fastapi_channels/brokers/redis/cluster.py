@@ -136,7 +136,8 @@ class ClusterBackend(PubSubBackend):
         raise NotSent(f"the slot {slot} has no master that wants it")
 
     async def _master(self, address: Address) -> Master:
-        """
+        """The links to one master, opened when they are first needed.
+
         Raises:
             NotSent: there is no connection to it.
         """

@@ -98,7 +98,8 @@ class RedisBackend(PubSubBackend):
 
 
 def connected(link: L | None) -> L:
-    """
+    """The link, which must be there.
+
     Raises:
         NotSent: there is no link.
     """

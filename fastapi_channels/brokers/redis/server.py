@@ -18,7 +18,8 @@ from .sentinel import sentinels
 
 
 class Server:
-    """
+    """One Redis, whichever node of a Sentinel's group that is.
+
     Args:
         url: of redis-py, or `redis+sentinel://` and `rediss+sentinel://`, which redis-py does not have.
         client: instead of a URL; its connections are not used, and it is not closed.

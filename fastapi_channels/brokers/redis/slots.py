@@ -21,7 +21,8 @@ PATIENCE: Final = 0.5
 
 
 class Slots:
-    """
+    """Which master of a cluster has which slot.
+
     Args:
         owners: the address of the master of each slot.
         nodes: the addresses of all that can be asked, replicas too.
@@ -32,7 +33,8 @@ class Slots:
         self.nodes = nodes
 
     def owner(self, slot: int) -> Address:
-        """
+        """The master of a slot.
+
         Raises:
             NotSent: no node has been asked yet.
         """
