@@ -6,9 +6,9 @@ leases of the processes. Every change of a room is one atomic step of the store.
 
 **Leases** (Gray and Cheriton, 1989). A process holds one for all that it has entered. The lease says until
 when, by the store's clock, what the process enters is taken; an `enter` that comes later is refused, however
-long it was under way. What a process has entered is taken out, once, by whichever process first looks after its
-lease has ended. So a process that was paused or cut off cannot put anything back that others have been given
-meanwhile: `until` and the token are its fence (Kleppmann, "How to do distributed locking", 2016).
+long it was under way. What a process has entered is taken out, once, by whichever process first looks after
+its lease has ended. So a process that was paused or cut off cannot put anything back that others have been
+given meanwhile: `until` and the token are its fence (Kleppmann, "How to do distributed locking", 2016).
 """
 
 from __future__ import annotations
