@@ -316,7 +316,7 @@ async def test_100_000_bad_frames_are_throttled_and_then_end_it(site: Site, byst
     assert 10 <= len(errors) <= 30
     assert answers[-1][0] is Opcode.CLOSE
     assert int.from_bytes(answers[-1][1][:2]) == 1008
-    assert max(delays) < 2.0
+    assert max(delays) < 5.0  # generous: other tests use both cores as well
 
 
 def bad_frames(count: int) -> bytes:
