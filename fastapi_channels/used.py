@@ -39,7 +39,7 @@ class PersonChannel(Channel):
         node = self._current_node()
         data = {
             "member": {"id": connection.id, "user": node.key_of(connection.user)},
-            "members": await node.members(self._plan.key(connection.room)),
+            "members": await node.rooms.members(self._plan.key(connection.room)),
         }
         envelope = self.envelope
         body = envelope.encode(envelope.to_event(event, connection.room, data))

@@ -309,11 +309,11 @@ class BaseChannel:
 
     async def get_connection_count(self, channel: str) -> int:
         """How many connections are in the room, over all processes."""
-        return await self._current_node().count(self._plan.key(channel))
+        return await self._current_node().rooms.count(self._plan.key(channel))
 
     async def members(self, channel: str) -> list[Member]:
         """Who is in the room, over all processes: `id` and `user` (its key or None) of each connection."""
-        return await self._current_node().members(self._plan.key(channel))
+        return await self._current_node().rooms.members(self._plan.key(channel))
 
     async def close(
         self, websocket: WebSocket, code: int = CloseCode.NORMAL, reason: str | None = None

@@ -14,8 +14,7 @@ from starlette.types import Scope
 from starlette.websockets import WebSocket
 
 from fastapi_channels.brokers import Broker
-from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import ChannelFull, ConfigurationError
+from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.messages import Body, Frame, Publication
@@ -25,21 +24,17 @@ from fastapi_channels.wire.writer import Writer
 from . import registry
 from .drain import Drain, Leaver
 from .health import Health
-from .hub import Hub, Recipient
+from .hub import Recipient
 from .once import Once
-from .peers import Cluster
+from .rooms import Rooms
 from .scopes import Scopes, why_no_lifespan
-from .seats import Seats
 from .settings import Settings
-from .tasks import Tasks
 from .threads import in_its_loop
-from .users import Member, UserKeys, Users
+from .users import UserKeys, Users
 
 logger = logging.getLogger("fastapi_channels")
 
 
-IDLE: Final = 1.0
-"""Seconds that a subscription outlives the last member of its room."""
 SCOPE_KEY: Final = "fastapi_channels"
 """Where the scope of a request has the node."""
 
@@ -60,10 +55,6 @@ class Node:
     ) -> None:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
-        # pyright binds the functions that a Connection has in slots, as if they were methods.
-        self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
-        self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
-        self.seats = Seats()
         self.key_of = UserKeys(self.settings.user_key)
         self.users: Users[Writer] = Users(self.key_of)
         self.refused_origins = Once()
@@ -77,16 +68,12 @@ class Node:
             backend,
             self._deliver,
             publish_timeout=self.settings.publish_timeout,
-            on_change=self._broker_changed,
-            on_missed=lambda topic: self._missed(topic.removeprefix(self._namespace)),
+            on_change=lambda up: self.rooms.broker_changed(up),
+            on_missed=lambda topic: self.rooms.missed(topic.removeprefix(self._namespace)),
         )
-        namespace = self.settings.namespace
-        answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
-        self.cluster = Cluster(self.id, namespace, self.broker.publish, answers, self.broker.suspect)
-        self._namespace = namespace
-        self._connections: dict[str, Connection] = {}
-        self._idle: dict[str, asyncio.TimerHandle] = {}
-        self._tasks = Tasks()
+        self._namespace = self.settings.namespace
+        self.rooms = Rooms(self.id, self._namespace, self.broker, self.key_of)
+        self.hub = self.rooms.hub
         self._starts = 0
         self._numbers = 0
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -183,108 +170,21 @@ class Node:
         return self._turns[1]
 
     async def _stop(self) -> None:
-        for handle in self._idle.values():
-            handle.cancel()
-        self._idle.clear()
-        await self._tasks.stop()
-        if not self.broker.local:
-            await self.cluster.stop()
+        await self.rooms.stop()
         await self.broker.stop()
         await self.limiter.close()
         self._forget_loop()
 
     async def _start(self) -> None:
         await self.broker.start()
-        if not self.broker.local:
-            self._tasks.spawn(self._join_cluster())
-
-    async def _join_cluster(self) -> None:
-        delay = 0.1
-        for topic in self.cluster.topics:
-            while True:
-                try:
-                    await self.broker.subscribe(topic)
-                    break
-                except ConnectionError as exc:
-                    logger.debug("the other processes are not reached yet: %s", exc)
-                    await asyncio.sleep(delay)
-        self.cluster.start()
+        self.rooms.start(asyncio.get_running_loop())
 
     def _forget_loop(self) -> None:
         self.loop, self._starts = None, 0
         self._drain = Drain(self.sessions)
         self.watch.stop()
         self.broker.reset()
-        self.cluster.reset()
-        self._idle.clear()
-        self._tasks = Tasks()
-
-    # Membership
-
-    def next_id(self) -> str:
-        """An id for a connection, unique over all processes."""
-        self._numbers += 1
-        return f"{self.id}.{self._numbers}"
-
-    async def join(self, room: str, connection: Connection, *, limit: int | None = None) -> None:
-        """Make `connection` a member of `room`; returns when nothing published there can be missed.
-
-        Args:
-            limit: how many seats the room has, over all processes.
-
-        Raises:
-            ParseError: the name is not usable.
-            ChannelFull: every seat is taken.
-            BrokerUnavailable: the broker did not confirm in time.
-        """
-        check_room(name_of(room))
-        if room in connection.keys:
-            # Another task of the connection may be waiting for it still, and may be cancelled.
-            await self.broker.subscribe(self._namespace + room)
-            if room in connection.keys:
-                return
-        if limit is not None:
-            await self._take_seat(room, connection, limit)
-        self._connections[connection.id] = connection
-        connection.keys.add(room)
-        self.hub.add(room, connection)
-        idle = self._idle.pop(room, None)
-        if idle is not None:
-            idle.cancel()
-        try:
-            await self.broker.subscribe(self._namespace + room)
-        except BaseException:
-            self.leave(room, connection)
-            raise
-
-    def leave(self, room: str, connection: Connection) -> None:
-        """Undo `join`; never waits and never fails."""
-        if room not in connection.keys:
-            return
-        connection.keys.discard(room)
-        self.seats.release(room, connection.seat, connection.id)
-        if self.hub.discard(room, connection) and self.loop is not None:
-            self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
-        if not connection.keys:
-            self._connections.pop(connection.id, None)
-
-    @in_its_loop
-    async def count(self, room: str) -> int:
-        """How many connections are in `room`, over all processes."""
-        here = self.hub.count(room)
-        if self.broker.local:
-            return here
-        answers = await self.cluster.ask("count", room=room)
-        return here + sum(int(count) for count in answers.values())
-
-    @in_its_loop
-    async def members(self, room: str) -> list[Member]:
-        """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
-        here = self._answer_members({"room": room})
-        if self.broker.local:
-            return here
-        others = await self.cluster.ask("members", room=room)
-        return [*here, *(member for answer in others.values() for member in answer)]
+        self.rooms.reset()
 
     # Publishing
 
@@ -325,25 +225,26 @@ class Node:
         if self.broker.local:
             self._deliver_to(self.users.recipients(key), body)
         else:
-            topic = self.cluster.topics[0]
+            topic = self.rooms.cluster.topics[0]
             await self.broker.publish(Publication(topic, body, to=(key,), kind="user"))
 
     def _deliver(self, publication: Publication) -> None:
         """Take what the broker brings."""
         topic = publication.topic.removeprefix(self._namespace)
         if not topic.startswith(RESERVED):
-            self.hub.deliver(topic, Frame(publication.body, name_of(topic)), publication.exclude)
+            self.rooms.deliver(topic, publication)
         elif publication.kind == "connection":
             self._send_here(publication.to, publication.body)
         elif publication.kind == "user":
             for key in publication.to:
                 self._deliver_to(self.users.recipients(key), publication.body)
         elif publication.kind == "cluster":
-            self.cluster.receive(publication)
+            self.rooms.cluster.receive(publication)
 
     def _send_here(self, ids: Iterable[str], body: Body) -> None:
         """Send `body` to those of the connections that are in this process."""
-        found: list[Any] = [self._connections[id] for id in ids if id in self._connections]
+        here = self.rooms.connections
+        found: list[Any] = [here[id] for id in ids if id in here]
         self._deliver_to(found, body)  # Any: pyright binds the function in a Connection's slot as a method
 
     def _deliver_to(self, recipients: Iterable[Recipient], body: Body) -> None:
@@ -355,62 +256,12 @@ class Node:
             else:
                 recipient.push(frame)
 
-    async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:
-        """Claim a seat, and compare the claim with those of the other processes.
-
-        Raises:
-            ChannelFull: `limit` seats are taken, or were claimed before.
-        """
-        seat, holder = connection.seat, connection.id
-        if not self.broker.local:
-            # The clocks of the others come first: a newcomer's claim must not stand before theirs.
-            await self.cluster.settle()
-        if not self.seats.claim(room, seat, holder, limit, self.cluster.tick()):
-            raise ChannelFull(close=False, context={"limit": limit})
-        if self.broker.local:
-            return
-        try:
-            answers = await self.cluster.ask("seats", room=room)
-            if not self.seats.confirm(room, seat, limit, self.id, answers):
-                raise ChannelFull(close=False, context={"limit": limit})
-        except BaseException:
-            self.seats.release(room, seat, holder)
-            raise
-
-    # What other processes ask
-
-    def _answer_count(self, question: dict[str, Any]) -> int:
-        return self.hub.count(str(question.get("room")))
-
-    def _answer_members(self, question: dict[str, Any]) -> list[Member]:
-        members = self.hub.members(str(question.get("room")))
-        return [{"id": member.id, "user": self.key_of(member.user)} for member in members]
-
-    def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
-        return self.seats.claims(str(question.get("room")))
-
     # Odds and ends
+
+    def next_id(self) -> str:
+        """An id for a connection, unique over all processes."""
+        self._numbers += 1
+        return f"{self.id}.{self._numbers}"
 
     def address_of(self, websocket: WebSocket) -> str:
         return client_address(websocket, self.settings.trusted_proxies)
-
-    def _broker_changed(self, up: bool) -> None:
-        if up:
-            self.cluster.outage()
-            if not self.broker.resumes:
-                for room in list(self.hub.rooms):
-                    self._missed(room)
-
-    def _missed(self, room: str) -> None:
-        """Tell the members of `room` that messages may be missing at this place."""
-        for connection in self.hub.members(room):
-            connection._carrier.missed(name_of(room))
-
-    def _fell_idle(self, room: str) -> None:
-        del self._idle[room]
-        self._tasks.spawn(self._unsubscribe(room))
-
-    async def _unsubscribe(self, room: str) -> None:
-        # Counted here, in one step with what follows: somebody may have come since the timer.
-        if self.hub.count(room) == 0:
-            await self.broker.unsubscribe(self._namespace + room)

@@ -116,7 +116,7 @@ class Membership:
         self.node.users.add(connection.user, self.writer)
         connection.seat = plan.seat_of(connection)
         limit = plan.channel.max_connection
-        await self.node.join(plan.key(connection.room), connection, limit=limit)
+        await self.node.rooms.join(plan.key(connection.room), connection, limit=limit)
 
     async def begin(self) -> bool:
         """Run the join handlers; False if one of them failed, which ends the membership."""
@@ -137,7 +137,7 @@ class Membership:
             self._is_known = False
             self.node.users.discard(self.connection.user, self.writer)
         for key in list(self.connection.keys):
-            self.node.leave(key, self.connection)
+            self.node.rooms.leave(key, self.connection)
 
     @property
     def is_busy(self) -> bool:
@@ -227,10 +227,10 @@ class Membership:
         key = self.plan.key(room)
         if len(connection.keys) >= channel.max_rooms and key not in connection.keys:
             raise TooManyRooms(close=False, context={"limit": channel.max_rooms})
-        await self.node.join(key, connection, limit=channel.max_connection)
+        await self.node.rooms.join(key, connection, limit=channel.max_connection)
 
     def leave(self, room: str) -> None:
-        self.node.leave(self.plan.key(room), self.connection)
+        self.node.rooms.leave(self.plan.key(room), self.connection)
 
     def event(self, event: Event | str, data: Any, room: str) -> Body:
         return self.plan.event(event, data, room)

@@ -131,9 +131,9 @@ async def running(socket: Socket, **settings: Any) -> AsyncIterator[FastAPI]:
         yield app
         node = node_of(app)
         assert not node.hub.rooms
-        assert not node._connections
+        assert not node.rooms.connections
         assert not node.users
-        assert len(node.seats) == 0
+        assert len(node.rooms.seats) == 0
 
 
 @asynccontextmanager

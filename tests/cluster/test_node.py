@@ -13,7 +13,8 @@ from starlette.authentication import SimpleUser, UnauthenticatedUser
 
 from fastapi_channels import BrokerUnavailable, Channel, ConfigurationError, Connection, action, add_channel
 from fastapi_channels.brokers import MemoryBackend
-from fastapi_channels.cluster.node import IDLE, Node
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.rooms import IDLE
 from fastapi_channels.cluster.users import UserKeys
 from tests.support.bus import Bus, BusBackend
 from tests.support.clock import TimelessLoop, now, timeless
@@ -118,7 +119,7 @@ async def _chat(app: FastAPI) -> None:
     async with living(app), dial(app, "/r") as wire:
         wire.call("say", text="hi")
         assert (await wire.receive())["data"] == "hi"
-        assert await node_of(app).count("r") == 1
+        assert await node_of(app).rooms.count("r") == 1
 
 
 @pytest.mark.parametrize("kind", [MemoryBackend, lambda: Bus().backend()])
@@ -239,7 +240,7 @@ async def test_two_applications_of_a_process_know_nothing_of_each_other() -> Non
         bob.call("say", text="to two")
         assert (await bob.receive())["data"] == "to two"
         assert ada.unread == bob.unread == []
-        assert await node_of(one).count("r") == await node_of(two).count("r") == 1
+        assert await node_of(one).rooms.count("r") == await node_of(two).rooms.count("r") == 1
 
 
 def test_an_application_that_is_gone_is_forgotten() -> None:

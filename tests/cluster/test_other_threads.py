@@ -84,7 +84,7 @@ async def test_all_that_a_channel_asks_of_its_node_may_come_from_there(site: tup
         assert await in_a_thread(lambda: room.get_connection_count("lobby")) == 1
         assert len(await in_a_thread(lambda: room.members("lobby"))) == 1
         if not served.node.broker.local:
-            await served.node.cluster.settle()
+            await served.node.rooms.cluster.settle()
         await in_a_thread(lambda: room.send_to_user("ada", "said", 1))
         assert (await ada.receive())["data"] == 1
         await in_a_thread(lambda: room.send_to_connection(connection.id, "said", 2))

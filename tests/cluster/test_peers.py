@@ -93,7 +93,7 @@ async def test_many_questions_at_a_time_each_get_their_answer() -> None:
             await arrive(stack, c, f"/room{number}", 1)
         counts = await asyncio.gather(*(a.count(f"room{number}") for number in range(5) for _ in range(3)))
         assert counts == [number + 1 for number in range(5) for _ in range(3)]
-        assert not node_of(a.app).cluster._pending
+        assert not node_of(a.app).rooms.cluster._pending
 
 
 @timeless
@@ -208,7 +208,7 @@ async def test_processes_stay_alive_for_each_other() -> None:
         await arrive(stack, c)
         for _ in range(10):
             await asyncio.sleep(2.5 * HEARTBEAT)
-            assert node_of(a.app).cluster.peers == {b.id, c.id}
+            assert node_of(a.app).rooms.cluster.peers == {b.id, c.id}
             began = now()
             assert await a.count() == await b.count() == 1
             assert now() - began < 0.1
@@ -418,7 +418,7 @@ async def test_a_question_that_nobody_knows_is_not_answered_for_ever(
 ) -> None:
     async with cluster(2) as (a, _):
         began = now()
-        assert await node_of(a.app).cluster.ask("weather") == {}
+        assert await node_of(a.app).rooms.cluster.ask("weather") == {}
         assert now() - began < 2 * ASK_TIMEOUT
     assert "could not be delivered" not in caplog.text
 

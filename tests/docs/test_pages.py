@@ -55,7 +55,7 @@ async def test_the_keys_of_a_member_are_those_that_are_named(folder: Path):
     room = Room()
     async with serving(application(room)) as site, site.connect("/lobby") as client:
         number = (await client.call("me"))["data"]
-        assert await site.node.members("lobby") == [{"id": number, "user": None}]
+        assert await site.node.rooms.members("lobby") == [{"id": number, "user": None}]
         text = (folder / "settings.md").read_text()
         named = re.findall(r"^\| `(\w+)` \| `[^`]+` \| [^`]", text, re.MULTILINE)
         assert named == ["id", "user"]

@@ -209,7 +209,9 @@ class Site:
         """What the server holds for its clients, and how much of it."""
         node = self.node
         held = Counter({f"members of {room}": node.hub.count(room) for room in node.hub.rooms})
-        held.update(connections=len(node._connections), users=len(node.users), seats=len(node.seats))
+        held.update(
+            connections=len(node.rooms.connections), users=len(node.users), seats=len(node.rooms.seats)
+        )
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             held[getattr(task.get_coro(), "__qualname__", "task")] += 1
         del held["Cluster._live"]  # which a process has from its first moment with others on

@@ -229,9 +229,9 @@ async def serving(channel: BaseChannel, **settings: Any) -> AsyncIterator[FastAP
         yield app
         node = node_of(app)
         assert not node.hub.rooms
-        assert not node._connections
+        assert not node.rooms.connections
         assert not node.users
-        assert len(node.seats) == 0
+        assert len(node.rooms.seats) == 0
 
 
 @asynccontextmanager
