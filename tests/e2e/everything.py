@@ -82,7 +82,7 @@ class Shop(Channel):
 
     event_types = (Placed,)
 
-    @limiter(times=5, seconds=60)
+    @limiter(times=50, seconds=60)
     @action(tags=["orders"], permission=IsWelcome, summary="Place an order")
     async def order(self, order: Order, connection: Connection) -> Order:
         """Place an order, which everybody in the shop sees.

@@ -25,7 +25,7 @@ async def test_it_says_what_an_action_takes_replies_and_refuses(reader: Reader) 
     await expect(title).to_contain_text("characters: at most 60")
     payment = order.locator(".row", has=reader.page.locator("dt code:text-is('payment')")).first
     await expect(payment.locator(".type").first).to_have_text("Card or Invoice")
-    await expect(order.locator(".chips").first).to_contain_text("5 in 60 s")
+    await expect(order.locator(".chips").first).to_contain_text("50 in 60 s")
     await expect(order.locator(".chips").first).to_contain_text("IsWelcome")
     await order.locator(".errors summary").click()
     await expect(order.locator(".errors")).to_contain_text("rate_limited")
