@@ -33,6 +33,7 @@ from .permission import AllowAny, BasePermission, IsAuthenticated
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
 from .wire.messages import Envelope, Event, RequestId
+from .wire.positions import Published
 
 __all__ = [
     "ActionIsDeprecated",
@@ -63,6 +64,7 @@ __all__ = [
     "ParseError",
     "PermissionDenied",
     "PersonChannel",
+    "Published",
     "RateLimitExceeded",
     "RequestId",
     "Socket",

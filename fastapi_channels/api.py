@@ -25,6 +25,7 @@ from .contract.serving import add_document
 from .exceptions import BrokerUnavailable, ConfigurationError
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
+from .stores import Store, StoreUnavailable, create_store
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
 
 logger = logging.getLogger("fastapi_channels")
@@ -38,6 +39,8 @@ def add_channel(
     url: str | None = None,
     backend: BroadcastBackend | None = None,
     broadcast: Broadcast | None = None,
+    store_url: str | None = None,
+    store: Store | None = None,
     limiter_url: str | None = None,
     storage: Any = None,
     prefix: str = "fastapi-channel",
@@ -64,6 +67,9 @@ def add_channel(
         url: the broker: `memory://` (the default), `redis://host:port/db`, or another scheme of broadcaster.
         backend: a broadcaster backend, in place of `url`.
         broadcast: a Broadcast, whose backend is used, in place of `url`.
+        store_url: where state is kept that outlives a connection, such as histories: `memory://`; that of
+            `url` unless given.
+        store: a Store, in place of `store_url`.
         limiter_url: where rate limits are counted: `memory://` or `redis://…`; `url` where that is Redis.
         storage: a `redis.asyncio` client to count with, or a RateLimiter.
         prefix: begins the keys of rate limits.
@@ -117,6 +123,7 @@ def add_channel(
         _backend(url or limiter_url, backend, broadcast),
         _limiter(limiter_url or url, storage, prefix),
         settings,
+        _store(store, store_url, url or limiter_url),
     )
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
@@ -162,7 +169,7 @@ async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
 
     try:
         await app(scope, receive, watched)
-    except BrokerUnavailable as exc:
+    except (BrokerUnavailable, StoreUnavailable) as exc:
         if began:
             raise
         logger.error("answered 503: %s", exc)
@@ -232,6 +239,16 @@ def _backend(
             raise ConfigurationError(f"backend= takes a broadcaster BroadcastBackend, got {backend!r}")
         return backend
     return create_backend(url or "memory://")
+
+
+def _store(store: Store | None, store_url: str | None, url: str | None) -> Store | None:
+    if store is not None and store_url is not None:
+        raise ConfigurationError("give one of store and store_url, got both")
+    if store is None and store_url is not None:
+        store = create_store(store_url)
+        if store is None:
+            raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
+    return store or (create_store(url) if url is not None else None)
 
 
 def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:

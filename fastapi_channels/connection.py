@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 
 from .exceptions import CloseCode, Disconnected
 from .wire.messages import Body, Envelope, Event, Frame
+from .wire.positions import Position
 from .wire.rooms import name_of
 from .wire.writer import Writer
 
@@ -41,7 +42,7 @@ class Carrier(Protocol):
 
     def event(self, event: Event | str, data: Any, room: str) -> Body: ...
 
-    def missed(self, room: str) -> None: ...
+    def missed(self, room: str, position: Position | None = None) -> None: ...
 
     async def call(self, name: str, data: Any, timeout: float) -> Any: ...  # noqa: ASYNC109 - as Connection's
 

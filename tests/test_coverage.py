@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PURE = [
-    *("actions/spec", "exceptions", "cluster/hub", "permission", "texts"),
+    *("actions/spec", "exceptions", "cluster/gate", "cluster/hub", "cluster/recovery", "permission", "texts"),
     *("wire/messages", "wire/outbox", "wire/vocabulary"),
 ]
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, WebSocket
-from fastapi.params import Depends
 
 from fastapi_channels.actions.spec import is_action
 from fastapi_channels.cluster.node import Node, current_node
@@ -24,70 +23,30 @@ from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
+from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.throttling import normalize
-from fastapi_channels.wire.messages import Body, Envelope, Event, events_by_name
-from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
-from fastapi_channels.wire.rooms import RoomPattern, check_room
+from fastapi_channels.wire.messages import Body, Event, events_by_name
+from fastapi_channels.wire.positions import Published
+from fastapi_channels.wire.rooms import RoomPattern
 from fastapi_channels.wire.vocabulary import Vocabulary
 
 from . import upstream
 from .hooks import HOOKS, check_authorize, hook
 from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
+from .settings import Settings
 
 logger = logging.getLogger("fastapi_channels")
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-class BaseChannel:
+class BaseChannel(Settings):
     """A room that relays: what a client sends goes to everybody in it, as it came.
 
-    The attributes are settings: set them on a subclass, or give those in `__init__` to an instance.
-
-    Attributes:
-        channel: the room of `connect()` without one.
-        max_connection: how many connections a room takes, over all processes; None for any number.
-        permission_classes: who may connect, and is asked again for each action.
-        throttle_classes: rates over all messages of a client in a room.
-        dependencies: resolved for each action beside its own, as `dependencies=` of a FastAPI router.
-        room_pattern: the pattern of the rooms' names, such as `"room:{room_id:int}"`; None for any name.
-        max_rooms: how many rooms a connection may be in.
-        scope: channels with the same scope share the rooms of one name, with all who are in them and all
-            that is sent there. Empty for the rooms of the whole application, as upstream has them. None
-            is empty too, but the name of the class where it has a `room_pattern` or overrides `authorize`:
-            who may enter such a room must not be decided by another channel.
-        event_types: the types of all events that may be sent; None for any event.
-        envelope: the names of the frames' fields, and their codec.
-        max_message_size: bytes of a client's message; a larger one closes with 1009.
-        outbox_limit: bytes that may wait for a client that does not read.
-        slow_policy: what happens beyond that: `disconnect`, `drop_oldest` or `drop_newest`.
-        send_timeout: seconds that the server may need for one frame before the client is cut off.
-        finish_timeout: seconds that running actions get when their client has gone.
-        leave_timeout: seconds for all leave handlers of one connection.
-        resync: whether clients are sent `{"type": "resync", "channel": …}` where messages of a room may be
-            missing: the broker was away, or dropped some. A channel that relays sends none.
-        ack: whether an action that returns None is replied to when the client sent a request id.
+    Its settings are attributes: set them on a subclass, or give those in `__init__` to an instance.
     """
 
-    channel: str = "default_channel"
-    max_connection: int | None = None
-    permission_classes: Permission = None
-    throttle_classes: Any = None
-    dependencies: Sequence[Depends] = ()
-    event_types: Sequence[type[Event]] | None = None
-    room_pattern: str | None = None
-    max_rooms: int = 100
-    scope: str | None = None
-    envelope: Envelope = Envelope()
-    max_message_size: int = 64 * 1024
-    outbox_limit: int = DEFAULT_LIMIT
-    slow_policy: SlowPolicy = "disconnect"
-    send_timeout: float = 20.0
-    finish_timeout: float = 1.0
-    leave_timeout: float = 10.0
-    resync: bool = True
-    ack: bool = False
     on_join: Handlers = None
     on_leave: Handlers = None
     lifespan: Callable[..., AbstractAsyncContextManager[Any]] | None = None
@@ -107,14 +66,13 @@ class BaseChannel:
         if lifespan is not None and (on_join is not None or on_leave is not None):
             raise ConfigurationError("use either 'lifespan' or 'on_join' and 'on_leave', not both")
         upstream.drop(f"{type(self).__name__}()", unused, upstream.CHANNEL)
-        if channel is not None:
-            self.channel = channel
-        if max_connection is not None:
-            self.max_connection = max_connection
-        if permission_classes is not None:
-            self.permission_classes = permission_classes
-        if throttle_classes is not None:
-            self.throttle_classes = throttle_classes
+        given = {
+            "channel": channel,
+            "max_connection": max_connection,
+            "permission_classes": permission_classes,
+            "throttle_classes": throttle_classes,
+        }
+        vars(self).update((name, value) for name, value in given.items() if value is not None)
         self._check_settings()
         check_authorize(type(self), BaseChannel)
         lifespan = lifespan or hook(self, BaseChannel, "lifespan")
@@ -134,7 +92,7 @@ class BaseChannel:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         upstream.warn_of_overrides(cls, is_action)
-        refuse_misspelt(cls, (*BaseChannel.__annotations__, *HOOKS), is_action)
+        refuse_misspelt(cls, (*Settings.__annotations__, *BaseChannel.__annotations__, *HOOKS), is_action)
         if cls.event_types is not None:
             events_by_name(cls.event_types)
         if cls.room_pattern is not None:
@@ -191,8 +149,8 @@ class BaseChannel:
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
         node = Node.attached(app)
-        if node is not None and self._plan.own_scope:
-            node.scopes.claim(self._plan.own_scope, type(self))
+        if node is not None:
+            self._claim(node)
         add_route(
             app,
             path,
@@ -256,7 +214,8 @@ class BaseChannel:
         *,
         exclude: Exclude = None,
         required: bool = True,
-    ) -> bool:
+        key: str | None = None,
+    ) -> Published:
         """Send an event frame to everybody in a room, or in each of several, in every process.
 
         Args:
@@ -264,31 +223,46 @@ class BaseChannel:
             exclude: connections, or their ids, that do not get it.
             required: False where what it tells of is done, and stands without it: that the broker does not
                 take it is then logged, and not raised.
+            key: a text that names it: what was broadcast with it within five minutes is not sent again to
+                the same room.
 
         Returns:
-            Whether the broker took it, for every room.
+            Whether it was taken, and its positions; that of the first with the same `key`.
 
         Raises:
             ParseError: a room's name is not usable.
             ConfigurationError: it does not fit the channel's `room_pattern`.
             BrokerUnavailable: the broker did not take it before its deadline.
+            StoreUnavailable: the history did not.
         """
-        node, skip = self._current_node(), ids_of(exclude)
+        node, skip, positions = self._current_node(), ids_of(exclude), {}
+        keeping = self._plan.history
         try:
             for each in (room,) if isinstance(room, str) else tuple(room):
-                await node.publish(self._plan.key(each), self._plan.event(event, data, each), skip)
-        except BrokerUnavailable as exc:
+                body = self._plan.event(event, data, each)
+                position = await node.publish(self._plan.key(each), body, skip, keeping=keeping, key=key)
+                if position is not None:
+                    positions[each] = str(position)
+        except (BrokerUnavailable, StoreUnavailable) as exc:
             if required:
                 raise
             logger.warning("a broadcast that was not required is lost: %s", exc)
-            return False
-        return True
+            return Published(False, positions)
+        return Published(True, positions)
 
     async def broadcast_to_channel(self, channel: str, message: Any, *, exclude: Exclude = None) -> None:
         """Send `message` to everybody in the room `channel`: text and bytes as they are, any other value
-        as `encode_json` gives it."""
+        as `encode_json` gives it.
+
+        Raises:
+            ConfigurationError: the room has a history, and the message is no object: it has no place for its
+                position.
+        """
+        body = await self._encode(message)
+        if self._plan.history is not None:
+            self._plan.history.check(body)
         await self._current_node().publish(
-            self._plan.key(channel), await self._encode(message), ids_of(exclude)
+            self._plan.key(channel), body, ids_of(exclude), keeping=self._plan.history
         )
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:
@@ -373,20 +347,28 @@ class BaseChannel:
     def _use(self, node: Node) -> None:
         """Broadcast through `node` where no request says otherwise."""
         if self._node is None or self._node() is not node:
-            if self._plan.own_scope:
-                node.scopes.claim(self._plan.own_scope, type(self))
+            self._claim(node)
             self._node = weakref.ref(node)
+
+    def _claim(self, node: Node) -> None:
+        """Take what the channel needs of `node`.
+
+        Raises:
+            ConfigurationError: it does not have it.
+        """
+        if self._plan.own_scope:
+            node.scopes.claim(self._plan.own_scope, type(self))
+        if self._plan.history is not None:
+            if self._plan.actions is None:
+                raise ConfigurationError(
+                    f"{type(self).__name__} relays what clients send, which has no place for a position: "
+                    "a history needs a Channel, with an action that broadcasts"
+                )
+            node.rooms.check_store(f"{type(self).__name__}.history")
 
     def _current_node(self) -> Node:
         bound = self._node() if self._node is not None else None
         return current_node.get() or bound or Node.of()
-
-    def _check_settings(self) -> None:
-        check_room(self.channel)
-        for name in ("max_connection", "max_message_size", "outbox_limit"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise ConfigurationError(f"{type(self).__name__}.{name} must be 1 or more, got {value!r}")
 
 
 def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:

@@ -15,9 +15,11 @@ from starlette.websockets import WebSocket
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_of
 from fastapi_channels.wire.writer import Writer
 
@@ -26,6 +28,7 @@ from .drain import Drain, Leaver
 from .health import Health
 from .hub import Recipient
 from .once import Once
+from .recovery import Keeping
 from .rooms import Rooms
 from .scopes import Scopes, why_no_lifespan
 from .settings import Settings
@@ -48,10 +51,15 @@ class Node:
         backend: carries publications to the other processes.
         limiter: counts for the rate limits.
         settings: what holds for every channel.
+        store: keeps what outlives a connection; None where the processes share none.
     """
 
     def __init__(
-        self, backend: BroadcastBackend, limiter: RateLimiter | None = None, settings: Settings | None = None
+        self,
+        backend: BroadcastBackend,
+        limiter: RateLimiter | None = None,
+        settings: Settings | None = None,
+        store: Store | None = None,
     ) -> None:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
@@ -72,7 +80,15 @@ class Node:
             on_missed=lambda topic: self.rooms.missed(topic.removeprefix(self._namespace)),
         )
         self._namespace = self.settings.namespace
-        self.rooms = Rooms(self.id, self._namespace, self.broker, self.key_of)
+        if store is None and self.broker.local:
+            store = MemoryStore()
+        elif store is not None and not store.shared and not self.broker.local:
+            raise ConfigurationError(
+                "the broker leaves this process, and the store does not: its state would be that of one "
+                "process; give a store_url= that all processes share"
+            )
+        self.store = store
+        self.rooms = Rooms(self.id, self._namespace, self.broker, store, self.key_of)
         self.hub = self.rooms.hub
         self._starts = 0
         self._numbers = 0
@@ -172,10 +188,14 @@ class Node:
     async def _stop(self) -> None:
         await self.rooms.stop()
         await self.broker.stop()
+        if self.store is not None:
+            await self.store.close()
         await self.limiter.close()
         self._forget_loop()
 
     async def _start(self) -> None:
+        if self.store is not None:
+            await self.store.open()
         await self.broker.start()
         self.rooms.start(asyncio.get_running_loop())
 
@@ -189,20 +209,40 @@ class Node:
     # Publishing
 
     @in_its_loop
-    async def publish(self, room: str, body: Body, exclude: frozenset[str] = frozenset()) -> None:
+    async def publish(
+        self,
+        room: str,
+        body: Body,
+        exclude: frozenset[str] = frozenset(),
+        *,
+        keeping: Keeping | None = None,
+        key: str | None = None,
+    ) -> Position | None:
         """Send `body` to the members of `room` in every process.
+
+        Args:
+            keeping: the history of the room, if it has one.
+            key: what was published with it before is not published again.
+
+        Returns:
+            The position in the history.
 
         Raises:
             ParseError: the name is not usable.
             UnicodeEncodeError: a text that UTF-8 cannot hold, which no client could be sent.
             BrokerUnavailable: the broker did not take it before its deadline.
+            StoreUnavailable: the store did not answer in time.
         """
         check_room(name_of(room))
         if isinstance(body, str) and not body.isascii():
             body.encode()
         if self.loop is None or self.loop.is_closed():
             await self.ensure_started()
-        await self.broker.publish(Publication(self._namespace + room, body, exclude))
+        if keeping is not None:
+            return await self.rooms.publish(room, body, exclude, keeping, key)
+        publication = Publication(self._namespace + room, body, exclude)
+        await (self.broker.publish(publication) if key is None else self.rooms.publish_once(publication, key))
+        return None
 
     @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from typing import Any, Final
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import ChannelFull
-from fastapi_channels.wire.messages import Frame, Publication
+from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
+from fastapi_channels.stores import Record, Store
+from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_room, name_of
 
+from .history import Histories
 from .hub import Hub
 from .peers import Cluster
+from .recovery import Arrival, Keeping, Since
 from .seats import Seats
 from .tasks import Tasks
 from .threads import in_its_loop
@@ -23,6 +28,8 @@ logger = logging.getLogger("fastapi_channels")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
+KEY_SECONDS: Final = 300.0
+"""Seconds in which the key of a publication says that it is the same one."""
 
 
 class Rooms:
@@ -32,10 +39,13 @@ class Rooms:
         node: its id.
         namespace: begins every topic.
         broker: of the node, which brings what is published in the rooms.
+        store: what outlives a connection; None where the processes share none.
         key_of: what names a user.
     """
 
-    def __init__(self, node: str, namespace: str, broker: Broker, key_of: UserKeys) -> None:
+    def __init__(
+        self, node: str, namespace: str, broker: Broker, store: Store | None, key_of: UserKeys
+    ) -> None:
         # pyright binds the functions that a Connection has in slots, as if they were methods.
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
@@ -45,6 +55,8 @@ class Rooms:
         answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
         self.cluster = Cluster(node, namespace, broker.publish, answers, broker.suspect)
         self.loop: asyncio.AbstractEventLoop | None = None
+        self.histories = Histories(store, namespace, self) if store is not None else None
+        self._store = store
         self._node = node
         self._namespace = namespace
         self._broker = broker
@@ -65,12 +77,16 @@ class Rooms:
         await self._tasks.stop()
         if not self._broker.local:
             await self.cluster.stop()
+        if self.histories is not None:
+            await self.histories.stop()
         self.reset()
 
     def reset(self) -> None:
         """Run in whatever event loop comes next."""
         self.loop = None
         self.cluster.reset()
+        if self.histories is not None:
+            self.histories.reset()
         self._idle.clear()
         self._tasks = Tasks()
 
@@ -87,33 +103,53 @@ class Rooms:
 
     # Membership
 
-    async def join(self, room: str, connection: Connection, *, limit: int | None = None) -> None:
+    async def join(
+        self,
+        room: str,
+        connection: Connection,
+        *,
+        limit: int | None = None,
+        keeping: Keeping | None = None,
+        since: Since | None = None,
+    ) -> Arrival | None:
         """Make `connection` a member of `room`; returns when nothing published there can be missed.
 
         Args:
             limit: how many seats the room has, over all processes.
+            keeping: the history of the room, if it has one.
+            since: where the client has been.
+
+        Returns:
+            What it is told first of all, in a room with history that it was not in already.
 
         Raises:
             ParseError: the name is not usable.
             ChannelFull: every seat is taken.
-            BrokerUnavailable: the broker did not confirm in time.
+            BrokerUnavailable, StoreUnavailable: it was not confirmed in time.
         """
         check_room(name_of(room))
         if room in connection.keys:
             # Another task of the connection may be waiting for it still, and may be cancelled.
             await self._broker.subscribe(self._namespace + room)
             if room in connection.keys:
-                return
+                return None
         if limit is not None:
             await self._take_seat(room, connection, limit)
+        histories = self._shared_histories() if keeping is not None else None
+        if histories is not None:
+            await histories.reach(room, since)
         self.connections[connection.id] = connection
         connection.keys.add(room)
+        begins = histories.enter(room, keeping) if histories is not None and keeping is not None else None
         self.hub.add(room, connection)
         idle = self._idle.pop(room, None)
         if idle is not None:
             idle.cancel()
         try:
             await self._broker.subscribe(self._namespace + room)
+            if histories is None:
+                return None
+            return await histories.arrive(room, begins, since, self._key_of(connection.user))
         except BaseException:
             self.leave(room, connection)
             raise
@@ -147,16 +183,72 @@ class Rooms:
         others = await self.cluster.ask("members", room=room)
         return [*here, *(member for answer in others.values() for member in answer)]
 
+    # Publishing
+
+    async def publish(
+        self, room: str, body: Body, exclude: frozenset[str], keeping: Keeping, key: str | None
+    ) -> Position:
+        """Send `body` to the members of `room` in every process, by way of its history.
+
+        Returns:
+            Its position; that of the first with the same `key`, if there was one.
+
+        Raises:
+            StoreUnavailable: the store did not take it in time.
+        """
+        users = {self._key_of(self.connections[id].user) for id in exclude if id in self.connections}
+        record = Record(0, body, exclude, frozenset(user for user in users if user is not None))
+        position, is_new = await self._shared_histories().append(
+            room, record, keeping, key=key, key_seconds=KEY_SECONDS
+        )
+        if is_new:
+            publication = Publication(self._namespace + room, body, exclude, position=str(position))
+            try:
+                await self._broker.publish(publication)
+            except BrokerUnavailable as exc:
+                # It is in the history, where every process reads it when the broker is back.
+                logger.debug("published to the history alone: %s", exc)
+                self.deliver(room, publication)
+        return position
+
+    async def publish_once(self, publication: Publication, key: str) -> None:
+        """Publish what has no history; nothing happens where `key` was used before.
+
+        Raises:
+            BrokerUnavailable: the broker did not take it before its deadline.
+            StoreUnavailable: whether `key` was used is not known.
+        """
+        self.check_store("key=")
+        assert self._store is not None
+        claimed, owner = f"{publication.topic}\n{key}", secrets.token_hex(8)
+        if (await self._store.claim(claimed, owner, KEY_SECONDS)).state != "new":
+            return
+        try:
+            await self._broker.publish(publication)
+        except BrokerUnavailable:
+            await self._store.settle(claimed, owner, None, KEY_SECONDS)
+            raise
+        await self._store.settle(claimed, owner, "", KEY_SECONDS)
+
     # What the broker brings
 
     def deliver(self, room: str, publication: Publication) -> None:
         """Hand what was published in `room` to its members here."""
+        if publication.position and self.histories is not None and self.histories.take(room, publication):
+            return
         self.hub.deliver(room, Frame(publication.body, name_of(room)), publication.exclude)
 
-    def missed(self, room: str) -> None:
-        """Tell the members of `room` that messages may be missing at this place."""
+    def pass_on(self, room: str, frame: Frame, exclude: frozenset[str]) -> None:
+        self.hub.deliver(room, frame, exclude)
+
+    def missed(self, room: str, position: Position | None = None) -> None:
+        """Tell the members of `room` that messages may be missing at this place; where it has a history, that
+        those before `position` are."""
+        if position is None and self.histories is not None and room in self.histories:
+            self.histories.compare()
+            return
         for connection in self.hub.members(room):
-            connection._carrier.missed(name_of(room))
+            connection._carrier.missed(name_of(room), position)
 
     def broker_changed(self, up: bool) -> None:
         if up:
@@ -166,6 +258,22 @@ class Rooms:
                     self.missed(room)
 
     # Odds and ends
+
+    def check_store(self, wanted: str) -> None:
+        """
+        Raises:
+            ConfigurationError: there is no store for what is wanted.
+        """
+        if self._store is None:
+            raise ConfigurationError(
+                f"{wanted} needs a store that all processes share, and this broker brings none: "
+                "say which with add_channel(…, store_url=…)"
+            )
+
+    def _shared_histories(self) -> Histories:
+        self.check_store("history")
+        assert self.histories is not None
+        return self.histories
 
     async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:
         """Claim a seat, and compare the claim with those of the other processes.
@@ -206,4 +314,6 @@ class Rooms:
     async def _unsubscribe(self, room: str) -> None:
         # Counted here, in one step with what follows: somebody may have come since the timer.
         if self.hub.count(room) == 0:
+            if self.histories is not None:
+                self.histories.close(room)
             await self._broker.unsubscribe(self._namespace + room)

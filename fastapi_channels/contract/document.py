@@ -18,7 +18,7 @@ from fastapi_channels.permission import BasePermission
 from fastapi_channels.wire.messages import Envelope
 
 from . import actions
-from .frames import ANYTHING, Frames, room_example, room_name
+from .frames import ANYTHING, SINCE, Frames, room_example, room_name
 from .handshake import parameters, schemes
 from .rules import permission_names, rates
 from .schemas import Interned, Schema, Schemas
@@ -91,14 +91,18 @@ class _Address:
         self._endpoint = endpoint
         self._owner = endpoint.owner
         self._many = isinstance(self._owner, Socket)
-        self._frames = Frames(self._owner.envelope, document._schemas, many_rooms=self._many)
+        self._served = self._owner.channels if isinstance(self._owner, Socket) else (self._owner,)
+        self._keeps = any(channel.history for channel in self._served)
+        self._frames = Frames(
+            self._owner.envelope, document._schemas, many_rooms=self._many, keeps=self._keeps
+        )
         self._messages: dict[str, Any] = {}
         self._security = self._secured(schemes(endpoint.dependant))
 
     def described(self) -> Schema:
         """The channel object; its operations go into the document."""
         owner, endpoint = self._owner, self._endpoint
-        channels = owner.channels if isinstance(owner, Socket) else (owner,)
+        channels = self._served
         for channel in channels:
             self._channel(channel)
         if any(channel._plan.actions is not None for channel in channels):
@@ -260,6 +264,9 @@ class _Address:
         asked = [spec.binding.dependencies for spec in specs if spec.include_in_schema and spec.binding]
         later = [each._dependant for each in asked if each is not None]
         found = parameters(self._endpoint.dependant, later, self._document._schemas)
+        if self._keeps and not self._many:
+            query = found.setdefault("query", {"type": "object", "properties": {}})
+            query["properties"] = {**query["properties"], **SINCE}
         cookies = found.pop("cookies", None)
         binding = {"method": "GET", **found, "bindingVersion": "0.1.0"}
         return {"ws": binding, **({} if cookies is None else {"x-cookies": cookies})}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.sessions.plan import CATCH_ALL
 from fastapi_channels.wire.messages import MAX_REQUEST_ID, Envelope
+from fastapi_channels.wire.positions import POSITION
 from fastapi_channels.wire.rooms import MAX_ROOM, RoomPattern
 
 from .schemas import Schema, Schemas
@@ -15,6 +17,9 @@ from .schemas import Schema, Schemas
 REQUEST_ID: Final[Schema] = {"type": ["string", "number", "null"], "maxLength": MAX_REQUEST_ID}
 ANYTHING: Final[Schema] = {}
 _TEXT: Final[Schema] = {"type": "string"}
+_POSITION: Final[Schema] = {"type": "string", "pattern": POSITION}
+SINCE: Final[Schema] = {"since": _POSITION, "connection": _TEXT}
+"""Where a client has been that comes back to a room with history."""
 
 
 def const(value: Any) -> Schema:
@@ -48,12 +53,16 @@ class Frames:
         envelope: that of its channels.
         schemas: where payloads are looked up.
         many_rooms: whether frames name the room that they are about.
+        keeps: whether a room has a history.
     """
 
-    def __init__(self, envelope: Envelope, schemas: Schemas, *, many_rooms: bool) -> None:
+    def __init__(
+        self, envelope: Envelope, schemas: Schemas, *, many_rooms: bool, keeps: bool = False
+    ) -> None:
         self._names = envelope
         self._schemas = schemas
         self._many_rooms = many_rooms
+        self._keeps = keeps
 
     def request(
         self, name: str, payload: Schema | None, room: Schema, *, may_be_empty: bool = False
@@ -132,9 +141,8 @@ class Frames:
         """An event, or any where it has no name."""
         names = self._names
         said = _TEXT if name is None else const(name)
-        return _object(
-            {names.type: const("event"), names.event: said, names.channel: _TEXT, names.data: data}
-        )
+        fields = {names.type: const("event"), names.event: said, names.channel: _TEXT, names.data: data}
+        return _object({**fields, **self._position()}, list(fields))
 
     def of_client(self, room: Schema) -> dict[str, Schema]:
         """The control frames that a client sends, by name."""
@@ -155,7 +163,8 @@ class Frames:
         if self._many_rooms:
             for kind in ("join", "leave"):
                 fields = {names.type: const(kind), names.channel: room, names.request_id: REQUEST_ID}
-                found[kind] = _object(fields, [names.type, names.channel])
+                where = SINCE if kind == "join" and self._keeps else {}
+                found[kind] = _object({**fields, **where}, [names.type, names.channel])
         return found
 
     def of_server(self, *, lags: bool, resyncs: bool) -> dict[str, Schema]:
@@ -175,13 +184,27 @@ class Frames:
             dropped = {"type": "integer", "minimum": 1}
             found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})
         if resyncs:
-            found["resync"] = _object({names.type: const("resync"), names.channel: _TEXT})
+            fields = {names.type: const("resync"), names.channel: _TEXT}
+            found["resync"] = _object({**fields, **self._position()}, list(fields))
+        fields = {names.type: const("joined"), names.channel: _TEXT}
+        if self._keeps:
+            recovery = {
+                **self._position(),
+                "connection": _TEXT,
+                "recovered": {"type": "boolean"},
+                "reason": {"enum": list(get_args(Reason))},
+            }
+            asked = {names.request_id: REQUEST_ID} if self._many_rooms else {}
+            found["joined"] = _object({**fields, **asked, **recovery}, [*fields, *asked])
         if self._many_rooms:
             about = {names.channel: _TEXT, names.request_id: REQUEST_ID}
             why = {"close_code": {"type": "integer"}, "reason": _TEXT}
-            found["joined"] = _object({names.type: const("joined"), **about})
+            found.setdefault("joined", _object({**fields, **about}))
             found["left"] = _object({names.type: const("left"), **about, **why}, [names.type, names.channel])
         return found
+
+    def _position(self) -> dict[str, Schema]:
+        return {self._names.position: _POSITION} if self._keeps else {}
 
     def _needs_fields(self, payload: Schema) -> bool:
         schema = self._schemas.resolved(payload)

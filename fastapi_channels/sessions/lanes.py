@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from fastapi_channels.actions.callables import finish, is_failure
+from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.exceptions import CloseCode, WebSocketException
 from fastapi_channels.wire.messages import Message
 
@@ -134,7 +135,8 @@ class Lane:
         member = self.member = Membership(self._session, self.plan, self.room, addressed=True)
         member.hold()
         try:
-            await member.enter()
+            said = message.data
+            arrival = await member.enter(Since.read(said.get("since"), said.get("connection")))
         except BaseException as exc:
             member.depart()
             member.release(None)
@@ -143,8 +145,7 @@ class Lane:
             await self._session.reporter.report(exc, message, member)
             self.dissolve(member)
             return
-        envelope = self.plan.envelope
-        member.release(envelope.frame(envelope.joined(self.room, message)))
+        member.release(member.arrived(arrival, message))
         await member.begin()
 
     async def _act(self, message: Message, *, size: int) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
 
 from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, Disconnected, PermissionDenied, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
-from fastapi_channels.wire.messages import Body, Envelope, Event, Frame
+from fastapi_channels.wire.messages import Body, Envelope, Event, Frame, Message
 from fastapi_channels.wire.outbox import Gap
+from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_room
 from fastapi_channels.wire.writer import Writer
 
@@ -99,8 +102,14 @@ class Membership:
         self._gap: Gap | None = None
         """Where `joined` goes, if the room sent something before."""
 
-    async def enter(self) -> None:
+    async def enter(self, since: Since | None = None) -> Arrival | None:
         """Ask whether the client may, and make it a member; nothing published later can be missed.
+
+        Args:
+            since: where the client has been.
+
+        Returns:
+            What it is told first of all, in a room with history.
 
         Raises:
             WebSocketException, HTTPException: the refusal.
@@ -116,7 +125,9 @@ class Membership:
         self.node.users.add(connection.user, self.writer)
         connection.seat = plan.seat_of(connection)
         limit = plan.channel.max_connection
-        await self.node.rooms.join(plan.key(connection.room), connection, limit=limit)
+        return await self.node.rooms.join(
+            plan.key(connection.room), connection, limit=limit, keeping=plan.history, since=since
+        )
 
     async def begin(self) -> bool:
         """Run the join handlers; False if one of them failed, which ends the membership."""
@@ -166,6 +177,19 @@ class Membership:
         the time that a connection costs from its handshake on."""
         del self.connection, self.dispatcher, self.guard
 
+    def arrived(self, arrival: Arrival | None, message: Message | None = None) -> list[Frame]:
+        """The frames that tell the client that it has joined, as `message` asked, and what it has missed."""
+        envelope = self.envelope
+        said: dict[str, Any] = {}
+        if arrival is not None:
+            said = {envelope.position: str(arrival.position), "connection": self.connection.id}
+            if arrival.recovered is not None:
+                said["recovered"] = arrival.recovered
+            if arrival.reason is not None:
+                said["reason"] = arrival.reason
+        frame = envelope.frame(envelope.joined(self.connection.room, message, **said))
+        return [frame, *(arrival.frames if arrival is not None else ())]
+
     # The way to the client
 
     def redirect(self) -> None:
@@ -181,20 +205,19 @@ class Membership:
         self.connection.push = self._keep_back
         self.redirect()
 
-    def release(self, joined: Frame | None) -> None:
-        """Let `joined` go, and what was kept back behind it; None: the client has not joined, and gets
+    def release(self, frames: Sequence[Frame] | None) -> None:
+        """Let `frames` go, and what was kept back behind them; None: the client has not joined, and gets
         nothing of the room."""
         self.node.hub.flush()
         writer, gap = self.writer, self._gap
         self.connection.push, self._gap = writer.push, None
         self.redirect()
-        if joined is None:
+        if frames is None:
             writer.withdraw(self.connection.room)
-        frames = () if joined is None else (joined,)
         if gap is not None:
-            gap.fill(*frames)
+            gap.fill(*frames or ())
             return
-        for frame in frames:
+        for frame in frames or ():
             writer.post(frame)
 
     def _keep_back(self, frame: Frame) -> None:
@@ -227,7 +250,7 @@ class Membership:
         key = self.plan.key(room)
         if len(connection.keys) >= channel.max_rooms and key not in connection.keys:
             raise TooManyRooms(close=False, context={"limit": channel.max_rooms})
-        await self.node.rooms.join(key, connection, limit=channel.max_connection)
+        await self.node.rooms.join(key, connection, limit=channel.max_connection, keeping=self.plan.history)
 
     def leave(self, room: str) -> None:
         self.node.rooms.leave(self.plan.key(room), self.connection)
@@ -235,10 +258,11 @@ class Membership:
     def event(self, event: Event | str, data: Any, room: str) -> Body:
         return self.plan.event(event, data, room)
 
-    def missed(self, room: str) -> None:
+    def missed(self, room: str, position: Position | None = None) -> None:
         """Tell the client that something of `room` may be missing, unless the channel does not want that."""
         if self.plan.actions is not None and self.plan.channel.resync:
-            self.writer.post(self.envelope.frame(self.envelope.resync(room)))
+            at = None if position is None else str(position)
+            self.writer.post(self.envelope.frame(self.envelope.resync(room, at)))
 
     async def call(self, name: str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
         host, connection = self._host, self.connection

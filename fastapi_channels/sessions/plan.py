@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.cluster.recovery import Keeping
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import NotFound
 from fastapi_channels.permission import BasePermission
+from fastapi_channels.stores import Retention
 from fastapi_channels.wire.messages import Body, Envelope
 from fastapi_channels.wire.outbox import SlowPolicy
 from fastapi_channels.wire.vocabulary import Vocabulary
@@ -40,6 +42,11 @@ class ChannelTerms(Terms, Protocol):
     leave_timeout: float
     ack: bool
     resync: bool
+    history: int
+    history_ttl: float
+    history_size: int
+    recovery_limit: int
+    cache: bool
 
 
 class Plan:
@@ -56,6 +63,7 @@ class Plan:
     Attributes:
         actions: by name; None for a channel that relays.
         exception_handlers: by the class of the exception.
+        history: what is kept of what is published in its rooms; None for nothing.
         key, event, pattern, own_scope: those of its words.
     """
 
@@ -69,6 +77,7 @@ class Plan:
         "channel",
         "event",
         "exception_handlers",
+        "history",
         "join_leave",
         "key",
         "own_scope",
@@ -97,6 +106,7 @@ class Plan:
         self.authorize = authorize
         self.seat_of = seat_of
         self.actions: dict[str, ActionSpec] | None = None
+        self.history = _keeping(channel) if channel.history else None
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._permission = permission
         self._throttles = throttles
@@ -146,3 +156,13 @@ class Plan:
             permissions = (settings.permission, self._permission)
             self._ruled = settings, Rules(permissions, (*settings.throttles, *self._throttles))
         return self._ruled[1]
+
+
+def _keeping(channel: ChannelTerms) -> Keeping:
+    return Keeping(
+        Retention(channel.history, channel.history_size, channel.history_ttl),
+        limit=min(channel.recovery_limit, channel.history),
+        cache=channel.cache,
+        # The envelope may be another one by then.
+        place=lambda body, position: channel.envelope.place(body, position),
+    )

@@ -34,6 +34,7 @@ from fastapi_channels.exceptions import (
     Unavailable,
     WebSocketException,
 )
+from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Envelope, Frame, Message, decode_json
 from fastapi_channels.wire.writer import Writer
 
@@ -249,7 +250,7 @@ def as_client_error(exc: BaseException) -> WebSocketException:
         error = HTTPError(close=False, status=exc.status_code, error_msg=exc.detail, **_retry_after(exc))
         error.http_status = exc.status_code
         return error
-    if isinstance(exc, BrokerUnavailable):
+    if isinstance(exc, BrokerUnavailable | StoreUnavailable):
         return Unavailable(close=False)
     return InternalError(close=False, context={"error_id": secrets.token_hex(4)})
 

@@ -8,6 +8,7 @@ from typing import Any
 from starlette.websockets import WebSocket
 
 from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.connection import Connection
 from fastapi_channels.wire.messages import Body
 
@@ -54,8 +55,22 @@ class RoomSession(Session):
         del self._member, self.reporter
 
     async def _admit(self) -> None:
-        await self._member.enter()
-        self.websocket.scope[CONNECTION_KEY] = self._member.connection
+        member = self._member
+        if member.plan.history is None:
+            await member.enter()
+        else:
+            await self._enter_with_history(member)
+        self.websocket.scope[CONNECTION_KEY] = member.connection
+
+    async def _enter_with_history(self, member: Membership) -> None:
+        query = self.websocket.query_params
+        frames = None
+        member.hold()
+        try:
+            arrival = await member.enter(Since.read(query.get("since"), query.get("connection")))
+            frames = member.arrived(arrival)
+        finally:
+            member.release(frames)
 
     async def _begin(self) -> bool:
         self.node.watch.enter(self.inbox)

@@ -124,6 +124,8 @@ class Publication:
     """Empty for a broadcast to a room; else the cluster's own message of that kind."""
     to: tuple[str, ...] = ()
     """Whom a message of a kind is for: ids of connections, or keys of users."""
+    position: str = ""
+    """Where it stands in the history of its room; empty where the room has none."""
 
 
 class Event(BaseModel):
@@ -174,6 +176,8 @@ def pack(publication: Publication) -> str:
         header["kind"] = publication.kind
     if publication.to:
         header["to"] = publication.to
+    if publication.position:
+        header["position"] = publication.position
     if isinstance(body, bytes):
         header["encoding"] = "base64"
         body = base64.b64encode(body).decode()
@@ -204,6 +208,7 @@ def unpack(topic: str, text: str | bytes) -> Publication:
             frozenset(header.get("exclude", ())),
             str(header.get("kind", "")),
             tuple(map(str, header.get("to", ()))),
+            str(header.get("position", "")),
         )
     except (ValueError, AttributeError, TypeError):
         return Publication(topic, text)
@@ -249,6 +254,7 @@ class Envelope:
     code: str = "code"
     event: str = "event"
     channel: str = "channel"
+    position: str = "position"
     binary: bool = False
 
     def encode(self, frame: Any) -> Body:
@@ -262,6 +268,22 @@ class Envelope:
 
     def decode(self, body: Body) -> Any:
         return decode_json(body)
+
+    def place(self, body: Body, position: str) -> Body:
+        """`body`, an encoded frame, with the position that it has in the history of its room.
+
+        Raises:
+            ValueError: it is not an object, and has no place for one.
+        """
+        if type(self).encode is Envelope.encode and isinstance(body, str):
+            if body[:1] == "{" and body[-1:] == "}":
+                comma = "," if len(body) > 2 else ""
+                return f'{body[:-1]}{comma}"{self.position}":"{position}"}}'
+        else:
+            frame = self.decode(body)
+            if isinstance(frame, dict):
+                return self.encode({**frame, self.position: position})
+        raise ValueError("not an object")
 
     def open(self, frame: Any) -> Message:
         """The message in a decoded frame.
@@ -328,9 +350,13 @@ class Envelope:
     def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
         return {self.type: "lagged", self.channel: channel, "dropped": dropped}
 
-    def resync(self, channel: str) -> dict[str, Any]:
-        """What was sent to the room may be missing at this place, and nobody knows what."""
-        return {self.type: "resync", self.channel: channel}
+    def resync(self, channel: str, position: str | None = None) -> dict[str, Any]:
+        """What was sent to the room may be missing at this place, and nobody knows what. In a room with
+        history: up to this position it is, and what follows comes after it."""
+        frame = {self.type: "resync", self.channel: channel}
+        if position is not None:
+            frame[self.position] = position
+        return frame
 
     def drain(self, within: float) -> dict[str, Any]:
         """The server is about to end: the connection will be closed within so many seconds."""
@@ -346,9 +372,12 @@ class Envelope:
             self.channel: channel,
         }
 
-    def joined(self, channel: str, message: Message) -> dict[str, Any]:
-        """A client of many rooms has entered one, as `message` asked."""
-        return {self.type: "joined", self.channel: channel, self.request_id: message.request_id}
+    def joined(self, channel: str, message: Message | None = None, **said: Any) -> dict[str, Any]:
+        """A client has entered a room: one of many, as `message` asked, or one with history."""
+        frame = {self.type: "joined", self.channel: channel, **said}
+        if message is not None:
+            frame[self.request_id] = message.request_id
+        return frame
 
     def left(
         self, channel: str, message: Message | None, close_code: int | None = None, reason: str = ""

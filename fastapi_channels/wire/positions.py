@@ -3,19 +3,43 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from fastapi_channels.exceptions import ParseError
 
 MAX_POSITION: Final = 64
 """Characters of a position: clients send them."""
-_FORM: Final = re.compile(r"([0-9a-z]{1,32}):([0-9]{1,15})", re.ASCII)
+POSITION: Final = "^([0-9a-z]{1,32}):([0-9]{1,15})$"
+_FORM: Final = re.compile(POSITION, re.ASCII)
 
 
 class InvalidPosition(ParseError):
     """A `since` that is no position, or a cursor that is none."""
 
     error_code = "invalid_position"
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What became of a broadcast. It is true if everything of it was taken.
+
+    Attributes:
+        taken: whether it was, for every room.
+        positions: in each room with history, by its name.
+    """
+
+    taken: bool
+    positions: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return self.taken
+
+    @property
+    def position(self) -> str | None:
+        """The position in the room, where it was one; None in a room without history."""
+        return next(iter(self.positions.values()), None)
 
 
 class Position(NamedTuple):

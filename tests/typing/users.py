@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import assert_type
 
-from fastapi_channels import Channel, Connection, Member, action
+from fastapi_channels import Channel, Connection, Member, Published, action
 
 
 @dataclass
@@ -21,5 +21,5 @@ class Auction(Channel):
         members = await self.members(connection.room)
         assert_type(members, list[Member])
         assert_type(members[0]["user"], str | None)
-        assert_type(await self.broadcast(self.room(number=7), "bid", amount, required=False), bool)
+        assert_type(await self.broadcast(self.room(number=7), "bid", amount, required=False), Published)
         return connection.user.name

@@ -230,7 +230,10 @@ class Opaque:
         ([math.inf, -math.inf], "[null,null]"),
         ({"a": "é"}, '{"a":"é"}'),
         ((1, 2), "[1,2]"),
-        (Publication("r", "hi", kind="k"), '{"topic":"r","body":"hi","exclude":[],"kind":"k","to":[]}'),
+        (
+            Publication("r", "hi", kind="k"),
+            '{"topic":"r","body":"hi","exclude":[],"kind":"k","to":[],"position":""}',
+        ),
     ],
 )
 def test_encode_json(value: Any, text: str) -> None:
@@ -244,6 +247,39 @@ def test_what_cannot_be_encoded_is_a_value_error(value: Any) -> None:
 
 
 # Envelopes
+
+
+class Bytes(Envelope):
+    def encode(self, frame: Any) -> Body:
+        return encode_json(frame).encode()
+
+
+@pytest.mark.parametrize("envelope", [Envelope(position="at"), Bytes(position="at")])
+@pytest.mark.parametrize("frame", [{}, {"a": 1}, {"a": {"b": "}"}}])
+def test_a_position_is_put_into_a_frame(envelope: Envelope, frame: dict[str, Any]) -> None:
+    placed = envelope.place(envelope.encode(frame), "k:7")
+    assert type(placed) is type(envelope.encode(frame))
+    assert decode_json(placed) == {**frame, "at": "k:7"}
+
+
+@pytest.mark.parametrize(
+    ("envelope", "body"),
+    [(Envelope(), ""), (Envelope(), "[]"), (Envelope(), b"[1]"), (Bytes(), b"[1]"), (Bytes(), b"\x00")],
+)
+def test_what_has_no_place_for_a_position(envelope: Envelope, body: Body) -> None:
+    with pytest.raises(ValueError, match=r"not an object|expected value"):
+        envelope.place(body, "k:7")
+
+
+def test_a_publication_keeps_its_position() -> None:
+    publication = Publication("r", "hi", position="k:7")
+    assert unpack("r", pack(publication)) == publication
+
+
+def test_where_one_is_in_a_room_with_history() -> None:
+    envelope = Envelope()
+    assert envelope.resync("r", "k:7") == {"type": "resync", "channel": "r", "position": "k:7"}
+    assert envelope.joined("r", position="k:7") == {"type": "joined", "channel": "r", "position": "k:7"}
 
 
 @pytest.mark.parametrize(
