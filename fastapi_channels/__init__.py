@@ -4,6 +4,7 @@ from .actions.dependencies import current_connection, current_message
 from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
+from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
 from .cluster.users import Member
 from .connection import Connection
@@ -56,6 +57,7 @@ __all__ = [
     "Event",
     "FastAPIChannel",
     "GroupChannel",
+    "HistoryPage",
     "InvalidPayload",
     "IsAuthenticated",
     "Member",
@@ -75,6 +77,7 @@ __all__ = [
     "add_channel",
     "current_connection",
     "current_message",
+    "history_router",
     "limiter",
     "rate",
 ]

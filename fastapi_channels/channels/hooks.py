@@ -10,7 +10,7 @@ from fastapi_channels.actions.spec import is_action
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.rooms import RoomPattern
 
-HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json")
+HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json", "load_history")
 
 
 def hook(channel: Any, base: type, name: str) -> Callable[..., Any] | None:

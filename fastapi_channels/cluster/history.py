@@ -128,6 +128,18 @@ class Histories:
             self._heal(room, found, PATIENCE)
         return True
 
+    async def read(self, room: str, keeping: Keeping, at: Position | None, limit: int, reverse: bool) -> Page:
+        """What comes after `at`, or before it if `reverse`; all, where the epoch of `at` has ended."""
+        topic, keep = self._namespace + room, keeping.keep
+        if at is not None:
+            after, before = (0, at.offset) if reverse else (at.offset, None)
+            page = await self._store.read(
+                topic, keep, after=after, before=before, limit=limit, reverse=reverse
+            )
+            if page.epoch == at.epoch:
+                return page
+        return await self._store.read(topic, keep, limit=limit, reverse=reverse)
+
     # Members
 
     def enter(self, room: str, keeping: Keeping) -> Position | None:

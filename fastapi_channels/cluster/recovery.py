@@ -128,7 +128,7 @@ class Tail:
         wanted = islice(self._records, max(0, after + 1 - first), max(0, begins.offset + 1 - first))
         if since is None:
             return Arrival(begins, [frame for _, frame in wanted])
-        frames = [frame for record, frame in wanted if not _was_kept_from(record, since.connection, user)]
+        frames = [frame for record, frame in wanted if not was_kept_from(record, since.connection, user)]
         return Arrival(since.position, frames, recovered=True)
 
 
@@ -149,6 +149,6 @@ def gone(begins: Position, since: Since | None) -> Arrival:
     return Arrival(begins) if since is None else Arrival(begins, recovered=False, reason="epoch")
 
 
-def _was_kept_from(record: Record, connection: str, user: str | None) -> bool:
+def was_kept_from(record: Record, connection: str, user: str | None) -> bool:
     """Whether the client did not get it: that connection, or, where it does not say which, that user."""
     return connection in record.exclude if connection else user is not None and user in record.users

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
-from fastapi_channels.stores import Record, Store
+from fastapi_channels.stores import Page, Record, Store
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_room, name_of
@@ -210,6 +210,18 @@ class Rooms:
                 logger.debug("published to the history alone: %s", exc)
                 self.deliver(room, publication)
         return position
+
+    @in_its_loop
+    async def read(
+        self, room: str, keeping: Keeping, at: Position | None, *, limit: int, reverse: bool
+    ) -> Page:
+        """A page of the history of `room`: what comes after `at`, or before it if `reverse`. Where `at` is of
+        an epoch that has ended, the page begins at the end of the history.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        return await self._shared_histories().read(room, keeping, at, limit, reverse)
 
     async def publish_once(self, publication: Publication, key: str) -> None:
         """Publish what has no history; nothing happens where `key` was used before.
