@@ -54,6 +54,7 @@ def add_channel(
     namespace: str = "",
     publish_timeout: float = 2.0,
     drain_seconds: float = 10.0,
+    retry_after: float = 1.0,
     health_url: str | None = None,
     asyncapi_url: str | None = "/asyncapi.json",
     asyncapi_docs_url: str | None = "/asyncapi",
@@ -85,6 +86,8 @@ def add_channel(
         publish_timeout: seconds until `BrokerUnavailable`.
         drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
             at most; 0 leaves it to uvicorn, which closes all at once.
+        retry_after: seconds that those clients are told to stay away, at least; each is told up to twice as
+            many, by chance.
         health_url: where `…/live` and `…/ready` answer the probes of an orchestrator; None for nowhere.
         asyncapi_url: where the AsyncAPI document is served, and as YAML beside it where PyYAML is installed;
             None for nowhere. An application with `openapi_url=None` serves none either.
@@ -112,7 +115,8 @@ def add_channel(
         user_key=user_key,
         namespace=namespace,
         publish_timeout=publish_timeout,
-        drain_seconds=_seconds(drain_seconds),
+        drain_seconds=_seconds("drain_seconds", drain_seconds),
+        retry_after=_seconds("retry_after", retry_after),
         view={
             "permission_classes": permission_classes,
             "throttle_classes": throttle_classes,
@@ -207,9 +211,9 @@ def _warn_without_websockets() -> None:
         )
 
 
-def _seconds(value: float) -> float:
+def _seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ConfigurationError(f"drain_seconds must be 0 or more seconds, got {value!r}")
+        raise ConfigurationError(f"{name} must be 0 or more seconds, got {value!r}")
     return float(value)
 
 

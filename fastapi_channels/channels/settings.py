@@ -9,6 +9,7 @@ from fastapi.params import Depends
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import Permission
+from fastapi_channels.sessions.life import LIMITS, is_limit
 from fastapi_channels.wire.messages import Envelope, Event
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 from fastapi_channels.wire.rooms import check_room
@@ -37,6 +38,12 @@ class Settings:
         send_timeout: seconds that the server may need for one frame before the client is cut off.
         finish_timeout: seconds that running actions get when their client has gone.
         leave_timeout: seconds for all leave handlers of one connection.
+        idle_timeout: seconds after which a client that sends nothing, and waits for no action, is closed with
+            4008; None for never.
+        max_lifetime: seconds after which a connection is closed with 4010, up to a tenth less by chance; None
+            for never. Both say that the client may come back.
+        heartbeat: seconds between pings, where the server sends none as often; a client that is silent from
+            one to the next is closed with 1011. None for none.
         resync: whether clients are sent `{"type": "resync", "channel": …}` where messages of a room may be
             missing: the broker was away, or dropped some. A channel that relays sends none.
         history: how many publications of a room are kept, for clients that come back; 0 for none.
@@ -64,6 +71,9 @@ class Settings:
     send_timeout: float = 20.0
     finish_timeout: float = 1.0
     leave_timeout: float = 10.0
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    heartbeat: float | None = None
     resync: bool = True
     history: int = 0
     history_ttl: float = 300.0
@@ -79,6 +89,9 @@ class Settings:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise self._wrong(name, f"{least} or more", value)
+        for name in LIMITS:
+            if not is_limit(getattr(self, name)):
+                raise self._wrong(name, "more than 0 seconds, or None", getattr(self, name))
         if not self.history_ttl > 0:
             raise self._wrong("history_ttl", "more than 0 seconds", self.history_ttl)
         if not isinstance(self.cache, bool):

@@ -13,6 +13,7 @@ from fastapi_channels.exceptions import (
 )
 from fastapi_channels.permission import Permission, as_permission
 from fastapi_channels.sessions.http import headers_of
+from fastapi_channels.sessions.life import LIMITS, is_limit
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.socket_session import SocketSession
 from fastapi_channels.wire.messages import Envelope
@@ -42,8 +43,9 @@ class Socket:
     Attributes:
         envelope: that of the channels.
         max_rooms: how many rooms one client may be in.
-        max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout: as of a channel. What is
-            said here holds for the WebSocket as a whole; a channel's own `max_message_size` holds too.
+        max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout, idle_timeout, max_lifetime,
+            heartbeat: as of a channel. What is said here holds for the WebSocket as a whole; a channel's own
+            `max_message_size` holds too.
     """
 
     permission_classes: Permission = None
@@ -53,6 +55,9 @@ class Socket:
     slow_policy: SlowPolicy = "disconnect"
     send_timeout: float = 20.0
     finish_timeout: float = 1.0
+    idle_timeout: float | None = None
+    max_lifetime: float | None = None
+    heartbeat: float | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,6 +68,10 @@ class Socket:
             raise ConfigurationError("a Socket needs at least one channel")
         for channel in channels:
             _check(channel, channels[0])
+        for name in LIMITS:
+            if not is_limit(value := getattr(self, name)):
+                expected = "must be more than 0 seconds, or None"
+                raise ConfigurationError(f"{type(self).__name__}.{name} {expected}, got {value!r}")
         self.channels = channels
         self.envelope: Envelope = channels[0].envelope
         self._permission = as_permission(permission_classes or self.permission_classes)

@@ -26,8 +26,8 @@ RATE: Final = 100
 class Leaver(Protocol):
     """A WebSocket that can be told to go."""
 
-    def announce(self, within: float) -> None:
-        """Tell the client that it will be closed within so many seconds, and may come back at once."""
+    def announce(self, within: float, retry_after: float) -> None:
+        """Tell the client that it will be closed within so many seconds, and when it may come back."""
         ...
 
     @property
@@ -40,8 +40,8 @@ class Leaver(Protocol):
         """Seconds that it gets to finish."""
         ...
 
-    async def go(self) -> None:
-        """Close with 1012; returns when the close frame has left."""
+    async def go(self, retry_after: float) -> None:
+        """Close with 1012, and say when to come back; returns when the close frame has left."""
         ...
 
 
@@ -50,18 +50,18 @@ class Drain:
 
     Args:
         leavers: the WebSockets of the process, as they are at any moment.
+        retry_after: seconds that clients are to stay away, at least; by chance up to twice as many.
     """
 
-    def __init__(self, leavers: Collection[Leaver]) -> None:
+    def __init__(self, leavers: Collection[Leaver], retry_after: float) -> None:
         self._leavers = leavers
+        self._retry_after = retry_after
         self._task: asyncio.Task[None] | None = None
-
-    @property
-    def began(self) -> bool:
-        return self._task is not None
+        self.began = False
 
     async def run(self, seconds: float) -> None:
         """Close every WebSocket within `seconds`; a second call waits for the first."""
+        self.began = True
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(seconds))
         await asyncio.shield(self._task)
@@ -71,25 +71,33 @@ class Drain:
         random.shuffle(going)
         window = min(seconds, len(going) / RATE)
         logger.info("draining: %d connections within %.1f s", len(going), window)
-        for leaver in going:
-            leaver.announce(window)
+        delays = [round(random.uniform(1, 2) * self._retry_after, 2) for _ in going]  # noqa: S311
+        for leaver, delay in zip(going, delays, strict=True):
+            leaver.announce(window, delay)
         batch = max(1, round(len(going) * TICK / window)) if window else 1
         retiring: list[asyncio.Task[None]] = []
         for first in range(0, len(going), batch):
             if first:
                 await asyncio.sleep(TICK)
-            retiring += [asyncio.ensure_future(_retire(leaver)) for leaver in going[first : first + batch]]
+            some = slice(first, first + batch)
+            leaving = zip(going[some], delays[some], strict=True)
+            retiring += [asyncio.ensure_future(_retire(leaver, delay)) for leaver, delay in leaving]
         await asyncio.gather(*retiring, return_exceptions=True)
         logger.info("drained: %d connections are left", len(self._leavers))
 
 
-async def _retire(leaver: Leaver) -> None:
+async def _retire(leaver: Leaver, retry_after: float) -> None:
     """Let what runs finish, up to its deadline, then close."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + leaver.finish_timeout
     while leaver.is_working and loop.time() < deadline:  # noqa: ASYNC110 - nobody says when an action ends
         await asyncio.sleep(TICK / 5)
-    await leaver.go()
+    await leaver.go(retry_after)
+
+
+def come_back(why: str, retry_after: float) -> str:
+    """The reason of a close after which the client may come back, in a form that programs read."""
+    return f"{why}; retry_after={retry_after:g}"
 
 
 @contextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_of
+from fastapi_channels.wire.wheel import COARSE, Wheel
 from fastapi_channels.wire.writer import Writer
 
 from . import registry
@@ -69,8 +71,9 @@ class Node:
         self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
         """The WebSockets that were accepted and are open."""
-        self._drain = Drain(self.sessions)
+        self._drain = Drain(self.sessions, self.settings.retry_after)
         self.watch = Watch()
+        self.wheel: Wheel[Callable[[], None]] = Wheel(COARSE, operator.call)
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,
@@ -201,8 +204,9 @@ class Node:
 
     def _forget_loop(self) -> None:
         self.loop, self._starts = None, 0
-        self._drain = Drain(self.sessions)
+        self._drain = Drain(self.sessions, self.settings.retry_after)
         self.watch.stop()
+        self.wheel = Wheel(COARSE, operator.call)
         self.broker.reset()
         self.rooms.reset()
 

@@ -26,4 +26,5 @@ class Settings:
     namespace: str = ""
     publish_timeout: float = 2.0
     drain_seconds: float = 10.0
+    retry_after: float = 1.0
     view: dict[str, Any] = field(default_factory=dict)

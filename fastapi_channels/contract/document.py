@@ -202,11 +202,12 @@ class _Address:
     def _controls(self, channels: Iterable[BaseChannel]) -> None:
         patterns = [channel._plan.pattern for channel in channels]
         room = room_name(patterns[0]) if len(patterns) == 1 else room_name(None)
-        for name, schema in self._frames.of_client(room).items():
+        pings = self._owner.heartbeat is not None
+        for name, schema in self._frames.of_client(room, pings=pings).items():
             self._operate(name, "receive", [self._message(name, "control", schema)])
         lags = self._owner.slow_policy != "disconnect"
         resyncs = any(channel.resync for channel in channels)
-        for name, schema in self._frames.of_server(lags=lags, resyncs=resyncs).items():
+        for name, schema in self._frames.of_server(lags=lags, resyncs=resyncs, pings=pings).items():
             self._operate(name, "send", [self._message(name, "control", schema)])
         codes = sorted({*actions.UNASKED, *(actions.OF_ROOMS if self._many else ())})
         self._operate("error", "send", [self._message("any", "error", self._frames.error(None, codes))])

@@ -20,6 +20,7 @@ _TEXT: Final[Schema] = {"type": "string"}
 _POSITION: Final[Schema] = {"type": "string", "pattern": POSITION}
 SINCE: Final[Schema] = {"since": _POSITION, "connection": _TEXT}
 """Where a client has been that comes back to a room with history."""
+_SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
 
 
 def const(value: Any) -> Schema:
@@ -144,8 +145,12 @@ class Frames:
         fields = {names.type: const("event"), names.event: said, names.channel: _TEXT, names.data: data}
         return _object({**fields, **self._position()}, list(fields))
 
-    def of_client(self, room: Schema) -> dict[str, Schema]:
-        """The control frames that a client sends, by name."""
+    def of_client(self, room: Schema, *, pings: bool) -> dict[str, Schema]:
+        """The control frames that a client sends, by name.
+
+        Args:
+            pings: whether it may be asked for a sign of life.
+        """
         names = self._names
         number = {"type": "integer"}
         answer = {
@@ -160,6 +165,8 @@ class Frames:
             ),
             "answer": _object(answer, [names.type, "call_id"]),
         }
+        if pings:
+            found["pong"] = _object({names.type: const("pong")})
         if self._many_rooms:
             for kind in ("join", "leave"):
                 fields = {names.type: const(kind), names.channel: room, names.request_id: REQUEST_ID}
@@ -167,19 +174,22 @@ class Frames:
                 found[kind] = _object({**fields, **where}, [names.type, names.channel])
         return found
 
-    def of_server(self, *, lags: bool, resyncs: bool) -> dict[str, Schema]:
+    def of_server(self, *, lags: bool, resyncs: bool, pings: bool) -> dict[str, Schema]:
         """The control frames that the server sends, by name.
 
         Args:
             lags: whether frames may be left out for a slow client.
             resyncs: whether it is told where messages may be missing.
+            pings: whether it may ask for a sign of life.
         """
         names = self._names
         call = {names.type: const("call"), "call": _TEXT, "call_id": {"type": "integer"}}
         found = {
-            "drain": _object({names.type: const("drain"), "within": {"type": "number", "minimum": 0}}),
+            "drain": _object({names.type: const("drain"), "within": _SECONDS, "retry_after": _SECONDS}),
             "call": _object({**call, names.data: ANYTHING, names.channel: _TEXT}),
         }
+        if pings:
+            found["ping"] = _object({names.type: const("ping")})
         if lags:
             dropped = {"type": "integer", "minimum": 1}
             found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})

@@ -12,9 +12,15 @@ from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import HTTPConnection
 
-from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.exceptions import ConfigurationError, PermissionDenied
 
 _PORTS: Final = {"http": 80, "https": 443}
+
+
+class OriginDenied(PermissionDenied):
+    """The page that began the handshake is not among the allowed origins."""
+
+    error_code = "origin_denied"
 
 
 def parse_origins(values: Iterable[str] | None) -> frozenset[str] | None:

@@ -18,12 +18,13 @@ from fastapi_channels.wire.vocabulary import Vocabulary
 
 from .guard import Rules
 from .handlers import JoinLeave
+from .life import Limits
 
 CATCH_ALL: Final = "*"
 """Ends the name of an action that receives what begins like it and has no action of its own."""
 
 
-class Terms(Protocol):
+class Terms(Limits, Protocol):
     """What a channel, or a socket for many of them, says of a WebSocket. It may change while it is open."""
 
     envelope: Envelope

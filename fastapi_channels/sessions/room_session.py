@@ -27,10 +27,9 @@ class RoomSession(Session):
     """
 
     def __init__(self, plan: Plan, websocket: WebSocket, room: str, node: Node, user: Any = None) -> None:
-        self._relays = plan.actions is None
-        decoder = _as_it_came if self._relays else plan.decode
+        self.relays = plan.actions is None
+        decoder = _as_it_came if self.relays else plan.decode
         super().__init__(plan.channel, decoder, websocket, node, user)
-        self._any_kind = self._relays
         self._member = Membership(self, plan, room, addressed=False)
 
     async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
@@ -80,7 +79,7 @@ class RoomSession(Session):
             self.inbox.busy = False
 
     def _act(self, frame: Any) -> Awaitable[None]:
-        if self._relays:
+        if self.relays:
             return self._member.dispatcher.relay(frame)
         return self._member.dispatcher.handle(self._open(frame), self._task)
 

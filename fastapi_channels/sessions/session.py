@@ -14,6 +14,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_channels.actions.callables import finish
 from fastapi_channels.actions.dependencies import warn_of_generators
+from fastapi_channels.cluster.drain import come_back
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
@@ -21,7 +22,6 @@ from fastapi_channels.exceptions import (
     ChannelsError,
     CloseCode,
     ParseError,
-    PermissionDenied,
     Unavailable,
     WebSocketException,
 )
@@ -34,8 +34,9 @@ from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
 from .http import retry_headers, user_of
+from .life import PONG, Life
 from .membership import Membership
-from .origin import how_to_allow, origin_allowed
+from .origin import OriginDenied, how_to_allow, origin_allowed
 from .plan import Terms
 from .report import Reporter, as_client_error
 
@@ -49,12 +50,6 @@ IN_ONE_TURN: Final = 64
 """How many messages of a client are handled before the others get their turn."""
 
 
-class OriginDenied(PermissionDenied):
-    """The page that began the handshake is not among the allowed origins."""
-
-    error_code = "origin_denied"
-
-
 class Session(ABC):
     """One WebSocket.
 
@@ -66,8 +61,8 @@ class Session(ABC):
         user: who the client is, if the endpoint knows.
     """
 
-    _any_kind = False
-    """Whether frames of text and of bytes are taken alike."""
+    relays = False
+    """Whether frames of text and of bytes are taken alike, and none of this package's are sent unasked."""
 
     def __init__(
         self,
@@ -97,6 +92,8 @@ class Session(ABC):
         self._withdrawn: list[RequestId] = []
         self._language: str | None = None
         self._task = asyncio.current_task()
+        self._life: Life | None = None
+        """If the channel asks for any limit on it."""
         self._accepted = False
         self._scope: asyncio.Timeout | None = None
         self._departure: asyncio.TimerHandle | None = None
@@ -160,10 +157,9 @@ class Session(ABC):
 
     # For the drain
 
-    def announce(self, within: float) -> None:
-        """Tell the client that it will be closed within so many seconds, and may come back at once."""
-        if not self._any_kind:
-            self.writer.post(self.envelope.frame(self.envelope.drain(within)))
+    def announce(self, within: float, retry_after: float) -> None:
+        if not self.relays:
+            self.writer.post(self.envelope.frame(self.envelope.drain(within, retry_after)))
 
     @property
     def finish_timeout(self) -> float:
@@ -173,8 +169,8 @@ class Session(ABC):
     def is_working(self) -> bool:
         return self.inbox.busy or any(member.dispatcher.is_busy for member in self._members())
 
-    async def go(self) -> None:
-        await self.writer.close(CloseCode.SERVICE_RESTART, "restart: come back")
+    async def go(self, retry_after: float) -> None:
+        await self.writer.close(CloseCode.SERVICE_RESTART, come_back("restart", retry_after))
 
     # The steps of run()
 
@@ -182,7 +178,7 @@ class Session(ABC):
         """Admit the client, make it a member and only then accept; False when it was refused."""
         try:
             if self.node.draining:
-                raise Unavailable(retry_after=1)
+                raise Unavailable(retry_after=self.node.settings.retry_after)
             self._check_origin()
             await self._admit()
             is_new = self.websocket.application_state is WebSocketState.CONNECTING
@@ -200,7 +196,12 @@ class Session(ABC):
         self.writer.watch(self._wind_up, self._redirect)
         self.writer.release()
         self.inbox.release(self.writer.port)
-        return True
+        terms = self._terms
+        if terms.idle_timeout or terms.max_lifetime or terms.heartbeat:
+            self._life = Life(self, terms, self.node.wheel)
+        if self.node.draining:  # it was admitted meanwhile
+            await self.go(self.node.settings.retry_after)
+        return not self.writer.closed
 
     def _check_origin(self) -> None:
         allowed = self.node.settings.allowed_origins
@@ -290,7 +291,7 @@ class Session(ABC):
     def _fault(self, body: Body) -> tuple[CloseCode, str] | None:
         """What to close the connection with, if a frame has a kind or a size that is not taken."""
         limit = self._terms.max_message_size
-        if not self._any_kind and isinstance(body, bytes) is not self.envelope.binary:
+        if not self.relays and isinstance(body, bytes) is not self.envelope.binary:
             return CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted"
         # Most are far below, whatever their characters take.
         if 4 * len(body) > limit and size_of(body) > limit:
@@ -330,10 +331,11 @@ class Session(ABC):
             return False
 
     def _take_control(self, frame: Any) -> bool:
-        """Take a frame that is no action: `cancel` and `answer`; False if it is something else."""
-        if not isinstance(frame, dict) or self.envelope.action in frame:
-            return False
-        kind = frame.get(self.envelope.type)
+        """Take a frame that is no action: `cancel`, `answer` and `pong`; False if it is something else."""
+        controls = isinstance(frame, dict) and self.envelope.action not in frame
+        kind = frame.get(self.envelope.type) if controls else None
+        if self._life is not None:
+            self._life.heard(kind)
         if kind == "cancel":
             self._cancel(frame.get(self.envelope.request_id))
         elif kind == "answer":
@@ -341,7 +343,7 @@ class Session(ABC):
                 frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
             )
         else:
-            return False
+            return kind == PONG
         return True
 
     def _cancel(self, request_id: Any) -> None:
@@ -376,6 +378,9 @@ class Session(ABC):
 
     async def _end(self) -> None:
         self.node.sessions.discard(self)
+        if self._life is not None:
+            self._life.stop()
+            self._life = None
         self.writer.watch(None, None)
         self.calls.fail()
         if self._departure is not None:

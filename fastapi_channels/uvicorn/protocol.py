@@ -115,6 +115,10 @@ class Protocol(Port):
         self._stop_timers()
         self.transport.close()
 
+    @property
+    def keepalive(self) -> float | None:
+        return None if self._server.pongs is None else self._server.config.ws_ping_interval
+
     # The handshake
 
     def _begin(self, head: bytes) -> None:

@@ -14,8 +14,9 @@ from uvicorn.server import ServerState
 from websockets.protocol import Protocol as Parser
 from websockets.protocol import Side
 
+from fastapi_channels.wire.wheel import Wheel
+
 from .handshake import Handshake, Headers
-from .keepalive import Wheel
 
 _KEY: Final = "fastapi_channels"
 """Where a server's state has its own."""
@@ -53,9 +54,9 @@ class Server:
         self._root = config.root_path
         self._raw_root = config.root_path.encode("ascii")
         if config.ws_ping_interval:
-            self.pings = Wheel(loop, config.ws_ping_interval, ping)
+            self.pings = Wheel(config.ws_ping_interval, ping)
             if config.ws_ping_timeout is not None:
-                self.pongs = Wheel(loop, config.ws_ping_timeout, fail)
+                self.pongs = Wheel(config.ws_ping_timeout, fail)
 
     @classmethod
     def of(

@@ -115,9 +115,14 @@ class Inbox:
 
     def look_ahead(self) -> None:
         """Read on while a message is still being handled; who waits in `get` reads anyway."""
-        if self.busy and self._read is None and self._size < self._limit and not self._ends():
+        if self.busy and self._read is None and not self.is_full and not self._ends():
             self._read = asyncio.get_running_loop().create_task(self._read_ahead())
             self._read.add_done_callback(self._arrived)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it reads nothing more ahead."""
+        return self._size >= self._limit
 
     @property
     def is_reading(self) -> bool:

@@ -358,9 +358,9 @@ class Envelope:
             frame[self.position] = position
         return frame
 
-    def drain(self, within: float) -> dict[str, Any]:
-        """The server is about to end: the connection will be closed within so many seconds."""
-        return {self.type: "drain", "within": within}
+    def drain(self, within: float, retry_after: float) -> dict[str, Any]:
+        """The connection will be closed within so many seconds; the client may come back that long after."""
+        return {self.type: "drain", "within": within, "retry_after": retry_after}
 
     def call(self, name: str, number: int, channel: str, data: Any) -> dict[str, Any]:
         """A question to the client."""

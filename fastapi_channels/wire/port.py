@@ -32,6 +32,8 @@ MAX_AHEAD: Final = 64 * 1024
 """Bytes received that may wait to be handled; beyond them nothing is read."""
 MAX_EVENTS: Final = 64
 """Messages that may wait."""
+_PING: Final = b"\x89\x00"
+"""A whole frame, without payload (RFC 6455 section 5.5.2)."""
 _WHOLE_TEXT: Final = 0x81
 _WHOLE: Final = (_WHOLE_TEXT, 0x82)
 _MASKED: Final = 0x80
@@ -57,6 +59,7 @@ class Port(asyncio.Protocol, ABC):
     __slots__ = (
         "_events",
         "_fragmented",
+        "_heard",
         "_max_size",
         "_read_paused",
         "_rest",
@@ -77,6 +80,8 @@ class Port(asyncio.Protocol, ABC):
         """Whether nothing may be written any more."""
         self.ready = False
         self.on_change: Callable[[], None] | None = None
+        self._heard = False
+        """Whether anything has come since the last ping."""
         self._events: list[Event] = []
         self._waiters: list[asyncio.Future[None]] | None = None
         self._max_size = max_size
@@ -96,9 +101,28 @@ class Port(asyncio.Protocol, ABC):
         """Cut the connection without waiting for the peer."""
         self.transport.abort()
 
+    # Whether the client is there
+
+    @property
+    @abstractmethod
+    def keepalive(self) -> float | None:
+        """Seconds between the server's own pings that have to be answered; None if there are none."""
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life: `is_silent` until one comes."""
+        self._heard = False
+        if not self._shut:
+            self.transport.write(_PING)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether nothing has come since the last ping, although it would have been read."""
+        return not (self._heard or self._read_paused)
+
     # Of a protocol, for the transport
 
     def data_received(self, data: bytes) -> None:
+        self._heard = True
         if self._rest:
             data, self._rest = self._rest + data, b""
         self._read(data)

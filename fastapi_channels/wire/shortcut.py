@@ -103,6 +103,11 @@ class Shortcut(Port):
             protocol.pong_timer = loop.call_at(timer.when(), self._keepalive_timeout)
         transport.set_protocol(self)
 
+    @property
+    def keepalive(self) -> float | None:
+        config = None if self._protocol is None else self._protocol.config
+        return getattr(config, "ws_ping_timeout", None) and getattr(config, "ws_ping_interval", None)
+
     # Of a protocol, for the transport
 
     def eof_received(self) -> bool | None:

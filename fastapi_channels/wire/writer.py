@@ -168,13 +168,14 @@ class Writer:
 
     async def close(self, code: int, reason: str) -> None:
         """Close behind what is queued; waits until the close frame left, or its deadline."""
-        if not self.closed:
-            self._before()
-            self.start_close(code, reason)
+        self.start_close(code, reason)
         await self.drained()
 
     def start_close(self, code: int, reason: str) -> None:
-        """Queue the close frame; nothing is accepted behind it."""
+        """Queue the close frame behind all others, unless one is queued; nothing is accepted behind it."""
+        self._before()
+        if self.closed:
+            return
         self.websocket.application_state = WebSocketState.DISCONNECTED
         self.closing = _close_event(code, reason)
         self._outbox.put_last(self.closing)

@@ -11,9 +11,16 @@ const RETRY = {
   settle: 5_000, // ms that a connection must last before the next loss counts as the first
 };
 
+const PING = '{"type":"ping"}'; // the server asks whether anybody is there
+
 /* Going away, lost, server's fault, restart, try again later; and the application's "come back". */
 function comesBack(code) {
   return [1001, 1006, 1011, 1012, 1013].includes(code) || (code >= 4000 && code < 4500);
+}
+
+/* How long the server wants a client that it closes to stay away, in ms; 0 if it does not say. */
+function toldToWait(reason) {
+  return 1000 * (/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1] ?? 0);
 }
 
 /* Full jitter: clients that lost a server together do not come back together. */
@@ -106,7 +113,8 @@ class Connection extends EventTarget {
 
   #received(data) {
     const text = typeof data === "string" ? data : new TextDecoder().decode(data);
-    this.dispatchEvent(new CustomEvent("frame", { detail: text }));
+    if (text === PING) this.send({ type: "pong" });
+    else this.dispatchEvent(new CustomEvent("frame", { detail: text }));
   }
 
   #lost({ code, reason }) {
@@ -114,7 +122,7 @@ class Connection extends EventTarget {
     this.#socket = null;
     this.code = code;
     this.reason = reason;
-    if (comesBack(code) && !this.#refused) this.#wait(backOff(this.#attempts++));
+    if (comesBack(code) && !this.#refused) this.#wait(Math.max(backOff(this.#attempts++), toldToWait(reason)));
     else this.#become("closed");
   }
 

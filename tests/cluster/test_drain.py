@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import math
 import signal
 from collections import Counter
@@ -67,8 +68,11 @@ async def test_a_client_is_told_then_closed_with_1012():
     room = Room()
     async with serving(application(room)) as site, site.connect("/tea") as ada:
         await site.node.drain(0.2)
-        assert await ada.receive() == {"type": "drain", "within": 0.01}
-        assert await ada.closed() == (1012, "restart: come back")
+        told = await ada.receive()
+        delay = told.pop("retry_after")
+        assert told == {"type": "drain", "within": 0.01}
+        assert 1.0 <= delay <= 2.0
+        assert await ada.closed() == (1012, f"restart; retry_after={delay:g}")
         await wait_until(lambda: room.left == [1012])
         assert not site.node.sessions
 
@@ -113,11 +117,33 @@ async def test_what_does_not_finish_is_not_waited_for():
 
 
 async def test_nobody_comes_in_any_more_and_is_told_when_to_come_back():
-    async with serving(application()) as site:
+    async with serving(application(retry_after=2.5)) as site:
         await site.node.drain(0)
         refusal = await site.refusal("/tea")
         assert refusal.status == 503
-        assert (refusal.body["code"], refusal.body["retry_after"]) == ("unavailable", 1)
+        assert (refusal.body["code"], refusal.body["retry_after"]) == ("unavailable", 2.5)
+
+
+async def test_who_was_let_in_meanwhile_is_closed_at_once():
+    """Whether a client may come in can take longer than all of the drain."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Room):
+        async def authorize(self, connection: Connection) -> bool:
+            asked.set()
+            await go_on.wait()
+            return True
+
+    room = Slow()
+    async with serving(application(room)) as site:
+        entering = asyncio.create_task(site.connect("/tea").__aenter__())
+        await asked.wait()
+        await site.node.drain(0)
+        go_on.set()
+        ada = await entering
+        assert await ada.closed() == (1012, "restart; retry_after=1")
+        await wait_until(lambda: not site.node.sessions)
+        assert room.left == []
 
 
 class Leaver:
@@ -129,13 +155,14 @@ class Leaver:
     def __init__(self, open_ones: set[Leaver]) -> None:
         self._open = open_ones
         open_ones.add(self)
-        self.told: float | None = None
+        self.told = (0.0, 0.0)
         self.gone = math.inf
 
-    def announce(self, within: float) -> None:
-        self.told = within
+    def announce(self, within: float, retry_after: float) -> None:
+        self.told = (within, retry_after)
 
-    async def go(self) -> None:
+    async def go(self, retry_after: float) -> None:
+        assert retry_after == self.told[1]
         self.gone = now()
         self._open.discard(self)
 
@@ -149,9 +176,12 @@ async def test_many_are_spread_over_the_window(count: int, seconds: float, windo
     open_ones: set[Leaver] = set()
     leavers = [Leaver(open_ones) for _ in range(count)]
     began = now()
-    await Drain(open_ones).run(seconds)
+    await Drain(open_ones, 5.0).run(seconds)
     assert not open_ones
-    assert all(leaver.told == pytest.approx(window) for leaver in leavers)
+    assert all(leaver.told[0] == pytest.approx(window) for leaver in leavers)
+    delays = [leaver.told[1] for leaver in leavers]
+    assert 5.0 <= min(delays) <= max(delays) <= 10.0
+    assert len(set(delays)) > count / 10, "by chance, so that they do not come back in one moment"
     batches = Counter(round(leaver.gone - began, 3) for leaver in leavers)
     assert max(batches) <= window
     assert max(batches.values()) <= max(1, 1.5 * count * TICK / window)
@@ -163,14 +193,14 @@ async def test_who_works_is_waited_for_no_longer_than_it_may():
     leaver = Leaver(open_ones)
     leaver.is_working = True
     began = now()
-    await Drain(open_ones).run(10.0)
+    await Drain(open_ones, 1.0).run(10.0)
     assert leaver.gone - began == pytest.approx(leaver.finish_timeout, abs=TICK)
 
 
 async def test_a_second_call_waits_for_the_first():
     async with serving(application()) as site, site.connect("/tea") as ada:
         await asyncio.gather(site.node.drain(0.1), site.node.drain(5.0))
-        assert await ada.rest() == ['{"type":"drain","within":0.01}']
+        assert [json.loads(frame)["type"] for frame in await ada.rest()] == ["drain"]
 
 
 async def served(site: Site) -> None:
@@ -193,7 +223,8 @@ async def test_sigterm_drains_and_then_ends_as_uvicorn_does(options: tuple[str, 
             for client in clients:
                 frames = await last_frames(client)
                 assert [frame["type"] for frame in frames] == ["drain"]
-                assert (client.socket.close_code, client.socket.close_reason) == (1012, "restart: come back")
+                assert client.socket.close_code == 1012
+                assert client.socket.close_reason == f"restart; retry_after={frames[0]['retry_after']:g}"
             assert await ending in (0, -signal.SIGTERM)
         log = "".join(server.lines)
         assert "Traceback" not in log
@@ -236,6 +267,7 @@ async def test_the_probes_of_an_orchestrator():
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "10", True])
-def test_seconds_that_are_none(seconds: Any):
-    with pytest.raises(ConfigurationError, match="drain_seconds"):
-        add_channel(FastAPI(), drain_seconds=seconds)
+@pytest.mark.parametrize("name", ["drain_seconds", "retry_after"])
+def test_seconds_that_are_none(name: str, seconds: Any):
+    with pytest.raises(ConfigurationError, match=f"{name} must be 0 or more seconds"):
+        add_channel(FastAPI(), **{name: seconds})

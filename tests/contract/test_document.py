@@ -237,6 +237,15 @@ def test_examples_are_whole_frames():
         Draft7Validator(message(found, channel, key)).validate(shown[name])
 
 
+def test_only_who_is_asked_for_a_sign_of_life_has_ping_and_pong():
+    class Watched(Channel):
+        heartbeat = 25.0
+
+    operations = described(application(Watched()))["operations"]
+    assert (operations["Watched.ping"]["action"], operations["Watched.pong"]["action"]) == ("send", "receive")
+    assert not {"Shop.ping", "Shop.pong"} & described(application(Shop()))["operations"].keys()
+
+
 def test_only_who_is_told_of_gaps_has_resync():
     class Quiet(Channel):
         resync = False

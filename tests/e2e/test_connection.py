@@ -117,8 +117,25 @@ async def test_the_close_code_says_whether_to_come_back(guests: Guests) -> None:
         await expect(page.locator("#state")).to_have_attribute("data-state", "open")
 
 
-async def _lose(page: Page, code: int, state: str) -> None:
-    await page.evaluate("(code) => window.socket.lose(code, 'because')", code)
+async def test_the_server_says_how_long_to_stay_away(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    await _lose(page, 1012, "waiting", "restart; retry_after=40.5")
+    await page.clock.run_for(40_400)
+    await expect(page.locator("#state")).to_have_attribute("data-state", "waiting")
+    await page.clock.run_for(200)
+    await expect(page.locator("#state")).to_have_attribute("data-state", "open")
+
+
+async def test_a_ping_is_answered(guests: Guests) -> None:
+    page = await _alone(guests, "accept")
+    await page.clock.run_for(10)
+    await _receive(page, '{"type":"ping"}')
+    assert await page.evaluate("window.socket.sent") == ['{"type":"pong"}']
+
+
+async def _lose(page: Page, code: int, state: str, reason: str = "because") -> None:
+    await page.evaluate("([code, reason]) => window.socket.lose(code, reason)", [code, reason])
     await expect(page.locator("#state")).to_have_attribute("data-state", state)
 
 

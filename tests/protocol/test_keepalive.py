@@ -1,4 +1,4 @@
-"""One timer for the pings of all connections."""
+"""Pings of our own protocol: one timer for all connections."""
 
 from __future__ import annotations
 
@@ -7,97 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, WebSocket
-from hypothesis import given
-from hypothesis import strategies as st
 from websockets.frames import Opcode
 
-from fastapi_channels.uvicorn.keepalive import SPOKES, Wheel
 from tests.support.live import PROTOCOL, RawClient, Site, serving, wait_until
-
-
-class Clock:
-    """An event loop's timers, whose time the test decides."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-        self.timers: list[tuple[float, Any]] = []
-
-    def time(self) -> float:
-        return self.now
-
-    def call_at(self, when: float, call: Any) -> object:
-        self.timers.append((when, call))
-        return object()
-
-    def pass_until(self, until: float) -> None:
-        while self.timers and self.timers[0][0] <= until:
-            when, call = self.timers.pop(0)
-            self.now = max(self.now, when)
-            call()
-        self.now = max(self.now, until)
-
-
-def wheel(clock: Any, call: Any) -> Wheel[Any]:
-    return Wheel(clock, 10.0, call)
-
-
-@given(st.lists(st.floats(0, 30), min_size=1, max_size=20))
-def test_each_rider_is_called_once_when_its_turn_is_over(delays: list[float]) -> None:
-    clock = Clock()
-    called: dict[int, float] = {}
-
-    def call(rider: int) -> None:
-        assert rider not in called
-        called[rider] = clock.now
-
-    turning = wheel(clock, call)
-    began: dict[int, float] = {}
-    for rider, delay in enumerate(sorted(delays)):
-        clock.pass_until(100.0 + delay)
-        turning.ride(rider)
-        began[rider] = clock.now
-    clock.pass_until(200.0)
-    assert called.keys() == began.keys()
-    assert all(10 - 1e-6 <= called[rider] - began[rider] <= 10 + 10 / SPOKES + 1e-6 for rider in called)
-    assert not clock.timers
-
-
-def test_who_got_off_is_not_called() -> None:
-    clock, called = Clock(), []
-    turning = wheel(clock, called.append)
-    spoke = turning.ride("a")
-    turning.ride("b")
-    spoke.discard("a")
-    clock.pass_until(200.0)
-    assert called == ["b"]
-
-
-def test_a_rider_may_throw_another_off() -> None:
-    clock, called = Clock(), []
-
-    def call(rider: str) -> None:
-        called.append(rider)
-        spoke.clear()
-
-    turning = wheel(clock, call)
-    turning.ride("a")
-    spoke = turning.ride("b")
-    clock.pass_until(200.0)
-    assert len(called) == 1
-
-
-def test_a_rider_may_get_on_again() -> None:
-    clock, called = Clock(), []
-
-    def call(rider: str) -> None:
-        called.append(clock.now)
-        if len(called) < 3:
-            turning.ride(rider)
-
-    turning = wheel(clock, call)
-    turning.ride("a")
-    clock.pass_until(200.0)
-    assert [round(when) for when in called] == [110, 120, 130]
 
 
 @asynccontextmanager

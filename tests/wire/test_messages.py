@@ -484,7 +484,7 @@ def test_a_frame_of_a_value_is_one_of_what_encode_gives(value: Any, envelope: En
             {"type": "left", "channel": "tea", "close_code": 4000, "reason": "slow"},
         ),
         (FLAT.resync("tea"), {"type": "resync", "channel": "tea"}),
-        (FLAT.drain(2.5), {"type": "drain", "within": 2.5}),
+        (FLAT.drain(2.5, 1.0), {"type": "drain", "within": 2.5, "retry_after": 1.0}),
         (FLAT.lagged("tea", 2), {"type": "lagged", "channel": "tea", "dropped": 2}),
     ],
 )

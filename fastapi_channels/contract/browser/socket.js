@@ -3,7 +3,7 @@
    Events: "state"; "frame" with {sent, body, value, at, size}; "asked" with a call of the server;
    "rooms" when a room was joined or left. */
 
-const KNOWN = ["response", "event", "lagged", "resync", "drain", "call", "joined", "left"];
+const KNOWN = ["response", "event", "lagged", "resync", "drain", "ping", "call", "joined", "left"];
 const MOST_READ = 1_000_000; // characters of a frame that is parsed: a longer one is shown, and read no further
 const MOST_REQUESTS = 50; // that are remembered
 
@@ -128,6 +128,7 @@ export class Socket extends EventTarget {
 
   #understand(frame) {
     const kind = frame[this.names.type];
+    if (kind === "ping") this.tell({ [this.names.type]: "pong" });
     if (kind === "call") this.#tell("asked", frame);
     if (kind === "joined" || kind === "left") this.#moved(kind, frame[this.names.channel]);
     const request = this.#requests.get(frame[this.names.request_id]);
