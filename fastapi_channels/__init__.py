@@ -1,6 +1,6 @@
 """Class-based channels for FastAPI WebSockets."""
 
-from .actions.dependencies import current_connection, current_message
+from .actions.graph import current_connection, current_message
 from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel

@@ -8,8 +8,8 @@ from typing import Any
 
 from fastapi_channels.channels import upstream
 
-from .actions.binding import where
 from .actions.marks import marks
+from .actions.signature import where
 from .actions.spec import Func, check_parentheses, make_spec
 from .exceptions import ConfigurationError
 from .permission import Permission

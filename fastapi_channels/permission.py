@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import re
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, TypeAlias, Union, get_origin
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any, TypeAlias, Union
 
 from starlette.websockets import WebSocket
 
+from .actions.dependencies import Dependencies, dependencies_of, resolve
+from .actions.graph import Resolution
+from .actions.signature import wants_connection
 from .exceptions import ConfigurationError
 
 Permission: TypeAlias = Union[
@@ -18,34 +20,21 @@ Permission: TypeAlias = Union[
 _EXTRAS = ("channel", "connection", "data")
 
 
-_ALL = tuple((name, name) for name in _EXTRAS)
+_Named: TypeAlias = tuple[tuple[str, str], ...]
+_ALL: _Named = tuple((name, name) for name in _EXTRAS)
 
 
-def _extras_of(function: Callable[..., Any]) -> tuple[tuple[str, str], ...]:
-    """Which parameters of `function` are given which of the extras."""
-    parameters = inspect.signature(function).parameters.values()
+def _extras_of(function: Callable[..., Any], resolved: Collection[str]) -> _Named:
+    """Which parameters of `function` are given which of the extras; not those that are `resolved`."""
+    parameters = [p for p in inspect.signature(function).parameters.values() if p.name not in resolved]
     named = tuple((p.name, p.name) for p in parameters if p.name in _EXTRAS)
     typed = tuple((p.name, "connection") for p in parameters if p.name not in _EXTRAS and wants_connection(p))
     named = _ALL if any(p.kind is p.VAR_KEYWORD for p in parameters) else named
     return (*named, *typed) if typed else named
 
 
-def wants_connection(parameter: inspect.Parameter) -> bool:
-    """Whether the annotation is `Connection`, or one of its users: `Connection[Person]`. As a text it is
-    looked at, and not evaluated: what it names may not be there yet."""
-    annotation = parameter.annotation
-    if isinstance(annotation, str):
-        return _CONNECTION.fullmatch(annotation) is not None
-    annotation = get_origin(annotation) or annotation
-    module = getattr(annotation, "__module__", None)
-    return module == "fastapi_channels.connection" and annotation.__name__ == "Connection"
-
-
-_CONNECTION = re.compile(r"(\w+\.)*Connection(\[.*\])?")
-
-
-def _is_extra(parameter: inspect.Parameter) -> bool:
-    return parameter.name in _EXTRAS or wants_connection(parameter)
+def _names_of(dependencies: Dependencies | None) -> Collection[str]:
+    return () if dependencies is None else dependencies.names
 
 
 class _Composable(type):
@@ -73,23 +62,57 @@ class BasePermission(metaclass=_Composable):
     Only the value `True` allows: None, 0, another object or an exception refuse.
     """
 
-    _named: ClassVar[tuple[tuple[str, str], ...]]
+    _named: _Named = _ALL
     """Which of its parameters `has_permission` is given which of the extras by."""
+    _dependencies: Dependencies | None = None
+    """What FastAPI resolves for it."""
+    _depends: bool = False
+    """Whether there is anything to resolve, here or in a part."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._named = _extras_of(cls.has_permission)
+        cls._dependencies = dependencies_of(cls.has_permission)
+        cls._depends = cls._dependencies is not None
+        cls._named = _extras_of(cls.has_permission, _names_of(cls._dependencies))
 
     def has_permission(
-        self, websocket: WebSocket, action: str | None, **kwargs: Any
+        self, websocket: WebSocket, action: str | None, *args: Any, **kwargs: Any
     ) -> bool | Awaitable[bool]:
         """Whether the client may connect (`action` is None) or call `action`.
 
         It may be declared `async`. Beside `websocket` and `action` it is given those of `channel` (the
         room), `connection` and `data` (the client's message) that its signature names. A parameter of the
-        type Connection may have any name.
+        type Connection may have any name. What FastAPI resolves, such as `Depends`, is resolved once for
+        all that is asked in one handshake, or for one call.
         """
+        # `*args` is never passed: with both, type checkers let an override name the parameters it takes.
         return False
+
+    def _ask(
+        self, websocket: WebSocket, action: str | None, extras: dict[str, Any], resolution: Resolution | None
+    ) -> Any:
+        """What it says, called with those of `extras` that it declares; it may have to be awaited.
+
+        Args:
+            resolution: None where nothing depends on anything.
+        """
+        names = self._named
+        given = extras if names is _ALL else {name: extras[extra] for name, extra in names if extra in extras}
+        if self._dependencies is not None and resolution is not None:
+            return self._ask_resolved(websocket, action, given, self._dependencies, resolution)
+        return self.has_permission(websocket, action, **given)
+
+    async def _ask_resolved(
+        self,
+        websocket: WebSocket,
+        action: str | None,
+        given: dict[str, Any],
+        dependencies: Dependencies,
+        resolution: Resolution,
+    ) -> Any:
+        found = await resolve(dependencies, resolution)
+        said = self.has_permission(websocket, action, **{**given, **found})
+        return await said if inspect.isawaitable(said) else said
 
     def __and__(self, other: Any) -> BasePermission:
         return _All(self, as_permission(other))
@@ -105,9 +128,6 @@ class BasePermission(metaclass=_Composable):
 
     def __invert__(self) -> BasePermission:
         return _Not(self)
-
-
-BasePermission._named = _ALL
 
 
 class AllowAny(BasePermission):
@@ -127,39 +147,53 @@ class IsAuthenticated(BasePermission):
         return bool(user) and getattr(user, "is_authenticated", True) is True
 
 
-class _All(BasePermission):
-    # What is neither True nor False passes through unchanged, here and below: no `~`, and no second one,
+class _Composed(BasePermission):
+    # What is neither True nor False passes through unchanged, in all of them: no `~`, and no second one,
     # must turn it into a yes.
 
     def __init__(self, *permissions: BasePermission) -> None:
         self.permissions = permissions
+        self._depends = any(permission._depends for permission in permissions)
 
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+        return await answer(self, websocket, action, kwargs)
+
+
+class _All(_Composed):
+    async def _ask(
+        self, websocket: WebSocket, action: str | None, extras: dict[str, Any], resolution: Resolution | None
+    ) -> Any:
         for permission in self.permissions:
-            found = await answer(permission, websocket, action, kwargs)
+            found = await _settled(permission._ask(websocket, action, extras, resolution))
             if found is not True:
                 return found
         return True
 
 
-class _Any(_All):
-    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
+class _Any(_Composed):
+    async def _ask(
+        self, websocket: WebSocket, action: str | None, extras: dict[str, Any], resolution: Resolution | None
+    ) -> Any:
         unclear: Any = False
         for permission in self.permissions:
-            found = await answer(permission, websocket, action, kwargs)
+            found = await _settled(permission._ask(websocket, action, extras, resolution))
             if found is True:
                 return True
             unclear = unclear if found is False else found
         return unclear
 
 
-class _Not(BasePermission):
-    def __init__(self, permission: BasePermission) -> None:
-        self.permission = permission
-
-    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
-        found = await answer(self.permission, websocket, action, kwargs)
+class _Not(_Composed):
+    async def _ask(
+        self, websocket: WebSocket, action: str | None, extras: dict[str, Any], resolution: Resolution | None
+    ) -> Any:
+        found = await _settled(self.permissions[0]._ask(websocket, action, extras, resolution))
         return not found if type(found) is bool else found
+
+
+async def _settled(said: Any) -> Any:
+    # Asking whether it can be awaited takes longer than most permissions.
+    return await said if type(said) is not bool and inspect.isawaitable(said) else said
 
 
 class _Fixed(BasePermission):
@@ -179,8 +213,14 @@ class _Function(BasePermission):
         parameters = signature.parameters.values()
         positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
         takes_all = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-        self._count = 3 if takes_all else min(sum(not _is_extra(p) for p in positional), 3)
-        self._names = dict(_extras_of(function))
+        self._dependencies = dependencies_of(function)
+        self._depends = self._dependencies is not None
+        resolved = _names_of(self._dependencies)
+        counted = [
+            p for p in positional if not (p.name in resolved or p.name in _EXTRAS or wants_connection(p))
+        ]
+        self._count = 3 if takes_all else min(len(counted), 3)
+        self._names = {**dict(_extras_of(function, resolved)), **{name: name for name in resolved}}
         try:
             signature.bind(*range(self._count), **dict.fromkeys(self._names))
         except TypeError as exc:
@@ -236,22 +276,15 @@ def combine(*values: Permission) -> BasePermission:
     return permissions[0] if len(permissions) == 1 else _All(*permissions)
 
 
-def ask(permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]) -> Any:
-    """What `permission` says, called with those of `extras` that it declares; it may have to be awaited."""
-    names = permission._named
-    if names is _ALL:
-        return permission.has_permission(websocket, action, **extras)
-    given = {name: extras[extra] for name, extra in names if extra in extras}
-    return permission.has_permission(websocket, action, **given)
-
-
 async def answer(
     permission: BasePermission, websocket: WebSocket, action: str | None, extras: dict[str, Any]
 ) -> Any:
-    """What `permission` says, awaited if need be."""
-    result = ask(permission, websocket, action, extras)
-    # Asking whether it can be awaited takes longer than most permissions.
-    return await result if type(result) is not bool and inspect.isawaitable(result) else result
+    """What `permission` says, with a resolution of its own where it depends on anything. What it raises, or
+    what it depends on, is raised on: the caller refuses then."""
+    if not permission._depends:
+        return await _settled(permission._ask(websocket, action, extras, None))
+    async with Resolution(websocket, extras.get("connection")) as resolution:
+        return await _settled(permission._ask(websocket, action, extras, resolution))
 
 
 async def allows(

@@ -1,9 +1,10 @@
 import asyncio
 import functools
 from collections.abc import Callable
-from typing import Any, assert_type
+from typing import Annotated, Any, assert_type
 
 import pytest
+from fastapi import Depends
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import SimpleUser, UnauthenticatedUser
@@ -19,6 +20,7 @@ from fastapi_channels.permission import (
     IsAuthenticated,
     Permission,
     allows,
+    answer,
     as_permission,
     combine,
 )
@@ -497,3 +499,50 @@ async def test_a_parameter_of_the_type_gets_the_connection_whatever_its_name(per
         async with wire.dialing(app, "/lobby?user=bob") as bob:
             await bob.ended()
             assert "accept" not in bob.events
+
+
+# Dependencies
+
+
+async def _staff(websocket: WebSocket) -> bool:
+    return ("x-staff", "yes") in websocket.headers.items()
+
+
+def _knows(staff: "Annotated[bool, Depends(_staff)]", data: dict[str, Any]) -> bool:
+    return staff and data == {"text": "hi"}
+
+
+class IsStaff(BasePermission):
+    def has_permission(
+        self, websocket: WebSocket, action: str | None, staff: Annotated[bool, Depends(_staff)], **kwargs: Any
+    ) -> bool:
+        return staff
+
+
+class IsLateStaff(IsStaff):
+    async def has_permission(
+        self, websocket: WebSocket, action: str | None, *, staff: Annotated[bool, Depends(_staff)]
+    ) -> bool:
+        return staff
+
+
+STAFF = WebSocket({"type": "websocket", "headers": [(b"x-staff", b"yes")]}, _receive, _send)
+
+
+@pytest.mark.parametrize(
+    "permission",
+    [IsStaff, IsLateStaff, _knows, IsMember & IsStaff, ~~IsStaff | IsLateStaff, [_knows, IsStaff]],
+)
+def test_a_permission_may_depend(permission: Permission) -> None:
+    def asked(websocket: WebSocket) -> bool:
+        return asyncio.run(allows(as_permission(permission), websocket, "say", EXTRAS))
+
+    assert asked(STAFF) is True
+    assert asked(WEBSOCKET) is False
+    assert asyncio.run(answer(~as_permission(permission), WEBSOCKET, None, EXTRAS)) is True
+
+
+async def test_a_composed_permission_may_be_asked_by_hand() -> None:
+    both: Any = IsMember & IsStaff
+    assert await both.has_permission(STAFF, None, connection=object()) is True
+    assert await both.has_permission(WEBSOCKET, None) is False

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin
 
@@ -21,12 +18,12 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError, InvalidPayload
 from fastapi_channels.wire.messages import Envelope, Message, RequestId
 
-from .dependencies import Dependencies, DependencyErrors, is_dependency, is_model
+from .dependencies import Dependencies, is_dependency, told
+from .graph import DependencyErrors, Resolution
+from .signature import evaluate, is_model, where
 
 Source = Callable[[Connection, Message], Any]
 
-MAX_ERRORS: Final = 100
-"""How many faults of a payload a client is told of."""
 MAX_LISTED: Final = 1000
 """Beyond so many faults they are counted and not listed: to list a million takes seconds."""
 SOURCES: Final[dict[str, Source]] = {
@@ -115,10 +112,8 @@ class Binding:
                 found[self._payload_name] = value
         return found
 
-    async def depend(
-        self, connection: Connection, message: Message, envelope: Envelope, stack: AsyncExitStack
-    ) -> dict[str, Any]:
-        """The arguments that FastAPI resolves; what is opened for them closes with `stack`.
+    async def depend(self, resolution: Resolution, message: Message) -> dict[str, Any]:
+        """The arguments that FastAPI resolves.
 
         Raises:
             InvalidPayload: the request does not fit them. What a dependency raises passes through.
@@ -126,7 +121,7 @@ class Binding:
         if self.dependencies is None:
             return {}
         try:
-            return await self.dependencies.solve(connection, message, envelope, stack)
+            return await self.dependencies.solve(resolution)
         except DependencyErrors as exc:
             raise _invalid(exc.errors, message) from None
 
@@ -152,24 +147,8 @@ def _parameters(func: Callable[..., Any], method: bool) -> list[inspect.Paramete
         if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
             raise ConfigurationError(f"{where(func)} is a method but takes no self")
         parameters = parameters[1:]
-    return [p.replace(annotation=evaluate(func, p)) for p in parameters if p.kind is not p.VAR_POSITIONAL]
-
-
-def evaluate(func: Callable[..., Any], parameter: inspect.Parameter) -> Any:
-    annotation = parameter.annotation
-    if not isinstance(annotation, str):
-        return annotation
-    target = inspect.unwrap(func.func if isinstance(func, partial) else func)
-    names = getattr(target, "__globals__", None) or vars(sys.modules[target.__module__])
-    try:
-        return eval(annotation, names)  # noqa: S307  the user's own annotation, as typing.get_type_hints does
-    except Exception as exc:
-        if parameter.name in SOURCES or parameter.kind is parameter.VAR_KEYWORD:
-            return _EMPTY
-        raise ConfigurationError(
-            f"the annotation {annotation!r} of the parameter {parameter.name!r} of {where(func)} "
-            f"cannot be read: {exc}; define or import the name at module level"
-        ) from exc
+    named = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
+    return [p.replace(annotation=evaluate(func, p, SOURCES)) for p in named]
 
 
 def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source | None:
@@ -257,7 +236,7 @@ def _listed(exc: ValidationError) -> Sequence[Any]:
 def _invalid(errors: Sequence[Any], message: Message) -> InvalidPayload:
     return InvalidPayload(
         close=False,
-        data=[{"loc": list(e["loc"]), "msg": e["msg"], "type": e["type"]} for e in errors[:MAX_ERRORS]],
+        data=told(errors),
         request_id=message.request_id,
         context={"action": repr(message.action[:64])},
     )
@@ -265,8 +244,3 @@ def _invalid(errors: Sequence[Any], message: Message) -> InvalidPayload:
 
 def _room_parameter(name: str) -> Source:
     return lambda connection, message: connection.params[name]
-
-
-def where(func: Callable[..., Any]) -> str:
-    name = getattr(func, "__qualname__", None)
-    return repr(func) if name is None else f"{func.__module__}.{name}"

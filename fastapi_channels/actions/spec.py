@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar, get_args
 
@@ -19,8 +19,10 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import BasePermission, Permission, as_permission
 from fastapi_channels.wire.messages import Envelope, Message
 
-from .binding import Binding, adapter, evaluate, where
+from .binding import Binding, adapter
+from .graph import Resolution
 from .marks import marks
+from .signature import evaluate, where
 
 Func = TypeVar("Func", bound=Callable[..., Any])
 
@@ -115,13 +117,12 @@ class ActionSpec:
     async def _call_with_dependencies(
         self, binding: Binding, owner: Any, connection: Connection, message: Message, envelope: Envelope
     ) -> Any:
-        async with AsyncExitStack() as stack:
+        async with Resolution(connection.websocket, connection, message, envelope) as resolution:
             # First: who may not call an action is not told what would fit it.
-            found = await binding.depend(connection, message, envelope, stack)
+            found = await binding.depend(resolution, message)
             arguments = binding.arguments(connection, message, envelope)
             arguments.update(found)
             return self._encoded(await self._called(owner, arguments))
-        raise self._swallowed()
 
     async def stream(
         self, owner: Any, connection: Connection, message: Message, envelope: Envelope
@@ -132,15 +133,13 @@ class ActionSpec:
             As `call`.
         """
         assert self.binding is not None, "bind() comes first"
-        async with AsyncExitStack() as stack:
-            found = await self.binding.depend(connection, message, envelope, stack)
+        async with Resolution(connection.websocket, connection, message, envelope) as resolution:
+            found = await self.binding.depend(resolution, message)
             arguments = self.binding.arguments(connection, message, envelope)
             arguments.update(found)
             async with aclosing(self.func(*self._first(owner), **arguments)) as items:
                 async for item in items:
                     yield self._encoded(item)
-            return
-        raise self._swallowed()
 
     def _first(self, owner: Any) -> tuple[Any, ...]:
         """What goes before the handler's own parameters."""
@@ -160,9 +159,6 @@ class ActionSpec:
         result = await run_in_threadpool(self.func, *self._first(owner), **arguments)
         # A wrapper or a callable object may be async although nothing in its own form says so.
         return await result if inspect.isawaitable(result) else result
-
-    def _swallowed(self) -> RuntimeError:
-        return RuntimeError(f"a dependency of {where(self.func)} swallows exceptions: it must raise them on")
 
     async def _encoded_later(self, result: Awaitable[Any]) -> Any:
         return self._encoded(await result)

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
+from fastapi_channels.actions.dependencies import dependencies_of
 from fastapi_channels.actions.spec import is_action
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.rooms import RoomPattern
@@ -28,16 +29,21 @@ def check_authorize(cls: Any, base: type) -> None:
     """Refuse an `authorize` that cannot be called.
 
     Raises:
-        ConfigurationError: `authorize` does not take the parameters of the pattern, so that every call would
-            fail and refuse everybody.
+        ConfigurationError: `authorize` does not take the parameters of the pattern, or depends on what cannot
+            be resolved, so that every call would fail and refuse everybody.
     """
     found = inspect.getattr_static(cls, "authorize")
     if found is vars(base)["authorize"] or is_action(found):
         return
     names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    dependencies = dependencies_of(cls.authorize)
+    resolved = dependencies.names if dependencies is not None else ()
     try:
         inspect.signature(cls.authorize).bind(
-            *(() if isinstance(found, staticmethod | classmethod) else (None,)), None, **dict.fromkeys(names)
+            *(() if isinstance(found, staticmethod | classmethod) else (None,)),
+            None,
+            **dict.fromkeys(names),
+            **dict.fromkeys(resolved),
         )
     except TypeError as exc:
         given = ", ".join(["connection", *names])

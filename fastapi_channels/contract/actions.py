@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from fastapi_channels.actions.dependencies import is_model
+from fastapi_channels.actions.signature import is_model
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.permission import ALLOW
 from fastapi_channels.sessions.guard import Rules

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fastapi_channels.permission import ALLOW, DENY, BasePermission, _All, _Any, _Function, _Not
+from fastapi_channels.permission import ALLOW, DENY, BasePermission, _Any, _Composed, _Function, _Not
 from fastapi_channels.throttling import Rate
 
 
@@ -27,11 +27,11 @@ def rates(limits: Iterable[Any]) -> list[dict[str, Any]]:
 def _name(permission: BasePermission) -> str:
     if permission is ALLOW or permission is DENY:
         return "nobody" if permission is DENY else "everybody"
-    if isinstance(permission, _All):
+    if isinstance(permission, _Not):
+        return "~" + _name(permission.permissions[0])
+    if isinstance(permission, _Composed):
         joint = " | " if isinstance(permission, _Any) else " & "
         return "(" + joint.join(sorted(map(_name, permission.permissions))) + ")"
-    if isinstance(permission, _Not):
-        return "~" + _name(permission.permission)
     if isinstance(permission, _Function):
         return getattr(permission.function, "__name__", type(permission.function).__name__)
     return type(permission).__name__

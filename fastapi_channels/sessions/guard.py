@@ -8,12 +8,16 @@ import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
+from starlette.websockets import WebSocket
+
 from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.dependencies import dependencies_of
+from fastapi_channels.actions.graph import Resolution
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
-from fastapi_channels.permission import ALLOW, BasePermission, ask
+from fastapi_channels.permission import ALLOW, BasePermission
 from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, limit_key
 
 logger = logging.getLogger("fastapi_channels")
@@ -26,17 +30,43 @@ class Rules:
     """What the application and a channel say of every call, whichever action it is of.
 
     Args:
-        permissions: who may call.
+        permissions: who may call, and enter.
         throttles: the rates over all messages of a client in a room.
+        entry: who may enter, beside that.
     """
 
-    __slots__ = ("foreign", "permissions", "rates")
+    __slots__ = ("depends", "entry", "foreign", "permissions", "rates")
 
-    def __init__(self, permissions: Iterable[BasePermission], throttles: Iterable[Any]) -> None:
+    def __init__(
+        self, permissions: Iterable[BasePermission], throttles: Iterable[Any], entry: BasePermission = ALLOW
+    ) -> None:
         throttles = tuple(throttles)
         self.permissions = tuple(p for p in permissions if p is not ALLOW)
+        self.entry = entry
+        self.depends = any(permission._depends for permission in self.permissions)
         self.foreign = tuple(limit for limit in throttles if isinstance(limit, ForeignLimiter))
         self.rates = tuple(limit for limit in throttles if not isinstance(limit, ForeignLimiter))
+
+
+class Entry(BasePermission):
+    """A channel's `authorize` as a permission: it is asked with the parameters of the room's name."""
+
+    def __init__(self, authorize: Callable[..., Any]) -> None:
+        self._authorize = authorize
+        self._dependencies = dependencies_of(authorize)
+        self._depends = self._dependencies is not None
+
+    def has_permission(
+        self,
+        websocket: WebSocket,
+        action: str | None,
+        *,
+        channel: str = "",
+        connection: Any = None,
+        data: Any = None,
+        **resolved: Any,
+    ) -> Any:
+        return self._authorize(connection, **connection.params, **resolved)
 
 
 class Guard:
@@ -66,14 +96,18 @@ class Guard:
             PermissionDenied: one of them did not answer True. What a permission itself raises for the
                 client passes through; any other exception refuses.
         """
-        asked = self._rules.permissions
-        if spec is not None and spec.permission is not ALLOW:
-            asked = (*asked, spec.permission) if asked else (spec.permission,)
+        rules = self._rules
+        asked, own = rules.permissions, rules.entry if spec is None else spec.permission
+        if own is not ALLOW:
+            asked = (*asked, own) if asked else (own,)
         if not asked:
             return None
         connection = self._connection
+        action = spec.name if spec is not None else None
         extras = {"channel": connection.room, "connection": connection, "data": data}
-        return self._ask(iter(asked), spec.name if spec is not None else None, extras)
+        if rules.depends or own._depends:
+            return self._ask_resolved(asked, action, extras)
+        return self._ask(iter(asked), action, extras, None)
 
     def check_rates(self, spec: ActionSpec | None = None) -> bool | Awaitable[bool]:
         """Count one call of `spec`, or one message, under all its rates; False if a callback has
@@ -91,16 +125,34 @@ class Guard:
             return self._count(action, limits)
         return self._hit(items)
 
+    async def _ask_resolved(
+        self, permissions: Iterable[BasePermission], action: str | None, extras: dict[str, Any]
+    ) -> None:
+        """Ask where something is to be resolved: once for all of them. What fails as it is closed refuses
+        too."""
+        try:
+            async with Resolution(self._connection.websocket, self._connection) as resolution:
+                pending = self._ask(iter(permissions), action, extras, resolution)
+                if pending is not None:
+                    await pending
+        except BaseException as exc:
+            self._refusal(exc)
+            raise PermissionDenied(close=action is None) from None
+
     def _ask(
-        self, permissions: Iterator[BasePermission], action: str | None, extras: dict[str, Any]
+        self,
+        permissions: Iterator[BasePermission],
+        action: str | None,
+        extras: dict[str, Any],
+        resolution: Resolution | None,
     ) -> Awaitable[None] | None:
         for permission in permissions:
             try:
-                found = ask(permission, self._connection.websocket, action, extras)
+                found = permission._ask(self._connection.websocket, action, extras, resolution)
             except BaseException as exc:
                 found = self._refusal(exc)
             if type(found) is not bool and inspect.isawaitable(found):
-                return self._ask_on(found, permissions, action, extras)
+                return self._ask_on(found, permissions, action, extras, resolution)
             if found is not True:
                 raise PermissionDenied(close=action is None)
         return None
@@ -111,6 +163,7 @@ class Guard:
         permissions: Iterator[BasePermission],
         action: str | None,
         extras: dict[str, Any],
+        resolution: Resolution | None,
     ) -> None:
         try:
             found = await answer
@@ -118,7 +171,7 @@ class Guard:
             found = self._refusal(exc)
         if found is not True:
             raise PermissionDenied(close=action is None)
-        pending = self._ask(permissions, action, extras)
+        pending = self._ask(permissions, action, extras, resolution)
         if pending is not None:
             await pending
 

@@ -15,8 +15,10 @@ from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
 from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.dependencies import dependencies_of, resolve
+from fastapi_channels.actions.graph import Resolution
+from fastapi_channels.actions.signature import wants_connection
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.permission import wants_connection
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -46,6 +48,11 @@ class JoinLeave:
         for func in _each(on_leave):
             self.add("leave", func)
         self._lifespan = None if lifespan is None else _Handler(_as_context(lifespan))
+        if self._lifespan is not None and self._lifespan.dependencies is not None:
+            raise ConfigurationError(
+                f"the lifespan {lifespan!r} lasts as long as its connection, and what it depends on would be "
+                "open as long: let the join and leave handlers depend on it"
+            )
 
     def add(self, event_type: EventType, func: Callable[..., Any]) -> None:
         """Run `func` for each event of that type from now on.
@@ -64,11 +71,13 @@ class JoinLeave:
 
     async def join(self, values: Mapping[str, Any]) -> Visit | None:
         """Run the join handlers, then enter the lifespan; what is entered must be left by `leave`."""
-        for handler in self._handlers["join"]:
-            await handler(values)
+        if self._handlers["join"]:
+            async with _resolution(values) as resolution:
+                for handler in self._handlers["join"]:
+                    await handler(values, resolution)
         if self._lifespan is None:
             return None
-        visit = Visit(self._lifespan.bound(values))
+        visit = Visit(self._lifespan.bound(values, {}))
         await visit.enter()
         return visit
 
@@ -76,14 +85,24 @@ class JoinLeave:
         """Leave the lifespan, then run every leave handler, whatever the others raise."""
         if visit is not None:
             await _guarded(visit.leave(), values)
-        for handler in self._handlers["leave"]:
-            await _guarded(handler(values), values)
+        if self._handlers["leave"]:
+            await _guarded(self._leave(values), values)
+
+    async def _leave(self, values: Mapping[str, Any]) -> None:
+        async with _resolution(values) as resolution:
+            for handler in self._handlers["leave"]:
+                await _guarded(handler(values, resolution), values)
 
 
 def _each(handlers: Handlers) -> Iterable[Callable[..., Any]]:
     if handlers is None:
         return ()
     return (handlers,) if callable(handlers) else handlers
+
+
+def _resolution(values: Mapping[str, Any]) -> Resolution:
+    """What the handlers of one event depend on, resolved once for all of them."""
+    return Resolution(values["websocket"], values["connection"])
 
 
 async def _guarded(work: Any, values: Mapping[str, Any]) -> None:
@@ -144,16 +163,19 @@ class Visit:
 
 
 class _Handler:
-    """A handler with what it takes: what is known by its name, else websocket and channel in this order."""
+    """A handler with what it takes: what is known by its name, or resolved by FastAPI, else websocket and
+    channel in this order."""
 
-    __slots__ = ("_func", "_is_async", "_named", "_positional")
+    __slots__ = ("_func", "_is_async", "_named", "_positional", "dependencies")
 
     def __init__(self, func: Callable[..., Any]) -> None:
         if not callable(func):
             raise ConfigurationError(f"expected a function for an event or a lifespan, got {func!r}")
         self._func = func
         self._is_async = inspect.iscoroutinefunction(func)
-        parameters = inspect.signature(func).parameters
+        self.dependencies = dependencies_of(func)
+        resolved = self.dependencies.names if self.dependencies is not None else ()
+        parameters = {n: p for n, p in inspect.signature(func).parameters.items() if n not in resolved}
         self._positional: list[str] = []
         self._named: dict[str, str] = {}
         spare = [name for name in ("websocket", "channel") if name not in parameters]
@@ -181,20 +203,21 @@ class _Handler:
         else:
             raise ConfigurationError(
                 f"the parameter {parameter.name!r} of the event handler {self._func!r} cannot be bound; "
-                f"a handler may take {', '.join(NAMES)}"
+                f"a handler may take {', '.join(NAMES)}, and whatever FastAPI resolves"
             )
         if parameter.kind is parameter.POSITIONAL_ONLY:
             self._positional.append(source)
         else:
             self._named[parameter.name] = source
 
-    def bound(self, values: Mapping[str, Any]) -> Callable[[], Any]:
+    def bound(self, values: Mapping[str, Any], resolved: Mapping[str, Any]) -> Callable[[], Any]:
         positional = [values[source] for source in self._positional]
         named = {name: values[source] for name, source in self._named.items()}
-        return lambda: self._func(*positional, **named)
+        return lambda: self._func(*positional, **named, **resolved)
 
-    async def __call__(self, values: Mapping[str, Any]) -> None:
-        call = self.bound(values)
+    async def __call__(self, values: Mapping[str, Any], resolution: Resolution) -> None:
+        resolved = await resolve(self.dependencies, resolution) if self.dependencies is not None else {}
+        call = self.bound(values, resolved)
         result = call() if self._is_async else await run_in_threadpool(call)
         if inspect.isawaitable(result):
             await result

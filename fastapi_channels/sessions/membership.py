@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import FOR_CLIENTS, Disconnected, PermissionDenied, TooManyRooms
+from fastapi_channels.exceptions import Disconnected, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Event, Frame, Message
 from fastapi_channels.wire.outbox import Gap
@@ -120,7 +119,6 @@ class Membership:
         pending = self.guard.check_permissions()
         if pending is not None:
             await pending
-        await self._authorize()
         self._is_known = True
         self.node.users.add(connection.user, self.writer)
         connection.seat = plan.seat_of(connection)
@@ -279,23 +277,6 @@ class Membership:
 
     async def close(self, code: int, reason: str) -> None:
         await self._host.expel(self.connection, code, reason)
-
-    async def _authorize(self) -> None:
-        authorize = self.plan.authorize
-        if authorize is None:
-            return
-        try:
-            answer = authorize(self.connection, **self.connection.params)
-            allowed = (await answer if inspect.isawaitable(answer) else answer) is True
-        except FOR_CLIENTS:
-            raise
-        except BaseException as exc:
-            if not is_failure(exc):
-                raise
-            self._host.log.exception("authorize failed, and so refuses")
-            allowed = False
-        if not allowed:
-            raise PermissionDenied(close=False)
 
     def _values(self, code: int | None, reason: str | None) -> dict[str, Any]:
         return {

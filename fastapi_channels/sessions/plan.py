@@ -10,13 +10,13 @@ from fastapi_channels.cluster.recovery import Keeping
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import NotFound
-from fastapi_channels.permission import BasePermission
+from fastapi_channels.permission import ALLOW, BasePermission
 from fastapi_channels.stores import Retention
 from fastapi_channels.wire.messages import Body, Envelope
 from fastapi_channels.wire.outbox import SlowPolicy
 from fastapi_channels.wire.vocabulary import Vocabulary
 
-from .guard import Rules
+from .guard import Entry, Rules
 from .handlers import JoinLeave
 from .life import Limits
 
@@ -70,11 +70,11 @@ class Plan:
 
     __slots__ = (
         "_decode",
+        "_entry",
         "_permission",
         "_ruled",
         "_throttles",
         "actions",
-        "authorize",
         "channel",
         "event",
         "exception_handlers",
@@ -104,12 +104,12 @@ class Plan:
         self.words = words
         self.key, self.event = words.key, words.event
         self.pattern, self.own_scope = words.pattern, words.own_scope
-        self.authorize = authorize
         self.seat_of = seat_of
         self.actions: dict[str, ActionSpec] | None = None
         self.history = _keeping(channel) if channel.history else None
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._permission = permission
+        self._entry = ALLOW if authorize is None else Entry(authorize)
         self._throttles = throttles
         self._decode = decode
         self._ruled: tuple[Settings, Rules] | None = None
@@ -155,7 +155,8 @@ class Plan:
         """What holds for every call in an application with these settings."""
         if self._ruled is None or self._ruled[0] is not settings:
             permissions = (settings.permission, self._permission)
-            self._ruled = settings, Rules(permissions, (*settings.throttles, *self._throttles))
+            throttles = (*settings.throttles, *self._throttles)
+            self._ruled = settings, Rules(permissions, throttles, self._entry)
         return self._ruled[1]
 
 

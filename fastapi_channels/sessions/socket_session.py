@@ -12,7 +12,7 @@ from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, NotFound, PermissionDenied, TooManyRooms
-from fastapi_channels.permission import BasePermission, allows
+from fastapi_channels.permission import BasePermission, allows, combine
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room
 
@@ -78,9 +78,8 @@ class SocketSession(Session):
                 lane.expel(lane.member, code, reason)
 
     async def _admit(self) -> None:
-        for permission in (self.node.settings.permission, self._permission):
-            if not await self._is_allowed(permission):
-                raise PermissionDenied()
+        if not await self._is_allowed(combine(self.node.settings.permission, self._permission)):
+            raise PermissionDenied()
         self.node.users.add(self.user, self.writer)
         self._is_known = True
 

@@ -183,7 +183,7 @@ async def test_authorize_that_fails_refuses(trouble: BaseException, caplog: pyte
     async with serving(Failing()) as app, dialing(app, "/r") as wire:
         await wire.ended()
         assert wire.sent == [{"type": "websocket.close", "code": 1008, "reason": "Permission Denied"}]
-    assert "authorize failed, and so refuses" in caplog.text
+    assert "a permission failed, and so refuses" in caplog.text
 
 
 async def test_authorize_may_say_why():
