@@ -4,6 +4,7 @@ from .actions.graph import current_connection, current_message
 from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
+from .channels.pagination import Cursor, Page, Paginated, Paginator, current_paginator
 from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
 from .cluster.users import Member
@@ -52,6 +53,7 @@ __all__ = [
     "CloseCode",
     "ConfigurationError",
     "Connection",
+    "Cursor",
     "Disconnected",
     "Envelope",
     "Event",
@@ -63,6 +65,9 @@ __all__ = [
     "Member",
     "MethodNotAllowed",
     "NotFound",
+    "Page",
+    "Paginated",
+    "Paginator",
     "ParseError",
     "PermissionDenied",
     "PersonChannel",
@@ -77,6 +82,7 @@ __all__ = [
     "add_channel",
     "current_connection",
     "current_message",
+    "current_paginator",
     "history_router",
     "limiter",
     "rate",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
+import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fastapi_channels.channels import upstream
 
 from .brokers import adopt, create_backend
+from .channels.pagination import Paginator
 from .cluster.drain import on_sigterm
 from .cluster.node import SCOPE_KEY, Node, current_node
 from .cluster.settings import Settings
@@ -29,6 +31,9 @@ from .stores import Store, StoreUnavailable, create_store
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
 
 logger = logging.getLogger("fastapi_channels")
+
+MIN_SECRET: Final = 32
+"""Bytes of a secret: a shorter key makes HMAC-SHA256 weaker than its hash (RFC 2104 section 3)."""
 
 Parent = TypeVar("Parent", FastAPI, APIRouter)
 
@@ -48,6 +53,8 @@ def add_channel(
     ws_callback: Callable[..., Any] | None = None,
     permission_classes: Permission = None,
     throttle_classes: Any = None,
+    pagination_class: type[Paginator] | None = None,
+    secret: str | bytes | None = None,
     allowed_origins: Iterable[str] | None = None,
     trusted_proxies: Iterable[str] = (),
     user_key: Callable[[Any], Any] | str | None = None,
@@ -78,6 +85,9 @@ def add_channel(
         ws_callback: answers calls over their rate, in place of the error.
         permission_classes: who may connect, and call actions, anywhere in the application.
         throttle_classes: rates over all messages of a client in a room.
+        pagination_class: whose instances `current_paginator` gives to actions: `Paginator`, or a subclass.
+        secret: signs what clients keep and give back, such as cursors; 32 bytes or more. Unless given, it is
+            random and each process has another: several processes need one.
         allowed_origins: pages that may connect beside the server's own; `["*"]` for any.
         trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
         user_key: what names a user: a function of it, or the name of its attribute; its `id`, `identity`,
@@ -113,6 +123,8 @@ def add_channel(
         allowed_origins=parse_origins(allowed_origins),
         trusted_proxies=parse_proxies(trusted_proxies),
         user_key=user_key,
+        secret=_secret(secret),
+        pagination_class=_paginator(pagination_class),
         namespace=namespace,
         publish_timeout=publish_timeout,
         drain_seconds=_seconds("drain_seconds", drain_seconds),
@@ -120,6 +132,7 @@ def add_channel(
         view={
             "permission_classes": permission_classes,
             "throttle_classes": throttle_classes,
+            "pagination_class": pagination_class,
             "limiter_url": limiter_url,
         },
     )
@@ -217,6 +230,26 @@ def _seconds(name: str, value: float) -> float:
     return float(value)
 
 
+def _secret(secret: str | bytes | None) -> bytes:
+    if secret is None:
+        return secrets.token_bytes(MIN_SECRET)
+    value = secret.encode() if isinstance(secret, str) else secret
+    if not isinstance(value, bytes) or len(value) < MIN_SECRET:
+        raise ConfigurationError(
+            f"secret must be {MIN_SECRET} bytes or more, and nobody else's: make one with "
+            'python -c "import secrets; print(secrets.token_urlsafe())", and keep it out of the code'
+        )
+    return value
+
+
+def _paginator(given: Any) -> type[Paginator] | None:
+    if given is None or (isinstance(given, type) and issubclass(given, Paginator)):
+        return given
+    raise ConfigurationError(
+        f"pagination_class takes Paginator or a class that inherits from it, got {given!r}"
+    )
+
+
 def _add_health(router: APIRouter, url: str, node: Node) -> None:
     """Liveness says that the event loop turns; readiness, whether new connections should come here."""
 
@@ -289,8 +322,8 @@ class _View(type):
 class FastAPIChannel(metaclass=_View):
     """A read-only view of what `add_channel` was given, inside a request or the lifespan.
 
-    It has `broadcast` (with `publish(channel, message)`), `permission_classes`, `throttle_classes` and
-    `limiter_url`.
+    It has `broadcast` (with `publish(channel, message)`), `permission_classes`, `throttle_classes`,
+    `pagination_class` and `limiter_url`.
     """
 
 

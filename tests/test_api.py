@@ -247,7 +247,6 @@ async def test_a_server_that_runs_no_lifespan(caplog: pytest.LogCaptureFixture):
 
 UPSTREAM: dict[str, Any] = {
     "http_callback": print,
-    "pagination_class": print,
     "query_token_key": "k",
     "cookie_token_key": "k",
 }
@@ -262,7 +261,7 @@ def test_upstreams_keywords():
         "limiter_url": "memory://",
     }
     live |= {"storage": None, "prefix": "p", "identifier": print, "ws_callback": print}
-    live |= {"permission_classes": True, "throttle_classes": None}
+    live |= {"permission_classes": True, "throttle_classes": None, "pagination_class": None}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         unset: dict[str, Any] = dict.fromkeys(UPSTREAM)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
-from sqlalchemy import select
+from typing import Annotated, Any, Final
 
-from fastapi_channels import Channel, Connection, Socket, action
+from pydantic import BaseModel, Field
+from sqlalchemy import Select, func, select
+
+from fastapi_channels import Channel, Connection, Cursor, Page, Paginated, Socket, action
 
 from . import assistant, tickets
 from .database import Room, Session, Sessions, Ticket
 from .events import Said, TicketClosed, TicketOpened
 from .login import Person
+from .pages import Keyset, Pages
 
 
 class TicketRoom(Channel):
@@ -27,11 +30,21 @@ class TicketRoom(Channel):
         return ticket is not None and tickets.may_see(connection.user, ticket)
 
 
-class Waiting(BaseModel):
-    """A ticket in a team's queue."""
+class Summary(BaseModel):
+    """A ticket in a list."""
 
     id: int
     subject: str
+
+
+class Search(Cursor):
+    """Part of a list of those whose subject has a word in it."""
+
+    word: Annotated[str, Field(min_length=1, max_length=50)]
+
+
+LONGEST_WAITING: Final = Keyset(Ticket.opened_at, Ticket.id)
+BY_SUBJECT: Final = Keyset(Ticket.subject, Ticket.id)
 
 
 class TeamRoom(Channel):
@@ -45,10 +58,28 @@ class TeamRoom(Channel):
         return person.room == name
 
     @action()
-    async def queue(self, name: str, session: Session) -> list[Waiting]:
-        """The open tickets, the oldest first."""
-        query = select(Ticket).join(Ticket.room).where(Room.name == name, Ticket.is_open).order_by(Ticket.id)
-        return [Waiting(id=ticket.id, subject=ticket.subject) for ticket in await session.scalars(query)]
+    async def queue(self, name: str, page: Cursor, session: Session, pages: Pages) -> Paginated[Summary]:
+        """The open tickets, the longest waiting first."""
+        query = _tickets_of(name).where(Ticket.is_open)
+        return await pages.page(session, query, LONGEST_WAITING, page)
+
+    @action()
+    async def search(self, name: str, wanted: Search, session: Session, pages: Pages) -> Paginated[Summary]:
+        """The tickets, open or closed, with a word in their subject, by subject."""
+        query = _tickets_of(name).where(Ticket.subject.icontains(wanted.word, autoescape=True))
+        return await pages.page(session, query, BY_SUBJECT, wanted)
+
+    @action()
+    async def closed(self, name: str, page: Page, session: Session) -> Paginated[Summary]:
+        """The closed tickets, by number, and how many there are."""
+        query = _tickets_of(name).where(~Ticket.is_open)
+        total = await session.scalar(select(func.count()).select_from(query.subquery()))
+        found = await session.scalars(query.order_by(Ticket.id).limit(page.limit).offset(page.offset))
+        return Paginated[Any](items=list(found), total=total)
+
+
+def _tickets_of(team: str) -> Select[Any]:
+    return select(Ticket).join(Ticket.room).where(Room.name == team)
 
 
 ticket_room = TicketRoom()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated, TypeAlias
 
 from fastapi import Depends
@@ -38,12 +39,18 @@ class User(Base):
     room: Mapped[Room | None] = relationship(lazy="joined")
 
 
+def now() -> datetime:
+    """In UTC, without saying so: as SQLite keeps it."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
 class Ticket(Base):
     __tablename__ = "tickets"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     subject: Mapped[str]
     is_open: Mapped[bool] = mapped_column(default=True)
+    opened_at: Mapped[datetime] = mapped_column(default=now)
     customer_id: Mapped[int] = mapped_column(ForeignKey("users.id"))
     customer: Mapped[User] = relationship(lazy="joined")
     room_id: Mapped[int] = mapped_column(ForeignKey("rooms.id"))

@@ -21,6 +21,7 @@ from .channels import desk, team_room, ticket_room
 from .database import Room, Session, Ticket, User, create_tables
 from .events import TicketOpened
 from .login import COOKIE, CurrentPerson, Signer
+from .pages import SelectPaginator
 from .tickets import TicketIsClosed, close, find, room_of
 
 api = APIRouter()
@@ -90,7 +91,7 @@ def create_app(database: str | None = None, secret: bytes | None = None) -> Fast
 
     Args:
         database: a URL of SQLAlchemy; without it, a SQLite file that is gone when the application stops.
-        secret: signs the cookies; without it, everybody has to log in again after a restart.
+        secret: signs cookies and cursors; without it, everybody has to log in again after a restart.
     """
 
     @asynccontextmanager
@@ -104,10 +105,11 @@ def create_app(database: str | None = None, secret: bytes | None = None) -> Fast
             await engine.dispose()
 
     app = FastAPI(title="A support desk", lifespan=lifespan)
-    app.state.signer = Signer(secret or secrets.token_bytes())
+    secret = secret or secrets.token_bytes()
+    app.state.signer = Signer(secret)
     app.add_exception_handler(TicketIsClosed, ticket_is_closed)
     app.include_router(api)
-    return add_channel(app)
+    return add_channel(app, secret=secret, pagination_class=SelectPaginator)
 
 
 app = create_app(os.environ.get("DESK_DATABASE"), os.environ.get("DESK_SECRET", "").encode())

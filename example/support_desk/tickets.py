@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import Depends, HTTPException, WebSocket
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_channels import ActionRouter, BasePermission, Connection, current_connection, limiter
+from fastapi_channels import (
+    ActionRouter,
+    BasePermission,
+    Connection,
+    Cursor,
+    Paginated,
+    current_connection,
+    limiter,
+)
 
 from .database import Message, Session, Ticket
 from .events import Said, TicketClosed
 from .login import Person
+from .pages import Keyset, Pages
+
+NEWEST: Final = Keyset(Message.id, descending=True)
 
 
 class TicketIsClosed(Exception):
@@ -116,18 +127,10 @@ async def say(
 
 
 @router.action()
-async def history(
-    ticket_id: int,
-    session: Session,
-    before: int | None = None,
-    limit: Annotated[int, Field(ge=1, le=100)] = 20,
-) -> list[Line]:
-    """The newest messages, or those before one of them, in the order in which they were written."""
-    query = select(Message).where(Message.ticket_id == ticket_id).order_by(Message.id.desc()).limit(limit)
-    if before is not None:
-        query = query.where(Message.id < before)
-    newest_first = await session.scalars(query)
-    return [Line.model_validate(message, from_attributes=True) for message in reversed(newest_first.all())]
+async def history(ticket_id: int, page: Cursor, session: Session, pages: Pages) -> Paginated[Line]:
+    """What was said, the newest first."""
+    query = select(Message).where(Message.ticket_id == ticket_id)
+    return await pages.page(session, query, NEWEST, page)
 
 
 @router.action("close", permission=IsAgent)

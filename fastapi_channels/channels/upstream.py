@@ -28,7 +28,6 @@ ACTION: Final = (
 CHANNEL: Final = ("history_key", "max_history", "limiter_depends")
 ADD_CHANNEL: Final = (
     "http_callback",
-    "pagination_class",
     "query_token_key",
     "cookie_token_key",
     # Decided who had the last word; here an application's own handler always has it.

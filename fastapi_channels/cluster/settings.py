@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,4 +28,8 @@ class Settings:
     publish_timeout: float = 2.0
     drain_seconds: float = 10.0
     retry_after: float = 1.0
+    secret: bytes = field(default_factory=secrets.token_bytes, repr=False)
+    """What is signed with it is worth nothing to a process with another one."""
+    pagination_class: Callable[..., Any] | None = None
+    """Makes the paginator of an action; None for the package's own."""
     view: dict[str, Any] = field(default_factory=dict)

@@ -1,9 +1,12 @@
 """The support desk of the examples: what its people can do, and what is left behind when they do it."""
 
 import asyncio
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 import httpx
@@ -12,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from example.support_desk.assistant import ANSWERS, Assistant, get_assistant
+from example.support_desk.database import Room, Ticket, User
 from example.support_desk.login import Signer
 from example.support_desk.main import create_app
 from tests.support.live import Client, Site, serving, wait_until
@@ -70,6 +74,10 @@ async def ask(client: Client, room: str, **fields: Any) -> Any:
     return await client.receive_until(lambda frame: frame.get("request_id") == "q")
 
 
+def texts_of(history: Any) -> list[str]:
+    return [line["text"] for line in history["data"]["items"]]
+
+
 def event(name: str) -> Any:
     return lambda frame: frame.get("event") == name
 
@@ -120,7 +128,7 @@ async def test_a_customer_and_an_agent_talk(desk: Desk):
         number = int(room.partition(":")[2])
         assert opened["data"] == {"id": number, "subject": "Paid twice", "customer": "ada"}
         queue = await ask(agent, "team:billing", action="queue")
-        assert queue["data"] == [{"id": number, "subject": "Paid twice"}]
+        assert queue["data"]["items"] == [{"id": number, "subject": "Paid twice"}]
         async with ada.connect(room) as customer:
             await ask(agent, room, type="join")
             posted = await ask(customer, room, action="ticket.say", text="Hello?")
@@ -130,10 +138,7 @@ async def test_a_customer_and_an_agent_talk(desk: Desk):
             await ask(agent, room, action="ticket.say", text="I am looking into it.")
             assert (await customer.receive_until(event("said")))["data"]["by"] == "cleo"
             history = await ask(customer, room, action="ticket.history")
-            assert [line["text"] for line in history["data"]] == ["Hello?", "I am looking into it."]
-            last = history["data"][-1]["id"]
-            before = await ask(customer, room, action="ticket.history", before=last, limit=1)
-            assert [line["text"] for line in before["data"]] == ["Hello?"]
+            assert texts_of(history) == ["I am looking into it.", "Hello?"]
 
 
 async def test_one_socket_is_in_two_tickets(desk: Desk):
@@ -142,9 +147,8 @@ async def test_one_socket_is_in_two_tickets(desk: Desk):
     async with ada.connect(one, two) as client:
         await ask(client, one, action="ticket.say", text="in one")
         await ask(client, two, action="ticket.say", text="in two")
-        texts = {room: (await ask(client, room, action="ticket.history"))["data"] for room in (one, two)}
-        assert [line["text"] for line in texts[one]] == ["in one"]
-        assert [line["text"] for line in texts[two]] == ["in two"]
+        texts = {room: texts_of(await ask(client, room, action="ticket.history")) for room in (one, two)}
+        assert texts == {one: ["in one"], two: ["in two"]}
         assert (await ask(client, one, type="leave"))["type"] == "left"
         assert (await ask(client, one, action="ticket.history"))["code"] == "not_joined"
         assert (await ask(client, two, action="ticket.history"))["status"] == "ok"
@@ -197,6 +201,118 @@ async def test_http_and_actions_give_one_answer(desk: Desk):
         again = await ada.http.post(f"{path}/close")
         assert (again.status_code, again.json()) == (409, {"detail": "the ticket is closed"})
         assert (await ada.http.get(path)).json()["is_open"] is False
+
+
+# Pages
+
+
+async def walk(client: Client, room: str, towards: str = "next", **fields: Any) -> list[list[int]]:
+    """The ids on each page, from the first, or from that of a cursor, on."""
+    pages: list[list[int]] = []
+    while True:
+        data = (await ask(client, room, **fields))["data"]
+        pages.append([item["id"] for item in data["items"]])
+        fields["cursor"] = data[towards]
+        if fields["cursor"] is None:
+            return pages
+
+
+@pytest.fixture
+async def numbers(desk: Desk) -> list[int]:
+    """The ids of 25 tickets of the billing team, opened two at a time, the last ones first; each subject has
+    two or three."""
+    async with desk.app.state.sessions() as session:
+        customer, room = await session.get(User, 1), await session.get(Room, 1)
+        tickets = [
+            Ticket(
+                subject=f"Invoice {number % 9}",
+                customer=customer,
+                room=room,
+                opened_at=datetime(2026, 1, 1) + timedelta(hours=(24 - number) // 2),
+            )
+            for number in range(25)
+        ]
+        session.add_all(tickets)
+        await session.commit()
+        return [ticket.id for ticket in tickets]
+
+
+async def test_every_ticket_is_on_one_page_of_the_queue(desk: Desk, numbers: list[int]):
+    cleo = await desk.log_in("cleo")
+    async with cleo.connect("team:billing") as agent:
+
+        async def queue(cursor: str | None = None) -> Any:
+            return (await ask(agent, "team:billing", action="queue", limit=10, cursor=cursor))["data"]
+
+        oldest_first = sorted(numbers, key=lambda number: ((24 - (number - numbers[0])) // 2, number))
+        for limit in (1, 4, 25, 100):
+            there = await walk(agent, "team:billing", action="queue", limit=limit)
+            assert [*chain(*there)] == oldest_first
+            assert {len(page) for page in there[:-1]} <= {limit}
+        first = await queue()
+        second = await queue(first["next"])
+        third = await queue(second["next"])
+        assert first["previous"] is third["next"] is None
+        assert await queue(second["previous"]) == first
+        back = await walk(
+            agent, "team:billing", "previous", action="queue", limit=7, cursor=third["previous"]
+        )
+        assert [*chain(*reversed(back))] == oldest_first[:20]
+
+
+async def test_a_queue_that_moves_shows_no_ticket_twice(desk: Desk, numbers: list[int]):
+    cleo, ada = await desk.log_in("cleo"), await desk.log_in("ada")
+    async with cleo.connect("team:billing") as agent:
+        first = (await ask(agent, "team:billing", action="queue", limit=10))["data"]
+        seen = [item["id"] for item in first["items"]]
+        # The last one of the page is closed, the very place that the cursor names; another is opened.
+        await ada.http.post(f"/tickets/{seen[-1]}/close")
+        await ada.open_ticket()
+        rest = [*chain(*await walk(agent, "team:billing", action="queue", limit=10, cursor=first["next"]))]
+        assert len(rest) == 16
+        assert not {*seen} & {*rest}
+
+
+async def test_a_search_and_the_closed_ones(desk: Desk, numbers: list[int]):
+    cleo, ada = await desk.log_in("cleo"), await desk.log_in("ada")
+    async with cleo.connect("team:billing") as agent:
+        found = await walk(agent, "team:billing", action="search", word="INVOICE", limit=4)
+        assert [*chain(*found)] == sorted(numbers, key=lambda number: ((number - numbers[0]) % 9, number))
+        assert await walk(agent, "team:billing", action="search", word="e 3") == [numbers[3::9]]
+        assert await walk(agent, "team:billing", action="search", word="%") == [[]]
+        for number in numbers[:3]:
+            await ada.http.post(f"/tickets/{number}/close")
+        closed = (await ask(agent, "team:billing", action="closed", limit=2, offset=1))["data"]
+        assert [item["id"] for item in closed["items"]] == numbers[1:3]
+        assert closed["total"] == 3
+
+
+async def test_a_cursor_is_good_for_one_list_of_one_room(desk: Desk, numbers: list[int]):
+    cleo = await desk.log_in("cleo")
+    one, two = (f"ticket:{number}" for number in numbers[:2])
+    async with cleo.connect("team:billing", one, two) as agent:
+        queue = (await ask(agent, "team:billing", action="queue", limit=2))["data"]["next"]
+        for text in ("one", "two", "three"):
+            await ask(agent, one, action="ticket.say", text=text)
+        history = await ask(agent, one, action="ticket.history", limit=1)
+        older = history["data"]["next"]
+        assert texts_of(history) == ["three"]
+        assert texts_of(await ask(agent, one, action="ticket.history", cursor=older)) == ["two", "one"]
+        body, _, signature = older.partition(".")
+        forged = urlsafe_b64encode(b'["after",[999]]').decode().rstrip("=")
+        wrong: list[tuple[str, dict[str, Any]]] = [
+            (two, {"action": "ticket.history", "cursor": older}),
+            (one, {"action": "ticket.history", "cursor": f"{body}.{signature[:-1]}"}),
+            (one, {"action": "ticket.history", "cursor": f"{forged}.{signature}"}),
+            ("team:billing", {"action": "search", "word": "i", "cursor": queue}),
+            ("team:billing", {"action": "closed", "offset": 10**19}),
+            ("team:billing", {"action": "queue", "limit": 10**9}),
+        ]
+        for room, fields in wrong:
+            refused = await ask(agent, room, **fields)
+            assert refused["code"] == "invalid_payload", fields
+            assert refused["data"][0]["loc"] == [[*fields][-1]]
+        assert (await ask(agent, "team:billing", action="queue", limit=2, cursor=queue))["status"] == "ok"
 
 
 # The assistant
@@ -254,12 +370,12 @@ async def test_an_answer_is_cancelled_while_something_else_is_asked(desk: Desk, 
         assert (await client.receive())["data"] == "Well… "
         # It thinks, and holds no connection of the database meanwhile.
         assert desk.app.state.engine.pool.checkedout() == 0
-        assert (await ask(client, room, action="ticket.history"))["data"] == []
+        assert texts_of(await ask(client, room, action="ticket.history")) == []
         await client.send({"type": "cancel", "request_id": 1})
         cancelled = await client.receive()
         assert (cancelled["code"], cancelled["request_id"]) == ("cancelled", 1)
         assert thinking.stopped.is_set()
-        assert (await ask(client, room, action="ticket.history"))["data"] == []
+        assert texts_of(await ask(client, room, action="ticket.history")) == []
 
 
 async def test_an_answer_ends_when_its_client_leaves(desk: Desk, thinking: Thinking):
