@@ -75,8 +75,8 @@ def add_channel(
         url: the broker: `memory://` (the default), `redis://host:port/db`, or another scheme of broadcaster.
         backend: a broadcaster backend, in place of `url`.
         broadcast: a Broadcast, whose backend is used, in place of `url`.
-        store_url: where state is kept that outlives a connection, such as histories: `memory://`; that of
-            `url` unless given.
+        store_url: where state is kept that outlives a connection, such as histories: `memory://`, or
+            `redis://…` as for the broker; that of `url` unless given.
         store: a Store, in place of `store_url`.
         limiter_url: where rate limits are counted: `memory://` or `redis://…`; `url` where that is Redis.
         storage: a `redis.asyncio` client to count with, or a RateLimiter.
@@ -140,7 +140,7 @@ def add_channel(
         _backend(url or limiter_url, backend, broadcast),
         _limiter(limiter_url or url, storage, prefix),
         settings,
-        _store(store, store_url, url or limiter_url),
+        _store(store, store_url, url or limiter_url, namespace),
     )
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
@@ -278,14 +278,14 @@ def _backend(
     return create_backend(url or "memory://")
 
 
-def _store(store: Store | None, store_url: str | None, url: str | None) -> Store | None:
+def _store(store: Store | None, store_url: str | None, url: str | None, namespace: str) -> Store | None:
     if store is not None and store_url is not None:
         raise ConfigurationError("give one of store and store_url, got both")
     if store is None and store_url is not None:
-        store = create_store(store_url)
+        store = create_store(store_url, namespace=namespace)
         if store is None:
             raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
-    return store or (create_store(url) if url is not None else None)
+    return store or (create_store(url, namespace=namespace) if url is not None else None)
 
 
 def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:

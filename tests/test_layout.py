@@ -30,9 +30,10 @@ LAYERS = layers()
 CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typing_extensions"}
 """What every module may import; pydantic_core is pydantic's own."""
 
-ON_REDIS = ("addresses", "cluster", "link", "pubsub", "sentinel", "server", "slots", "streams")
+ON_REDIS = ("addresses", "cluster", "link", "masters", "pubsub", "sentinel", "server", "slots", "streams")
 EXTRAS = {
     **{f"brokers.redis.{module}": {"redis"} for module in ON_REDIS},
+    **{f"stores.redis.{module}": {"redis"} for module in ("connections", "server")},
     "brokers": {"redis"},
     "brokers.nats": {"nats"},
     "brokers.postgres": {"asyncpg"},

@@ -6,15 +6,13 @@ Backends that need a package beyond the core are imported only when they are ask
 
 from __future__ import annotations
 
-import re
-from importlib import import_module
-from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, Final
 
 from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.exceptions import ConfigurationError
 
+from . import schemes
 from .backend import MISSED, Listening, NotSent, Resuming
 from .memory import MemoryBackend
 from .supervisor import Broker
@@ -31,25 +29,15 @@ __all__ = [
 ]
 
 
-class _Scheme(NamedTuple):
-    """What serves the URLs of one scheme."""
-
-    module: str
-    """In this folder, with a class that takes the URL; empty for broadcaster's own backend."""
-    backend: str = ""
-    extra: str = ""
-    """Of this package, which has the client library."""
-
-
-_REDIS: Final = _Scheme(".redis", "RedisBackend", "redis")
-_CLUSTER: Final = _Scheme(".redis", "ClusterBackend", "redis")
-_STREAM: Final = _Scheme(".redis", "StreamBackend", "redis")
-_POSTGRES: Final = _Scheme(".postgres", "PostgresBackend", "postgres")
-_NATS: Final = _Scheme(".nats", "NatsBackend", "nats")
-_RABBITMQ: Final = _Scheme(".rabbitmq", "RabbitBackend", "rabbitmq")
+_REDIS: Final = schemes.Scheme(".redis", "RedisBackend", "redis")
+_CLUSTER: Final = schemes.Scheme(".redis", "ClusterBackend", "redis")
+_STREAM: Final = schemes.Scheme(".redis", "StreamBackend", "redis")
+_POSTGRES: Final = schemes.Scheme(".postgres", "PostgresBackend", "postgres")
+_NATS: Final = schemes.Scheme(".nats", "NatsBackend", "nats")
+_RABBITMQ: Final = schemes.Scheme(".rabbitmq", "RabbitBackend", "rabbitmq")
 
 SCHEMES: Final = {
-    "memory": _Scheme(".memory", "MemoryBackend"),
+    "memory": schemes.Scheme(".memory", "MemoryBackend"),
     "redis": _REDIS,
     "rediss": _REDIS,
     "unix": _REDIS,
@@ -65,7 +53,7 @@ SCHEMES: Final = {
     "nats+tls": _NATS,
     "amqp": _RABBITMQ,
     "amqps": _RABBITMQ,
-    "kafka": _Scheme("", extra="kafka"),
+    "kafka": schemes.Scheme("", extra="kafka"),
 }
 
 
@@ -76,30 +64,11 @@ def create_backend(url: str) -> BroadcastBackend:
         ConfigurationError: the scheme is not known, the URL cannot be read, or a package is missing.
             Never contains the URL, which may hold a password.
     """
-    name = _scheme(url)
-    scheme = SCHEMES[name]
-    try:
-        if not scheme.module:
-            return adopt(Broadcast(url))
-        _check_hosts(url)
-        module = import_module(scheme.module, __name__)
-        backend: BroadcastBackend = getattr(module, scheme.backend)(url)
+    scheme = SCHEMES[schemes.of(url, SCHEMES, "a broker")]
+    if scheme.module:
+        backend: BroadcastBackend = schemes.create(url, scheme, __name__)
         return backend
-    except ImportError as exc:
-        raise ConfigurationError(
-            f"{name}:// needs the package {exc.name!r}: pip install fastapi-channels[{scheme.extra}]"
-        ) from exc
-    except ConfigurationError:
-        raise
-    except Exception as exc:
-        # Its text, and its traceback, may quote parts of the URL.
-        raise ConfigurationError(f"the {name}:// URL cannot be read ({type(exc).__name__})") from None
-
-
-def _check_hosts(url: str) -> None:
-    """Raises ValueError if a port is none; some clients would find that out only when they connect."""
-    for host in urlsplit(url).netloc.rpartition("@")[2].split(","):
-        _ = urlsplit(f"//{host}").port
+    return adopt(schemes.read(url, scheme, Broadcast))
 
 
 def adopt(broadcast: Broadcast) -> BroadcastBackend:
@@ -129,21 +98,6 @@ def adopt(broadcast: Broadcast) -> BroadcastBackend:
             "over before connecting it, or give its URL as url="
         )
     return backend
-
-
-def _scheme(url: str) -> str:
-    scheme, separator, _ = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in SCHEMES:
-        known = ", ".join(f"{known}://" for known in SCHEMES)
-        given = f"{scheme!r} is not a scheme that" if separator and _is_scheme(scheme) else "no scheme that"
-        raise ConfigurationError(f"{given} a broker is known for; known are {known}")
-    return scheme
-
-
-def _is_scheme(text: str) -> bool:
-    """Whether `text` can be shown: a scheme by its form (RFC 3986 section 3.1), and not a secret."""
-    return re.fullmatch(r"[a-z][a-z0-9+.-]{0,31}", text) is not None
 
 
 def _redis(backend: Any) -> BroadcastBackend:

@@ -197,7 +197,7 @@ class Node:
         self._forget_loop()
 
     async def _start(self) -> None:
-        if self.store is not None:
+        if self.store is not None and self.rooms.wants_store:
             await self.store.open()
         await self.broker.start()
         self.rooms.start(asyncio.get_running_loop())

@@ -56,6 +56,8 @@ class Rooms:
         self.cluster = Cluster(node, namespace, broker.publish, answers, broker.suspect)
         self.loop: asyncio.AbstractEventLoop | None = None
         self.histories = Histories(store, namespace, self) if store is not None else None
+        self.wants_store = False
+        """Whether a channel needs the store: it is opened at the start then, and else by the first call."""
         self._store = store
         self._node = node
         self._namespace = namespace
@@ -281,6 +283,7 @@ class Rooms:
                 f"{wanted} needs a store that all processes share, and this broker brings none: "
                 "say which with add_channel(…, store_url=…)"
             )
+        self.wants_store = True
 
     def _shared_histories(self) -> Histories:
         self.check_store("history")

@@ -1,6 +1,14 @@
-"""State that outlives a connection and a process: who is where, what was published, which keys were used."""
+"""State that outlives a connection and a process: who is where, what was published, which keys were used.
+
+Stores that need a package beyond the core are imported only when they are asked for.
+"""
 
 from __future__ import annotations
+
+import re
+from typing import Final
+
+from fastapi_channels.brokers import schemes
 
 from .memory import MemoryStore
 from .store import LeaseLost, Page, Record, Retention, Store, StoreUnavailable
@@ -16,11 +24,45 @@ __all__ = [
     "create_store",
 ]
 
+_REDIS: Final = schemes.Scheme(".redis", "RedisStore", "redis")
 
-def create_store(url: str) -> Store | None:
-    """The store of a URL; None where what it names keeps no state.
+SCHEMES: Final = {
+    "memory": schemes.Scheme(""),
+    "redis": _REDIS,
+    "rediss": _REDIS,
+    "unix": _REDIS,
+    "redis+sentinel": _REDIS,
+    "rediss+sentinel": _REDIS,
+    "redis+cluster": _REDIS,
+    "rediss+cluster": _REDIS,
+    "redis-stream": _REDIS,
+    "rediss-stream": _REDIS,
+    "postgres": None,
+    "postgresql": None,
+    "nats": None,
+    "nats+tls": None,
+    "amqp": None,
+    "amqps": None,
+    "kafka": None,
+}
+"""Of every broker; None where its server keeps no state."""
+
+
+def create_store(url: str, *, namespace: str = "") -> Store | None:
+    """The store for `url`, which may be that of a broker; None where the server behind it keeps no state.
 
     Args:
-        url: `memory://`.
+        namespace: separates applications that share a server.
+
+    Raises:
+        ConfigurationError: the scheme is not known, the URL cannot be read, or a package is missing.
+            Never contains the URL, which may hold a password.
     """
-    return MemoryStore() if url.partition("://")[0].lower() == "memory" else None
+    scheme = SCHEMES[schemes.of(url, SCHEMES, "a store")]
+    if scheme is None:
+        return None
+    if not scheme.module:
+        return MemoryStore()
+    plain = re.sub("^(rediss?)-stream", r"\1", url, count=1, flags=re.IGNORECASE)
+    store: Store = schemes.create(plain, scheme, __name__, namespace=namespace)
+    return store

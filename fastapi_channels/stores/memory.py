@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Final
 from fastapi_channels.wire.messages import size_of
 from fastapi_channels.wire.positions import Position
 
+from .records import new_epoch
 from .store import (
     MAX_OUTCOME,
     NO_LIMITS,
@@ -32,10 +32,6 @@ from .store import (
 
 REMEMBERED: Final = 86_400.0
 """Seconds that a room's epoch outlives the last of its publications."""
-
-
-def new_epoch() -> str:
-    return secrets.token_hex(4)
 
 
 @dataclass(slots=True)

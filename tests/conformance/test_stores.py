@@ -5,40 +5,61 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from broadcaster import BroadcastBackend
 
-from fastapi_channels.stores import MemoryStore, Store
-from fastapi_channels.stores.store import (
-    MAX_OUTCOME,
-    NO_LIMITS,
-    Claim,
-    Entered,
-    Left,
-    Limits,
-    Occupancy,
-    Occupant,
-    Record,
-    Retention,
-)
+from fastapi_channels.brokers import create_backend
+from fastapi_channels.stores import LeaseLost, MemoryStore, Store
+from fastapi_channels.stores.store import MAX_OUTCOME, Announcement, Claim, Left, Limits, Record, Retention
 from fastapi_channels.wire.positions import Position
+from tests.support.stores import KEEP, a_node, enter, evicted, ids, someone, store_at
 
 Make = Callable[[], Store]
-KEEP = Retention(messages=100, size=1_000_000, seconds=60)
 
 
 def memory(_: pytest.FixtureRequest) -> Make:
     return MemoryStore
 
 
-STORES = (memory,)
+@dataclass(frozen=True)
+class At:
+    """Makes stores of one server; what other tests do there is in another namespace."""
+
+    url: str
+    namespace: str = field(default_factory=lambda: secrets.token_hex(4))
+
+    def __call__(self) -> Store:
+        return store_at(self.url, self.namespace)
+
+
+def redis(request: pytest.FixtureRequest) -> Make:
+    return At(request.getfixturevalue("shared_redis").url)
+
+
+def sentinel(request: pytest.FixtureRequest) -> Make:
+    return At(request.getfixturevalue("shared_failover").url)
+
+
+def cluster(request: pytest.FixtureRequest) -> Make:
+    return At(request.getfixturevalue("shared_cluster").url)
+
+
+ANNOUNCING = (redis, sentinel)
+SHARED = (*ANNOUNCING, cluster)
+"""Those that several processes see."""
+STORES = (memory, *SHARED)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "make" in metafunc.fixturenames:
-        metafunc.parametrize("make", STORES, indirect=True, ids=lambda kind: kind.__name__)
+    names = metafunc.fixturenames
+    if "make" in names:
+        kinds = ANNOUNCING if "backend" in names else SHARED if "others" in names else STORES
+        metafunc.parametrize("make", kinds, indirect=True, ids=lambda kind: kind.__name__)
 
 
 @pytest.fixture
@@ -56,28 +77,30 @@ async def store(make: Make) -> AsyncIterator[Store]:
     await made.close()
 
 
+@pytest_asyncio.fixture
+async def others(make: Make) -> AsyncIterator[list[Store]]:
+    """Two more processes."""
+    made = [make() for _ in range(2)]
+    for each in made:
+        await each.open()
+    yield made
+    for each in made:
+        await each.close()
+
+
+@pytest_asyncio.fixture
+async def backend(make: At) -> AsyncIterator[BroadcastBackend]:
+    """The broker of the same server."""
+    made = create_backend(make.url)
+    await made.connect()
+    yield made
+    await made.disconnect()
+
+
 @pytest.fixture
 def room() -> str:
     """A name that no other test has used on the server."""
     return f"room {secrets.token_hex(4)} {{1}} 房间 \x1f'\"*"
-
-
-def a_node() -> str:
-    return secrets.token_hex(6)
-
-
-def someone(node: str, number: int, *, user: str | None = None, seat: str = "", data: str = "") -> Occupant:
-    id = f"{node}.{number}"
-    return Occupant(id, user, seat or id, data)
-
-
-async def enter(store: Store, room: str, *occupants: Occupant, limits: Limits = NO_LIMITS) -> Entered:
-    lease = await store.renew(occupants[0].id.partition(".")[0], 0, 60)
-    return await store.enter(room, occupants, lease, limits)
-
-
-def ids(found: Occupancy | Left | Entered) -> list[str]:
-    return [occupant.id for occupant in found.occupants]
 
 
 async def bodies(store: Store, room: str, **part: Any) -> list[object]:
@@ -220,14 +243,79 @@ async def test_a_lease_is_renewed_under_its_token(store: Store):
     assert again.until >= lease.until
 
 
-async def evicted(store: Store, room: str) -> Left:
-    """What is taken out of `room`, whose process is gone."""
+async def test_a_lease_that_has_ended_takes_its_entries_with_it_once(
+    store: Store, others: list[Store], room: str
+):
+    node, other = a_node(), a_node()
+    lease = await others[0].renew(node, 0, 0.3)
+    await others[0].enter(room, [someone(node, 1), someone(node, 2)], lease)
+    await enter(store, room, someone(other, 1))
+    before = await store.occupancy(room)
+    found = await asyncio.gather(
+        *(asyncio.wait_for(evicted(each, room), 2) for each in (store, others[1])), return_exceptions=True
+    )
+    (left,) = [one for one in found if isinstance(one, Left)]
+    assert (sorted(ids(left)), left.version) == ([f"{node}.1", f"{node}.2"], before.version + 1)
+    assert ids(await store.occupancy(room)) == [f"{other}.1"]
+
+
+async def test_nothing_is_entered_under_a_lease_that_has_ended(store: Store, others: list[Store], room: str):
+    node = a_node()
+    lease = await others[0].renew(node, 0, 0.2)
+    await others[0].enter(room, [someone(node, 1)], lease)
+    await evicted(store, room)
+    with pytest.raises(LeaseLost):
+        await others[0].enter(room, [someone(node, 2)], lease)
+    assert await store.count(room) == 0
+
+
+async def test_who_has_lost_a_lease_is_told_by_another_token(store: Store, others: list[Store], room: str):
+    node = a_node()
+    lost = await others[0].renew(node, 0, 0.2)
+    await others[0].enter(room, [someone(node, 1)], lost)
+    await evicted(store, room)
+    lease = await others[0].renew(node, lost.token, 60)
+    assert lease.token > lost.token
+    await others[0].enter(room, [someone(node, 2)], lease)
+    assert await store.evict() == [] or ids(await store.occupancy(room)) == [f"{node}.2"]
+    with pytest.raises(LeaseLost):
+        await others[0].enter(room, [someone(node, 3)], lost)
+    assert ids(await store.occupancy(room)) == [f"{node}.2"]
+
+
+async def test_a_new_lease_does_not_keep_what_was_entered_under_the_old(
+    store: Store, others: list[Store], room: str
+):
+    """Nobody has looked after it meanwhile."""
+    node = a_node()
+    lost = await others[0].renew(node, 0, 0.1)
+    await others[0].enter(room, [someone(node, 1)], lost)
+    lease = lost
     async with asyncio.timeout(10):
-        while True:
-            for left in await store.evict():
-                if left.room == room:
-                    return left
-            await asyncio.sleep(0.02)
+        while lease.token == lost.token:
+            await asyncio.sleep(0.3)  # longer than the lease, which renewing would prolong
+            lease = await others[0].renew(node, lost.token, 60)
+    await others[0].enter(room, [someone(node, 2)], lease)
+    with suppress(TimeoutError):
+        await asyncio.wait_for(evicted(store, room), 2)
+    assert ids(await store.occupancy(room)) == [f"{node}.2"]
+
+
+async def test_many_processes_at_once_never_fill_a_room_beyond_its_seats(
+    store: Store, others: list[Store], room: str
+):
+    stores = [store, *others]
+    nodes = [a_node() for _ in stores]
+    leases = [await each.renew(node, 0, 60) for each, node in zip(stores, nodes, strict=True)]
+    results = await asyncio.gather(
+        *(
+            each.enter(room, [someone(node, number)], lease, Limits(seats=20))
+            for number in range(40)
+            for each, node, lease in zip(stores, nodes, leases, strict=True)
+        )
+    )
+    assert sum(len(entered.occupants) for entered in results) == 20
+    assert await store.count(room) == 20
 
 
 # What was published
@@ -338,6 +426,38 @@ async def test_the_tops_of_many_rooms(store: Store, room: str):
     assert await store.tops({}) == {}
 
 
+async def test_many_processes_append_in_one_order(store: Store, others: list[Store], room: str):
+    stores = [store, *others]
+    await asyncio.gather(
+        *(
+            each.append(room, Record(0, f"{index} {n}"), KEEP)
+            for n in range(30)
+            for index, each in enumerate(stores)
+        )
+    )
+    pages = [await each.read(room, KEEP) for each in stores]
+    assert pages[0] == pages[1] == pages[2]
+    assert [record.offset for record in pages[0].records] == list(range(1, 91))
+    for index in range(3):
+        own = [str(record.body) for record in pages[0].records if str(record.body).startswith(f"{index} ")]
+        assert own == [f"{index} {n}" for n in range(30)]
+
+
+async def test_what_is_appended_is_announced_in_the_order_of_the_positions(
+    store: Store, backend: BroadcastBackend, room: str
+):
+    assert store.announces
+    await backend.subscribe(room)
+    announcement = Announcement(room, "{", "} 房间")
+    appended = [
+        await store.append(room, Record(0, "x"), KEEP, key=key, key_seconds=60, announcement=announcement)
+        for key in ("1", "1", "2", None)
+    ]
+    assert [one.is_new for one in appended] == [True, False, True, True]
+    heard = [(await backend.next_published()).message for _ in range(3)]
+    assert heard == [f"{{{one.position}}} 房间" for one in appended if one.is_new]
+
+
 # Keys that were used
 
 
@@ -373,3 +493,15 @@ async def test_an_outcome_has_a_bound(store: Store):
     await store.claim(key, "a", 60)
     await store.settle(key, "a", "x" * (MAX_OUTCOME + 1), 60)
     assert len((await store.claim(key, "b", 60)).outcome) == MAX_OUTCOME
+
+
+async def test_one_of_many_claims_is_the_first(store: Store, others: list[Store]):
+    key = secrets.token_hex(8)
+    found = await asyncio.gather(
+        *(
+            each.claim(key, f"{index} {n}", 60)
+            for n in range(10)
+            for index, each in enumerate([store, *others])
+        )
+    )
+    assert [claim.state for claim in found].count("new") == 1

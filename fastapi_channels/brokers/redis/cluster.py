@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from redis.asyncio.connection import Connection, SSLConnection
-from redis.crc import key_slot
-from redis.exceptions import MovedError, RedisError
+from redis.exceptions import MovedError
 
 from fastapi_channels.brokers.backend import MISSED, NotSent
 from fastapi_channels.brokers.backlog import LIMIT
 
-from .addresses import Address, Several
-from .link import Link, connection
+from .addresses import Address
+from .link import Link
+from .masters import Masters
 from .pubsub import PubSubBackend, packed
-from .slots import PORT, Slots, ask_slots
 from .subscriber import Subscriber
-
-REDIRECTIONS: Final = 16
-"""How often one call follows a slot, in case that two masters send it to each other for a moment."""
-PAUSE: Final = 0.01
-"""Seconds more before each further redirection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +45,7 @@ class ClusterBackend(PubSubBackend):
 
     def __init__(self, url: str, *, limit: int = LIMIT) -> None:
         super().__init__(limit)
-        several = Several.of(url)
-        self._options = several.options
-        self._kind = SSLConnection if several.tls else Connection
-        self._seeds = [(host, port or PORT) for host, port in several.addresses]
-        self._slots = Slots([], [])
-        self._masters: dict[Address, asyncio.Task[Master]] = {}
+        self._masters: Masters[Master] = Masters(url, self._open, Master.close)
         self._homes: dict[str, Address] = {}
         """Where each topic is subscribed, or is being."""
         self._ended: set[str] = set()
@@ -67,25 +55,19 @@ class ClusterBackend(PubSubBackend):
     async def connect(self) -> None:
         self._backlog.open()
         try:
-            self._slots = await ask_slots([*self._slots.nodes, *self._seeds], self._connection)
-            async with asyncio.TaskGroup() as opening:
-                for address in set(self._slots.owners):
-                    opening.create_task(self._master(address))
+            await self._masters.find()
+            await self._masters.open_all()
         except BaseException as exc:
             await self.disconnect()
             raise exc.exceptions[0] if isinstance(exc, BaseExceptionGroup) else exc from None
 
     async def disconnect(self) -> None:
-        self._slots = Slots([], self._slots.nodes)
-        tasks = [*self._masters.values(), *self._moves.values()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        for task in self._masters.values():
-            if not task.cancelled() and task.exception() is None:
-                await task.result().close()
-        self._masters.clear()
+        moves = [*self._moves.values()]
+        for move in moves:
+            move.cancel()
+        if moves:
+            await asyncio.wait(moves)
+        await self._masters.close()
         self._moves.clear()
         self._homes.clear()
         self._ended.clear()
@@ -96,7 +78,7 @@ class ClusterBackend(PubSubBackend):
             return master.subscriber.ask(b"SSUBSCRIBE", group.encode())
 
         try:
-            await self._where(group, at)
+            await self._masters.at(group.encode(), at)
         except ConnectionError as exc:
             raise NotSent(str(exc)) from exc  # a subscription ends with its connection
 
@@ -107,7 +89,7 @@ class ClusterBackend(PubSubBackend):
         if address is None:
             return
         try:
-            master = await self._master(address)
+            master = await self._masters.get(address)
             await master.subscriber.ask(b"SUNSUBSCRIBE", group.encode())
         except MovedError:
             pass  # the subscription went with the slot
@@ -116,42 +98,12 @@ class ClusterBackend(PubSubBackend):
 
     async def publish(self, channel: str, message: str | bytes) -> None:
         topic, body = channel.encode(), packed(message)
-        await self._where(channel, lambda _, master: master.publisher.ask(b"SPUBLISH", topic, body))
-
-    # Masters
-
-    async def _where(self, topic: str, at: Callable[[Address, Master], Awaitable[Any]]) -> None:
-        """Do `at` with the master of the topic's slot, wherever that is by now."""
-        slot = key_slot(topic.encode())
-        for attempt in range(REDIRECTIONS):
-            address = self._slots.owner(slot)
-            try:
-                await at(address, await self._master(address))
-            except MovedError as moved:
-                self._slots.move(slot, (moved.host or address[0], moved.port))
-                if attempt:
-                    await asyncio.sleep(attempt * PAUSE)
-            else:
-                return
-        raise NotSent(f"the slot {slot} has no master that wants it")
-
-    async def _master(self, address: Address) -> Master:
-        """The links to one master, opened when they are first needed.
-
-        Raises:
-            NotSent: there is no connection to it.
-        """
-        if address not in self._masters:
-            self._masters[address] = asyncio.create_task(self._open(address))
-        try:
-            return await asyncio.shield(self._masters[address])
-        except (RedisError, OSError) as exc:
-            raise NotSent(f"the master {address[0]}:{address[1]} cannot be reached: {exc}") from exc
+        await self._masters.at(topic, lambda _, master: master.publisher.ask(b"SPUBLISH", topic, body))
 
     async def _open(self, address: Address) -> Master:
         lost = self._backlog.fail
-        subscriber = Subscriber(self._connection(address), lost, self._backlog.put, self._follow)
-        master = Master(Link(self._connection(address), lost), subscriber)
+        subscriber = Subscriber(self._masters.connection(address), lost, self._backlog.put, self._follow)
+        master = Master(Link(self._masters.connection(address), lost), subscriber)
         try:
             await master.publisher.open()
             await master.subscriber.open()
@@ -159,10 +111,6 @@ class ClusterBackend(PubSubBackend):
             await master.close()
             raise
         return master
-
-    def _connection(self, address: Address) -> Any:
-        host, port = address
-        return connection(self._kind, {**self._options, "host": host, "port": port})
 
     # Slots that move
 

@@ -1,4 +1,4 @@
-"""The server that a backend's links go to: one Redis, or the one that sentinels name."""
+"""The server that links go to: one Redis, or the one that sentinels name."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class Server:
     def connection(self) -> Any:
         return links.connection(self._pool.connection_class, self._pool.connection_kwargs)
 
-    async def open(self, first: Link, second: Link) -> None:
-        """Connect both, to one server, which is a master.
+    async def open(self, *opened: Link) -> None:
+        """Connect all, to one server, which is a master.
 
         Raises:
             ConnectionError: they cannot be, or are not. redis-py's errors are no `ConnectionError`.
         """
-        await first.open()
-        await second.open()
+        for link in opened:
+            await link.open()
         if isinstance(self._pool, SentinelConnectionPool):
+            first = opened[0]
             await self._check(first)
-            if first.address != second.address:
+            if any(link.address != first.address for link in opened):
                 raise ConnectionError("the sentinels name another master now")
             first.run(self._stay(first, self._pool))
 

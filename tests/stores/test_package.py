@@ -1,0 +1,70 @@
+"""Choosing a store by URL."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from fastapi_channels.brokers import SCHEMES as OF_BROKERS
+from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.stores import SCHEMES, MemoryStore, create_store
+from fastapi_channels.stores.redis import RedisStore
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("memory://", MemoryStore),
+        ("MEMORY://", MemoryStore),
+        ("redis://user:hunter2@host:1234/5?client_name=x", RedisStore),
+        ("rediss://host?ssl_cert_reqs=none", RedisStore),
+        ("unix:///run/redis.sock?db=2", RedisStore),
+        ("redis+sentinel://user:hunter2@one,two:26380/main/5", RedisStore),
+        ("rediss+cluster://user:hunter2@one:7000,two:7001", RedisStore),
+        ("Redis-Stream://user:hunter2@host:1234/5", RedisStore),
+        ("nats://host", type(None)),
+        ("amqp://host", type(None)),
+        ("kafka://host", type(None)),
+    ],
+)
+def test_the_store_of_a_url(url: str, kind: type):
+    assert type(create_store(url, namespace="x")) is kind
+
+
+def test_every_scheme_of_a_broker_is_known():
+    assert set(SCHEMES) == set(OF_BROKERS)
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("mqtt://me:hunter2@host", "'mqtt' is not a scheme that a store is known for"),
+        ("hunter2", "no scheme that a store is known for"),
+        ("redis://:pass@host:hunter2", "the redis:// URL cannot be read"),
+        ("redis+cluster://:hunter2@one:1,two:hunter2", r"the redis\+cluster:// URL cannot be read"),
+        ("redis+sentinel://:hunter2@one:26379", "ends with the name of a master"),
+    ],
+)
+def test_what_is_wrong_with_a_url(url: str, problem: str):
+    with pytest.raises(ConfigurationError, match=problem) as caught:
+        create_store(url)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(("scheme", "package", "extra"), [("redis", "redis", "redis")])
+def test_a_missing_package_is_named(scheme: str, package: str, extra: str):
+    script = f"""
+import sys
+sys.modules[{package!r}] = None
+from fastapi_channels.stores import create_store
+try:
+    create_store("{scheme}://host")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    expected = f"{scheme}:// needs the package {package!r}: pip install fastapi-channels[{extra}]"
+    assert done.stdout.strip() == f"ConfigurationError {expected}", done.stderr
