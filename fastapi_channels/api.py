@@ -20,8 +20,8 @@ from fastapi_channels.channels import upstream
 
 from .brokers import adopt, create_backend
 from .channels.pagination import Paginator
-from .cluster.drain import on_sigterm
 from .cluster.node import SCOPE_KEY, Node, current_node
+from .cluster.process import on_sigterm, warn_of_islands
 from .cluster.settings import Settings
 from .contract.serving import add_document
 from .exceptions import BrokerUnavailable, ConfigurationError
@@ -203,6 +203,8 @@ def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], An
         token = current_node.set(node)
         await node.start()
         _warn_without_websockets()
+        if node.broker.local:
+            warn_of_islands()
         try:
             with on_sigterm(node.drain) if node.settings.drain_seconds else nullcontext():
                 async with original(app) as state:

@@ -1,19 +1,12 @@
-"""Letting the WebSockets of a process go a few at a time, so that a deploy is no storm of reconnects.
-
-uvicorn closes all sockets at once when it is told to end, and only then ends the lifespan. So the signal is
-taken first: its handler is chained in front of uvicorn's, which is called when the sockets have gone.
-"""
+"""Letting the WebSockets of a process go a few at a time, so that a deploy is no storm of reconnects."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import random
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, Protocol
+from collections.abc import Collection
+from typing import Final, Protocol
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -98,45 +91,3 @@ async def _retire(leaver: Leaver, retry_after: float) -> None:
 def come_back(why: str, retry_after: float) -> str:
     """The reason of a close after which the client may come back, in a form that programs read."""
     return f"{why}; retry_after={retry_after:g}"
-
-
-@contextmanager
-def on_sigterm(drain: Callable[[], Any]) -> Iterator[None]:
-    """Within it, SIGTERM runs `drain` before the handler of uvicorn. A second SIGTERM does not wait for it.
-
-    Nothing is changed where the handler is not uvicorn's, or the thread is not the main one.
-    """
-    theirs: Any = signal.getsignal(signal.SIGTERM)
-    if threading.current_thread() is not threading.main_thread() or not _is_of_uvicorn(theirs):
-        yield
-        return
-    loop = asyncio.get_running_loop()
-    tasks: list[asyncio.Task[None]] = []
-
-    async def drained(number: int) -> None:
-        try:
-            await drain()
-        except Exception:
-            logger.exception("draining failed")
-        theirs(number, None)
-
-    def handle(number: int, frame: Any) -> None:
-        if tasks:
-            theirs(number, frame)
-        else:
-            tasks.append(loop.create_task(drained(number)))
-
-    def wake(number: int, frame: Any) -> None:
-        # A signal's handler runs between any two instructions: the loop must do the work.
-        loop.call_soon_threadsafe(handle, number, frame)
-
-    signal.signal(signal.SIGTERM, wake)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGTERM) is wake:
-            signal.signal(signal.SIGTERM, theirs)
-
-
-def _is_of_uvicorn(handler: Any) -> bool:
-    return callable(handler) and (getattr(handler, "__module__", "") or "").startswith("uvicorn.")

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import signal
 from collections import Counter
-from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import httpx
@@ -17,7 +15,7 @@ from fastapi import FastAPI
 from fastapi_channels import BaseChannel, Channel, ConfigurationError, Connection, Socket, action, add_channel
 from fastapi_channels.cluster.drain import TICK, Drain
 from tests.support.clock import now, timeless
-from tests.support.live import DEADLINE, Client, Site, process, serving, wait_until
+from tests.support.live import Site, serving, wait_until
 
 
 class Room(Channel):
@@ -48,20 +46,6 @@ def application(room: BaseChannel | None = None, **settings: Any) -> FastAPI:
     (room or Room()).mount(app, "/{channel}")
     Socket(Room()).mount(app, "/many/rooms")
     return app
-
-
-def create_app() -> FastAPI:
-    """For a server process."""
-    return application(drain_seconds=5.0)
-
-
-async def last_frames(client: Client) -> list[Any]:
-    frames = []
-    while True:
-        try:
-            frames.append(await client.receive())
-        except Exception:
-            return frames
 
 
 async def test_a_client_is_told_then_closed_with_1012():
@@ -201,45 +185,6 @@ async def test_a_second_call_waits_for_the_first():
     async with serving(application()) as site, site.connect("/tea") as ada:
         await asyncio.gather(site.node.drain(0.1), site.node.drain(5.0))
         assert [json.loads(frame)["type"] for frame in await ada.rest()] == ["drain"]
-
-
-async def served(site: Site) -> None:
-    """Wait until a worker serves: the process above them says that it runs before they do."""
-    async with asyncio.timeout(DEADLINE):
-        while True:
-            with suppress(OSError):
-                async with site.connect("/tea"):
-                    return
-            await asyncio.sleep(0.02)
-
-
-@pytest.mark.parametrize("options", [(), ("--workers", "2")])
-async def test_sigterm_drains_and_then_ends_as_uvicorn_does(options: tuple[str, ...]):
-    async with process("tests.cluster.test_drain:create_app", "--factory", *options) as server:
-        async with AsyncExitStack() as stack:
-            await served(server.site)
-            clients = [await stack.enter_async_context(server.site.connect("/tea")) for _ in range(30)]
-            ending = asyncio.create_task(server.terminate())
-            for client in clients:
-                frames = await last_frames(client)
-                assert [frame["type"] for frame in frames] == ["drain"]
-                assert client.socket.close_code == 1012
-                assert client.socket.close_reason == f"restart; retry_after={frames[0]['retry_after']:g}"
-            assert await ending in (0, -signal.SIGTERM)
-        log = "".join(server.lines)
-        assert "Traceback" not in log
-        assert "ERROR" not in log
-
-
-async def test_a_second_sigterm_does_not_wait():
-    async with (
-        process("tests.cluster.test_drain:create_app", "--factory") as server,
-        server.site.connect("/tea") as ada,
-    ):
-        await ada.send({"action": "work", "request_id": 1})
-        server.signal(signal.SIGTERM)
-        assert (await ada.receive())["type"] == "drain"
-        assert await server.terminate() in (0, -signal.SIGTERM)
 
 
 async def health(site: Site) -> tuple[int, int, Any]:

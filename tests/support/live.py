@@ -7,6 +7,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import secrets
 import signal
 import socket
@@ -29,6 +30,8 @@ from websockets.frames import Frame, Opcode
 
 from fastapi_channels import BaseChannel, add_channel
 from fastapi_channels.cluster.node import Node
+
+from .servers import descendants
 
 ROOT: Final = Path(__file__).parents[2]
 DEADLINE: Final = 10.0
@@ -404,23 +407,36 @@ def _linger_not(connection: Any) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
+PROGRAMS: Final = {
+    "uvicorn": "-m uvicorn {} --host 127.0.0.1 --port 0 --no-access-log",
+    "gunicorn": "-m gunicorn {} --bind 127.0.0.1:0 --worker-class uvicorn_worker.UvicornWorker",
+    "fastapi": "-m fastapi run --entrypoint {} --host 127.0.0.1 --port 0",
+    "script": "{}",
+}
+"""What serves, as arguments of Python."""
+
+
 class ServerProcess:
-    """uvicorn in a process of its own, which can be killed.
+    """A server in a process of its own, which can be killed.
 
     Args:
         factory: `module:name` of the application, or of a function that makes it.
-        options: of uvicorn's command line.
+        options: of the server's command line.
+        program: which server, one of `PROGRAMS`.
         environment: beside this process's own.
         folder: where it runs.
     """
 
     def __init__(
-        self, factory: str, *options: str, environment: dict[str, str] | None = None, folder: Path = ROOT
+        self,
+        factory: str,
+        *options: str,
+        program: str = "uvicorn",
+        environment: dict[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
-        self._command = [
-            *(sys.executable, "-m", "uvicorn", factory, *options),
-            *("--host", "127.0.0.1", "--port", "0", "--no-access-log"),
-        ]
+        arguments = PROGRAMS[program].split()
+        self._command = [sys.executable, *(word.format(factory) for word in arguments), *options]
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
@@ -463,6 +479,12 @@ class ServerProcess:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to the process and to all that it has started, as systemd does."""
+        assert self._process is not None
+        for pid in (*descendants(self._process.pid), self._process.pid):
+            os.kill(pid, number)
+
     async def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         assert self._log is not None
@@ -484,18 +506,16 @@ class ServerProcess:
         async for raw in self._process.stdout:
             line = raw.decode(errors="replace")
             self.lines.append(line)
-            if "Uvicorn running on" in line and not ready.done():
+            if re.search("running on|Listening at", line) and "127.0.0.1:" in line and not ready.done():
                 ready.set_result(int(line.split("127.0.0.1:")[1].split()[0]))
         if not ready.done():
             ready.set_result(0)
 
 
 @asynccontextmanager
-async def process(
-    factory: str, *options: str, environment: dict[str, str] | None = None, folder: Path = ROOT
-) -> AsyncIterator[ServerProcess]:
-    """A server process that runs, and is ended with the block."""
-    server = ServerProcess(factory, *options, environment=environment, folder=folder)
+async def process(factory: str, *options: str, **how: Any) -> AsyncIterator[ServerProcess]:
+    """A server process that runs, and is ended with the block. The arguments are those of `ServerProcess`."""
+    server = ServerProcess(factory, *options, **how)
     try:
         await server.start()
         yield server

@@ -85,7 +85,7 @@ class Server(ABC):
 
     def kill(self) -> None:
         """kill -9; returns when the process is gone, and those that it has started."""
-        started = _descendants(self.pid)
+        started = descendants(self.pid)
         self._end(signal.SIGKILL)
         for pid in started:
             _signal(pid, signal.SIGKILL)
@@ -107,11 +107,11 @@ class Server(ABC):
 
     def pause(self) -> None:
         """Make the server hang: its connections stay open, and nothing is answered."""
-        for pid in (self.pid, *_descendants(self.pid)):
+        for pid in (self.pid, *descendants(self.pid)):
             _signal(pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        for pid in (self.pid, *_descendants(self.pid)):
+        for pid in (self.pid, *descendants(self.pid)):
             _signal(pid, signal.SIGCONT)
 
     def __enter__(self) -> Self:
@@ -425,14 +425,14 @@ def required(server: type[Server]) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not server.installed(), reason=f"{server.binary} is not on PATH")
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Those that a process has started, and those that these have; none where the kernel does not say."""
     try:
         tasks = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]
     except OSError:
         return []
     children = [int(child) for text in tasks for child in text.split()]
-    return [*children, *(each for child in children for each in _descendants(child))]
+    return [*children, *(each for child in children for each in descendants(child))]
 
 
 def _lives(pid: int) -> bool:
