@@ -12,7 +12,7 @@ from contextlib import (
     asynccontextmanager,
     contextmanager,
 )
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
 from typing import Any, TypeAlias
@@ -136,25 +136,40 @@ async def finish(work: Coroutine[Any, Any, None]) -> None:
         raise cancelled
 
 
-class Apart:
-    """Awaits a coroutine in a context of its own: what it sets in a ContextVar ends with it, although the
-    task goes on. That takes half a microsecond, a task of its own ten times as long."""
+def apart(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:
+    """Run `work` in a context of its own until it waits for something; to be awaited at once if it does.
 
-    __slots__ = ("_work",)
+    What it sets in a ContextVar ends with it, although the task goes on. That takes a third of a microsecond,
+    a task of its own twenty times as long.
+    """
+    context = copy_context()
+    try:
+        waits_for = context.run(work.send, None)
+    except StopIteration:
+        return None
+    return _Rest(work, context, waits_for)
 
-    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+
+class _Rest:
+    """What is left of a coroutine that waits, in its context."""
+
+    __slots__ = ("_context", "_waits_for", "_work")
+
+    def __init__(self, work: Coroutine[Any, Any, None], context: Context, waits_for: Any) -> None:
         self._work = work
+        self._context = context
+        self._waits_for = waits_for
 
     def __await__(self) -> Generator[Any, Any, None]:
-        run, work = copy_context().run, self._work
-        step: Callable[[Any], Any] = work.send
-        value: Any = None
+        run, work, waits_for = self._context.run, self._work, self._waits_for
+        step: Callable[[Any], Any]
+        value: Any
         while True:
-            try:
-                waits_for = run(step, value)
-            except StopIteration:
-                return
             try:
                 step, value = work.send, (yield waits_for)
             except BaseException as exc:
                 step, value = work.throw, exc
+            try:
+                waits_for = run(step, value)
+            except StopIteration:
+                return

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from fastapi_channels.actions.callables import Apart
+from fastapi_channels.actions.callables import apart
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
@@ -99,8 +99,9 @@ class Dispatcher:
         except Exception as exc:
             await member.reporter.report(exc, None, member)
 
-    def handle(self, message: Message, task: asyncio.Task[Any] | None) -> Awaitable[None]:
-        """Find the action of `message` and run it; to be awaited until the next message may be handled.
+    def handle(self, message: Message, task: asyncio.Task[Any] | None) -> Awaitable[None] | None:
+        """Find the action of `message` and run it until it waits for something; to be awaited at once if it
+        does, until the next message may be handled.
 
         Args:
             task: the running one. To ask the event loop for it takes a microsecond.
@@ -110,7 +111,7 @@ class Dispatcher:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             return self._member.reporter.report(unknown, message, self._member)
         run = Run(message, self._runs, task)
-        return self._start(spec, run) if spec.concurrent > 1 else Apart(self._run(spec, run))
+        return self._start(spec, run) if spec.concurrent > 1 else apart(self._run(spec, run))
 
     def cancel(self, request_id: RequestId) -> bool:
         """Cancel the client's request of that id, if it is running; whether there was one."""

@@ -154,7 +154,9 @@ class Lane:
         limit = self.plan.channel.max_message_size
         if size > limit:
             raise WebSocketException(CloseCode.TOO_BIG, f"a message may have {limit} bytes")
-        await self.member.dispatcher.handle(message, self.task)
+        work = self.member.dispatcher.handle(message, self.task)
+        if work is not None:
+            await work
 
     async def _leave(self, message: Message) -> None:
         if self.member is None:

@@ -123,13 +123,11 @@ class Plan:
         """Whether the channel reads its clients' frames in a way of its own."""
         return self._decode is not None
 
-    def decode(self, body: Body) -> Any:
-        """What is in a client's frame; it may have to be awaited.
-
-        Raises:
-            ValueError, RecursionError: it cannot be read.
-        """
-        return self.channel.envelope.decode(body) if self._decode is None else self._decode(body)
+    @property
+    def decoder(self) -> Callable[[Body], Any]:
+        """Reads what is in a client's frame. It may have to be awaited, and raises ValueError, or
+        RecursionError, for what cannot be read."""
+        return self.channel.envelope.decode if self._decode is None else self._decode
 
     def match(self, room: str) -> dict[str, Any]:
         """The parameters in a room's name.

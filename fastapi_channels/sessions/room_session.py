@@ -28,7 +28,7 @@ class RoomSession(Session):
 
     def __init__(self, plan: Plan, websocket: WebSocket, room: str, node: Node, user: Any = None) -> None:
         self.relays = plan.actions is None
-        decoder = _as_it_came if self.relays else plan.decode
+        decoder = _as_it_came if self.relays else plan.decoder
         super().__init__(plan.channel, decoder, websocket, node, user)
         self._member = Membership(self, plan, room, addressed=False)
 
@@ -78,7 +78,7 @@ class RoomSession(Session):
         finally:
             self.inbox.busy = False
 
-    def _act(self, frame: Any) -> Awaitable[None]:
+    def _act(self, frame: Any) -> Awaitable[None] | None:
         if self.relays:
             return self._member.dispatcher.relay(frame)
         return self._member.dispatcher.handle(self._open(frame), self._task)

@@ -17,6 +17,7 @@ import asyncio
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
+from functools import cache
 from typing import Any, Final, TypeAlias
 
 Event: TypeAlias = MutableMapping[str, Any]
@@ -279,6 +280,7 @@ class Port(asyncio.Protocol, ABC):
                 self.on_change()
 
 
+@cache
 def _unmasking() -> Callable[[bytes, bytes], bytes]:
     """The fastest function that takes the mask from a payload."""
     found: Callable[[bytes, bytes], bytes] = getattr(
