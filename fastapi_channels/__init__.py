@@ -34,8 +34,9 @@ from .exceptions import (
 from .permission import AllowAny, BasePermission, IsAuthenticated
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
-from .wire.messages import Envelope, Event, RequestId
+from .wire.messages import Envelope, RequestId
 from .wire.positions import Published
+from .wire.words import Call, Event
 
 __all__ = [
     "ActionIsDeprecated",
@@ -45,6 +46,7 @@ __all__ = [
     "BaseChannel",
     "BasePermission",
     "BrokerUnavailable",
+    "Call",
     "CallFailed",
     "Cancelled",
     "Channel",

@@ -65,6 +65,7 @@ def add_channel(
     health_url: str | None = None,
     asyncapi_url: str | None = "/asyncapi.json",
     asyncapi_docs_url: str | None = "/asyncapi",
+    asyncapi_component_url: str | None = None,
     asyncapi_dependencies: Sequence[Depends] = (),
     **unused: Any,
 ) -> Parent:
@@ -103,6 +104,8 @@ def add_channel(
             None for nowhere. An application with `openapi_url=None` serves none either.
         asyncapi_docs_url: where the page is that shows the document and tries it, linked from FastAPI's own;
             None for nowhere. It needs Jinja2, and the document.
+        asyncapi_component_url: where AsyncAPI's React component is, to be shown there in place of that page:
+            `https://unpkg.com/@asyncapi/react-component@3.2.1`, or a path of this application.
         asyncapi_dependencies: of both routes, to protect them: `[Depends(only_staff)]`.
 
     Raises:
@@ -148,7 +151,8 @@ def add_channel(
     if health_url is not None:
         _add_health(router, health_url.rstrip("/"), node)
     if asyncapi_url is not None:
-        add_document(parent, asyncapi_url, settings, asyncapi_dependencies, asyncapi_docs_url)
+        pages = (asyncapi_docs_url, asyncapi_component_url)
+        add_document(parent, asyncapi_url, settings, asyncapi_dependencies, *pages)
     if isinstance(parent, FastAPI):
         parent.add_middleware(_NodeMiddleware, node=node)
     return parent

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeAlias
+from typing import Any, Generic, Protocol, TypeAlias, overload
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
 from typing_extensions import TypeVar
 
 from .exceptions import CloseCode, Disconnected
-from .wire.messages import Body, Envelope, Event, Frame
+from .wire.messages import Body, Envelope, Frame
 from .wire.positions import Position
 from .wire.rooms import name_of
+from .wire.words import Answer, Call, Event
 from .wire.writer import Writer
 
 User = TypeVar("User", default=Any)
@@ -44,7 +45,7 @@ class Carrier(Protocol):
 
     def missed(self, room: str, position: Position | None = None) -> None: ...
 
-    async def call(self, name: str, data: Any, timeout: float) -> Any: ...  # noqa: ASYNC109 - as Connection's
+    async def call(self, call: Call[Any] | str, data: Any, timeout: float) -> Any: ...  # noqa: ASYNC109 - as Connection's
 
     async def close(self, code: int, reason: str) -> None: ...
 
@@ -177,20 +178,27 @@ class Connection(Generic[User]):
         """Send one event frame to this client alone: a typed Event, or a name and its data."""
         return await self.send(self._carrier.event(event, data, self.room))
 
-    async def call(self, name: str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
-        """Ask the client, and return the data of its answer.
+    @overload
+    async def call(self, call: Call[Answer], *, timeout: float = ...) -> Answer: ...  # noqa: ASYNC109
+
+    @overload
+    async def call(self, call: str, data: Any = None, *, timeout: float = ...) -> Any: ...  # noqa: ASYNC109
+
+    async def call(self, call: Call[Any] | str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
+        """Ask the client, and return its answer: a typed Call, or a name and its data.
 
         The client receives `{"type": "call", "call": name, "call_id": n, "data": …}` and answers with
         `{"type": "answer", "call_id": n, "data": …}`, or with `errors` in place of `data`.
 
         Raises:
             TimeoutError: no answer within `timeout` seconds.
-            CallFailed: the client answered with errors.
+            CallFailed: the client answered with errors, or with what is no answer to such a Call.
             Disconnected: it left.
+            ConfigurationError: the channel has `call_types`, and this is none of them.
         """
         if self.closed:
             raise Disconnected("the client had left before it was asked")
-        return await self._carrier.call(name, data, timeout)
+        return await self._carrier.call(call, data, timeout)
 
     async def close(self, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close behind the frames that are queued; waits until the close frame left, or its deadline."""

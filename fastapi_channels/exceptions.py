@@ -6,7 +6,7 @@
     ├── ConfigurationError             wiring that cannot work (also a TypeError)
     ├── BrokerUnavailable              the broker did not take a message in time (also a ConnectionError)
     ├── Disconnected                   the client left before it answered (also a ConnectionError)
-    ├── CallFailed                     the client answered a call with an error
+    ├── CallFailed                     the client answered a call with an error, or not as it was asked
     └── WebSocketException             an answer to a client; closes when `close` is true
         ├── PermissionDenied
         ├── RateLimitExceeded
@@ -77,11 +77,15 @@ class Disconnected(ChannelsError, ConnectionError):
 
 
 class CallFailed(ChannelsError):
-    """The client answered a call with an error, which is `errors`: it is the client's text, trust it
-    accordingly."""
+    """The client answered a call with an error, or with what is no answer to it.
+
+    Attributes:
+        errors: the client's own text, trust it accordingly; or what is wrong with its answer, as an action's
+            client is told of its payload.
+    """
 
     def __init__(self, errors: Any) -> None:
-        super().__init__(f"the client answered with an error: {errors!r}")
+        super().__init__(f"the call failed: {errors!r}")
         self.errors = errors
 
 

@@ -183,7 +183,7 @@ def test_it_can_be_copied_and_sent_to_another_process(cls: type[WebSocketExcepti
 def test_a_clients_own_error_is_kept_apart() -> None:
     exc = CallFailed({"why": "no"})
     assert exc.errors == {"why": "no"}
-    assert str(exc) == "the client answered with an error: {'why': 'no'}"
+    assert str(exc) == "the call failed: {'why': 'no'}"
 
 
 def test_upstreams_names_of_what_an_exception_carries() -> None:

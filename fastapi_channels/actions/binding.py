@@ -105,7 +105,7 @@ class Binding:
             try:
                 value = self._payload.validate_python(payload)
             except ValidationError as exc:
-                raise _invalid(_listed(exc), message) from None
+                raise _invalid(faults(exc), message) from None
             if self._payload_name is None:
                 found.update(value)
             else:
@@ -226,7 +226,8 @@ def adapter(annotation: Any, what: str) -> TypeAdapter[Any]:
         raise ConfigurationError(f"{what} cannot be validated: {exc}") from exc
 
 
-def _listed(exc: ValidationError) -> Sequence[Any]:
+def faults(exc: ValidationError) -> Sequence[Any]:
+    """What is wrong with a client's data, without the data."""
     count = exc.error_count()
     if count > MAX_LISTED:
         return [{"loc": (), "msg": f"{count} faults are too many to list", "type": "too_many_errors"}]

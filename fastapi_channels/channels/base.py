@@ -22,9 +22,9 @@ from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
 from fastapi_channels.throttling import normalize
-from fastapi_channels.wire.messages import events_by_name
 from fastapi_channels.wire.rooms import RoomPattern
 from fastapi_channels.wire.vocabulary import Vocabulary
+from fastapi_channels.wire.words import calls_by_name, events_by_name
 
 from . import upstream
 from .hooks import HOOKS, check_authorize, hook
@@ -93,6 +93,8 @@ class BaseChannel(Sending):
         refuse_misspelt(cls, (*Settings.__annotations__, *BaseChannel.__annotations__, *HOOKS), is_action)
         if cls.event_types is not None:
             events_by_name(cls.event_types)
+        if cls.call_types is not None:
+            calls_by_name(cls.call_types)
         if cls.room_pattern is not None:
             check_authorize(cls, BaseChannel)
 
@@ -271,6 +273,7 @@ def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
         speaker,
         cls.__name__,
         event_types=channel.event_types,
+        call_types=channel.call_types,
         pattern=channel.room_pattern,
         scope=channel.scope,
         guarded=hook(channel, BaseChannel, "authorize") is not None,

@@ -17,8 +17,9 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.session import CONNECTION_KEY
 from fastapi_channels.stores import StoreUnavailable
-from fastapi_channels.wire.messages import Body, Event
+from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Published
+from fastapi_channels.wire.words import Event
 
 from .reading import HistoryPage, read_page
 from .settings import Settings

@@ -10,9 +10,10 @@ from fastapi.params import Depends
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import Permission
 from fastapi_channels.sessions.life import LIMITS, is_limit
-from fastapi_channels.wire.messages import Envelope, Event
+from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.wire.words import Call, Event
 
 
 class Settings:
@@ -31,6 +32,7 @@ class Settings:
             is empty too, but the name of the class where it has a `room_pattern` or overrides `authorize`:
             who may enter such a room must not be decided by another channel.
         event_types: the types of all events that may be sent; None for any event.
+        call_types: the types of all calls that clients are asked with; None for any call.
         envelope: the names of the frames' fields, and their codec.
         max_message_size: bytes of a client's message; a larger one closes with 1009.
         outbox_limit: bytes that may wait for a client that does not read.
@@ -61,6 +63,7 @@ class Settings:
     throttle_classes: Any = None
     dependencies: Sequence[Depends] = ()
     event_types: Sequence[type[Event]] | None = None
+    call_types: Sequence[type[Call[Any]]] | None = None
     room_pattern: str | None = None
     max_rooms: int = 100
     scope: str | None = None

@@ -57,11 +57,13 @@ class _Diff:
         for key, one in calls.items():
             place = f"{where} {one['title']}"
             if key not in later:
-                yield Change("breaking", place, "is gone")
+                yield Change("compatible" if _is_call(one) else "breaking", place, "is gone")
             else:
                 yield from self._operation(place, one, later[key])
         for key in (key for key in later if key not in calls):
-            yield Change("compatible", f"{where} {later[key]['title']}", "is new")
+            # Who does not know the call leaves the server without an answer.
+            kind: Kind = "breaking" if _is_call(later[key]) else "compatible"
+            yield Change(kind, f"{where} {later[key]['title']}", "is new")
 
     def _handshake(self, old: Schema, new: Schema, where: str) -> Iterator[Change]:
         for key, about in _HANDSHAKE.items():
@@ -74,8 +76,8 @@ class _Diff:
             yield Change("cosmetic", where, "is said otherwise")
         yield from _rules(old, new, where)
         yield from self._messages(old["messages"], new["messages"], _way(old), where)
-        answers, later = old.get("reply", {}), new.get("reply", {})
-        yield from self._messages(answers.get("messages", ()), later.get("messages", ()), "received", where)
+        answers, later = old.get("reply", {}).get("messages", ()), new.get("reply", {}).get("messages", ())
+        yield from self._messages(answers, later, "sent" if _way(old) == "received" else "received", where)
 
     def _messages(self, old: Any, new: Any, way: Way, where: str) -> Iterator[Change]:
         before = {role(each): self._old.payload(each) for each in old}
@@ -106,7 +108,11 @@ def _addresses(document: Parsed) -> dict[str, str]:
 def _operations(document: Parsed, channel: str) -> dict[tuple[Any, ...], Schema]:
     """Those of one channel, by what a client knows of them."""
     mine = document.operations(channel)
-    return {(each["action"], each.get("x-channel"), each["title"]): each for each in mine}
+    return {(role(each["messages"][0]), each.get("x-channel"), each["title"]): each for each in mine}
+
+
+def _is_call(operation: Schema) -> bool:
+    return role(operation["messages"][0]) in ("call", "asked")
 
 
 def _way(operation: Schema) -> Way:

@@ -133,6 +133,8 @@ class _Address:
             if spec.include_in_schema:
                 self._action(channel, spec)
         self._events(channel)
+        if plan.actions is not None:
+            self._calls(channel)
 
     def _action(self, channel: BaseChannel, spec: ActionSpec) -> None:
         name, frames, schemas = spec.name, self._frames, self._document._schemas
@@ -183,17 +185,34 @@ class _Address:
         return found
 
     def _events(self, channel: BaseChannel) -> None:
-        declared = channel._plan.words.declared
+        declared = channel._plan.words.events
         if declared is None:
             message = self._message("event", "any", self._frames.event(None, ANYTHING))
             self._operate("event", "send", [message], **self._of(channel))
             return
         for name, event in declared.items():
             schema = self._frames.event(name, self._document._schemas.of(event, "out"))
-            # What a class inherits of pydantic's words is not about it.
-            about = _plain(vars(event).get("__doc__") or "")
             message = self._message(name, "event", schema)
-            self._operate(name, "send", [message], **filled({"description": about}), **self._of(channel))
+            self._operate(name, "send", [message], **_described(event), **self._of(channel))
+
+    def _calls(self, channel: BaseChannel) -> None:
+        declared, schemas = channel._plan.words.calls, self._document._schemas
+        if declared is None:
+            asked = self._message("call", "asked", self._frames.call(None, ANYTHING))
+            self._ask("call", asked, ANYTHING, self._of(channel))
+            return
+        for name, call in declared.items():
+            asked = self._message(name, "call", self._frames.call(name, schemas.of(call, "out")))
+            answer = schemas.of(call.call_answer, "in")
+            self._ask(name, asked, answer, {**_described(call), **self._of(channel)})
+
+    def _ask(self, name: str, asked: Schema, answer: Schema, more: dict[str, Any]) -> None:
+        answers = [
+            self._message(name, "answer", self._frames.answer(answer)),
+            self._message("any", "failure", self._frames.failure()),
+        ]
+        reply = {"channel": {"$ref": f"#/channels/{self._name}"}, "messages": answers}
+        self._operate(name, "send", [asked], reply=reply, **more)
 
     def _of(self, channel: BaseChannel) -> dict[str, Any]:
         """Which channel of several an operation belongs to."""
@@ -314,6 +333,11 @@ def unique(name: str, taken: Iterable[str]) -> str:
 def filled(values: dict[str, Any]) -> dict[str, Any]:
     """What of `values` says something."""
     return {key: value for key, value in values.items() if value}
+
+
+def _described(word: type) -> dict[str, Any]:
+    # What a class inherits of pydantic's words is not about it.
+    return filled({"description": _plain(vars(word).get("__doc__") or "")})
 
 
 def _plain(text: str) -> str:

@@ -17,6 +17,8 @@ from .schemas import Schema, Schemas
 REQUEST_ID: Final[Schema] = {"type": ["string", "number", "null"], "maxLength": MAX_REQUEST_ID}
 ANYTHING: Final[Schema] = {}
 _TEXT: Final[Schema] = {"type": "string"}
+_NUMBER: Final[Schema] = {"type": "integer"}
+_SOMETHING: Final[Schema] = {"not": {"type": "null"}}
 _POSITION: Final[Schema] = {"type": "string", "pattern": POSITION}
 SINCE: Final[Schema] = {"since": _POSITION, "connection": _TEXT}
 """Where a client has been that comes back to a room with history."""
@@ -145,6 +147,22 @@ class Frames:
         fields = {names.type: const("event"), names.event: said, names.channel: _TEXT, names.data: data}
         return _object({**fields, **self._position()}, list(fields))
 
+    def call(self, name: str | None, data: Schema) -> Schema:
+        """What the server asks, or any of it where it has no name."""
+        names = self._names
+        fields = {names.type: const("call"), "call": _TEXT if name is None else const(name)}
+        return _object({**fields, "call_id": _NUMBER, names.data: data, names.channel: _TEXT})
+
+    def answer(self, data: Schema) -> Schema:
+        """What a client answers to that."""
+        return _object({self._names.type: const("answer"), "call_id": _NUMBER, self._names.data: data})
+
+    def failure(self) -> Schema:
+        """What it answers where it cannot."""
+        return _object(
+            {self._names.type: const("answer"), "call_id": _NUMBER, self._names.errors: _SOMETHING}
+        )
+
     def of_client(self, room: Schema, *, pings: bool) -> dict[str, Schema]:
         """The control frames that a client sends, by name.
 
@@ -152,19 +170,8 @@ class Frames:
             pings: whether it may be asked for a sign of life.
         """
         names = self._names
-        number = {"type": "integer"}
-        answer = {
-            names.type: const("answer"),
-            "call_id": number,
-            names.data: ANYTHING,
-            names.errors: ANYTHING,
-        }
-        found = {
-            "cancel": _object(
-                {names.type: const("cancel"), names.request_id: {"type": ["string", "number"]}}
-            ),
-            "answer": _object(answer, [names.type, "call_id"]),
-        }
+        known = {"type": ["string", "number"]}
+        found = {"cancel": _object({names.type: const("cancel"), names.request_id: known})}
         if pings:
             found["pong"] = _object({names.type: const("pong")})
         if self._many_rooms:
@@ -183,11 +190,8 @@ class Frames:
             pings: whether it may ask for a sign of life.
         """
         names = self._names
-        call = {names.type: const("call"), "call": _TEXT, "call_id": {"type": "integer"}}
-        found = {
-            "drain": _object({names.type: const("drain"), "within": _SECONDS, "retry_after": _SECONDS}),
-            "call": _object({**call, names.data: ANYTHING, names.channel: _TEXT}),
-        }
+        ending = {"within": _SECONDS, "retry_after": _SECONDS}
+        found = {"drain": _object({names.type: const("drain"), **ending})}
         if pings:
             found["ping"] = _object({names.type: const("ping")})
         if lags:

@@ -2,32 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from pydantic_core import to_json
 
-from fastapi_channels.texts import choose_language
-
+from .assets import FOLDER
 from .view import View
-
-FOLDER: Final = Path(__file__).with_name("browser")
-"""What a browser gets: the templates, and the files that the page loads."""
-TYPES: Final = {".js": "text/javascript", ".css": "text/css"}
-LANGUAGES: Final = ("en", "zh")
 
 
 def render(document: Mapping[str, Any], language: str, links: Mapping[str, str]) -> str:
     """The page in one language.
 
     Args:
-        links: `files`, where the folder of `asset` is served; `json` and `yaml`, the document; `http`, the
+        links: `files`, where those of `assets` are served; `json` and `yaml`, the document; `http`, the
             page of FastAPI. Relative ones, so that it works behind any prefix.
     """
     view = View(document)
@@ -43,11 +35,6 @@ def render(document: Mapping[str, Any], language: str, links: Mapping[str, str])
     return _templates().get_template("page.html").render(found)
 
 
-def asset(name: str) -> tuple[bytes, str, str] | None:
-    """A file of the page: its bytes, its media type, and what changes when it does. None for any other."""
-    return _assets().get(name)
-
-
 def policy(document: Mapping[str, Any]) -> str:
     """The Content-Security-Policy of the page: nothing from elsewhere, and no WebSocket but to this server
     and those that the document names."""
@@ -58,11 +45,6 @@ def policy(document: Mapping[str, Any]) -> str:
         f"connect-src {reached}; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-
-
-def language_of(wanted: str | None, accepted: str) -> str:
-    """The language that was asked for by name, or the best of an Accept-Language header."""
-    return wanted if wanted in LANGUAGES else choose_language(accepted)
 
 
 class _Words:
@@ -109,13 +91,3 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-@cache
-def _assets() -> dict[str, tuple[bytes, str, str]]:
-    found: dict[str, tuple[bytes, str, str]] = {}
-    for path in FOLDER.iterdir():
-        if path.suffix in TYPES:
-            body = path.read_bytes()
-            found[path.name] = (body, TYPES[path.suffix], f'"{hashlib.sha256(body).hexdigest()[:16]}"')
-    return found

@@ -16,6 +16,7 @@ class Parsed:
     Attributes:
         channels: each by its name in the document.
         schemas: those that others refer to.
+        security: the ways to sign in, by name.
     """
 
     def __init__(self, whole: Mapping[str, Any]) -> None:
@@ -23,6 +24,7 @@ class Parsed:
         self.whole = whole
         self.channels: dict[str, Schema] = whole["channels"]
         self.schemas: dict[str, Schema] = components.get("schemas", {})
+        self.security: dict[str, Schema] = components.get("securitySchemes", {})
         self._messages: dict[str, Schema] = components.get("messages", {})
 
     def operations(self, channel: str) -> list[Schema]:
@@ -39,7 +41,8 @@ class Parsed:
 
 
 def role(reference: Schema) -> str:
-    """What a message is for: request, reply, item, end, error, event, control, sent, any."""
+    """What a message is for: request, reply, item, end, error, event, call, answer, failure, control, sent;
+    any and asked stand for events and calls of any name."""
     last: str = reference["$ref"].rpartition(".")[2]
     return last.rstrip("_")
 

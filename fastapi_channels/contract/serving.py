@@ -6,8 +6,8 @@ import importlib.util
 import json
 import logging
 import posixpath
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -15,7 +15,10 @@ from fastapi.params import Depends
 
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.texts import choose_language
 
+from .assets import asset
+from .component import Component
 from .document import document, encoded
 
 logger = logging.getLogger("fastapi_channels")
@@ -27,9 +30,10 @@ def add_document(
     settings: Settings,
     dependencies: Sequence[Depends] = (),
     page_url: str | None = None,
+    component_url: str | None = None,
 ) -> None:
     """Serve the document of `parent` at `url`, as YAML beside it where PyYAML is installed, and a page that
-    shows it at `page_url` where Jinja2 is.
+    shows it at `page_url`: ours where Jinja2 is installed, or AsyncAPI's component from `component_url`.
 
     It is made when it is first asked for. An application without `openapi_url` has none: it does not tell
     what it serves.
@@ -51,10 +55,11 @@ def add_document(
     shown = url
     if page_url is not None:
         _check_path("asyncapi_docs_url", page_url)
-        if importlib.util.find_spec("jinja2") is None:
+        page = _page(component_url)
+        if page is None:
             logger.info('no page at %s: it needs Jinja2, pip install "fastapi-channels[page]"', page_url)
         else:
-            _add_page(served, page_url, links, dependencies)
+            _add_page(served, page, page_url, links, dependencies)
             shown = page_url
     if isinstance(parent, FastAPI) and parent.openapi_url:
         _link(parent, posixpath.relpath(shown, posixpath.dirname(parent.openapi_url)))
@@ -100,20 +105,35 @@ class _Served:
         self.route(path, served, dependencies)
 
 
+class _Page(Protocol):
+    def render(self, document: Mapping[str, Any], language: str, links: Mapping[str, str]) -> str: ...
+
+    def policy(self, document: Mapping[str, Any]) -> str: ...
+
+
+def _page(component_url: str | None) -> _Page | None:
+    if component_url is not None:
+        return Component(component_url)
+    if importlib.util.find_spec("jinja2") is None:
+        return None
+    from . import page
+
+    return page
+
+
 def _add_page(
     served: _Served,
+    page: _Page,
     url: str,
     links: dict[str, str],
     dependencies: Sequence[Depends],
 ) -> None:
     """The page, and the files that it loads, which tell nothing of the application."""
-    from . import page
-
     files = url.rstrip("/") + "/files"
     made: WeakKeyDictionary[Any, dict[str, tuple[str, str]]] = WeakKeyDictionary()
 
     def show(request: Request, lang: str | None = None) -> Response:
-        language = page.language_of(lang, request.headers.get("accept-language", ""))
+        language = choose_language(lang or "", request.headers.get("accept-language", ""))
         pages = made.setdefault(request.app, {})
         if language not in pages:
             told = json.loads(served.text(request.app))
@@ -124,7 +144,7 @@ def _add_page(
         return Response(body, media_type="text/html", headers=headers)
 
     def file(request: Request, name: str) -> Response:
-        found = page.asset(name)
+        found = asset(name)
         if found is None or not request.app.openapi_url:
             raise HTTPException(404)
         body, media_type, tag = found

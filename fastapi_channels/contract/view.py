@@ -10,9 +10,10 @@ from .schemas import Schema
 
 
 class Answer(NamedTuple):
-    """What comes back: `role` is reply, item or end."""
+    """What comes back: `role` is reply or item; or what a client answers, which is an answer."""
 
     role: str
+    schema: Schema
     type: list[Word]
     rows: list[Row]
 
@@ -22,7 +23,8 @@ class Operation(NamedTuple):
 
     Attributes:
         id: its key in the document.
-        kind: action, event or control; relay for what has no form.
+        kind: action, event, call or control; relay for what has no form.
+        open: whether it has any name.
         sent: whether the client sends it.
         errors: the codes that may answer it.
         extras: what the document says besides, by names that begin with `x-`.
@@ -32,6 +34,7 @@ class Operation(NamedTuple):
     id: str
     name: str
     kind: str
+    open: bool
     sent: bool
     summary: str
     about: str
@@ -76,7 +79,7 @@ _KNOWN: Final = {
     *("stream", "deprecated", "sunset", "channel"),
 }
 """What of `x-…` the page has words for."""
-_GROUPS: Final = ("actions", "events", "controls")
+_GROUPS: Final = ("actions", "events", "calls", "controls")
 
 
 class View:
@@ -150,13 +153,14 @@ class View:
             id=key,
             name=operation.get("title", key),
             kind=_KINDS.get(role, "control"),
+            open=role in ("any", "asked"),
             sent=operation["action"] == "receive",
             summary=operation.get("summary", ""),
             about=operation.get("description", ""),
             tags=[tag["name"] for tag in operation.get("tags", ())],
             type=self.reader.words(payload),
             rows=self.reader.rows(payload),
-            answers=[self._answer(role, each, names) for role, each in answers if role in ("reply", "item")],
+            answers=[self._answer(role, each, names) for role, each in answers if role in _ANSWERS],
             errors=[code for role, each in answers if role == "error" for code in _codes(each, names)],
             security=_names(operation.get("security", ())),
             said=_said(operation),
@@ -168,7 +172,7 @@ class View:
 
     def _answer(self, role: str, message: Schema, names: Schema) -> Answer:
         data = _own(message["payload"], role, names)
-        return Answer(role, self.reader.words(data), self.reader.rows(data))
+        return Answer(role, data, self.reader.words(data), self.reader.rows(data))
 
     def _parts(self, references: Iterable[Schema], channel: Schema) -> Iterator[tuple[str, Schema]]:
         """Messages, each with its role: the end of its key in the channel."""
@@ -177,12 +181,20 @@ class View:
             yield key.rstrip("_").rpartition(".")[2], self._messages[name]
 
 
-_KINDS: Final = {"request": "action", "event": "event", "any": "event", "sent": "relay"}
+_KINDS: Final = {
+    "request": "action",
+    "event": "event",
+    "any": "event",
+    "sent": "relay",
+    "call": "call",
+    "asked": "call",
+}
+_ANSWERS: Final = ("reply", "item", "answer")
 
 
 def _group(operation: Operation) -> str:
-    if operation.kind == "control":
-        return "controls"
+    if operation.kind in ("control", "call"):
+        return operation.kind + "s"
     return "actions" if operation.sent else "events"
 
 
@@ -207,7 +219,7 @@ def _codes(message: Schema, names: Schema) -> list[str]:
 
 def _own(schema: Schema, role: str, names: Schema) -> Schema:
     """What of a frame is its sender's own, without the fields around it."""
-    if role in ("reply", "item", "event", "any"):
+    if role in _WITH_DATA:
         return dict(schema["properties"].get(names["data"], {}))
     if role != "request":
         return _without(schema, (names["type"],))
@@ -217,6 +229,7 @@ def _own(schema: Schema, role: str, names: Schema) -> Schema:
     return _without(schema, (names["action"], names["request_id"], *room))
 
 
+_WITH_DATA: Final = ("reply", "item", "event", "any", "call", "asked", "answer")
 _NOTHING: Final[Schema] = {"type": "object", "properties": {}}
 
 
@@ -248,9 +261,10 @@ def _for_console(address: Address) -> dict[str, Any]:
                 "id": each.id,
                 "name": each.name,
                 "kind": each.kind,
+                "about": each.summary or each.about,
                 "sent": each.sent,
                 "stream": bool(each.said.get("stream")),
-                "answers": [answer.role for answer in each.answers],
+                "answers": [{"role": answer.role, "schema": answer.schema} for answer in each.answers],
                 "payload": each.payload,
                 "examples": each.examples,
                 "room": each.raw.get("properties", {}).get(address.envelope["channel"]),

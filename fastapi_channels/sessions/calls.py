@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from pydantic import ValidationError
+
+from fastapi_channels.actions.binding import faults
 from fastapi_channels.exceptions import CallFailed, Disconnected
+from fastapi_channels.wire.words import Call
 
 
 class Calls:
@@ -46,3 +50,17 @@ class Calls:
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(Disconnected("the client left before it answered"))
+
+
+def read(answer: Any, kind: type[Call[Any]] | None) -> Any:
+    """What a client answered, as the type that such a call wants; None is for a call without one.
+
+    Raises:
+        CallFailed: it is something else.
+    """
+    if kind is None:
+        return answer
+    try:
+        return kind.call_answer.validate_python(answer)
+    except ValidationError as exc:
+        raise CallFailed(list(faults(exc))) from None

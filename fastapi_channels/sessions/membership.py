@@ -15,13 +15,14 @@ from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import Disconnected, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
-from fastapi_channels.wire.messages import Body, Envelope, Event, Frame, Message
+from fastapi_channels.wire.messages import Body, Envelope, Frame, Message
 from fastapi_channels.wire.outbox import Gap
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.wire.words import Call, Event
 from fastapi_channels.wire.writer import Writer
 
-from .calls import Calls
+from .calls import Calls, read
 from .dispatch import Dispatcher
 from .guard import Guard
 from .handlers import Visit
@@ -262,16 +263,17 @@ class Membership:
             at = None if position is None else str(position)
             self.writer.post(self.envelope.frame(self.envelope.resync(room, at)))
 
-    async def call(self, name: str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
+    async def call(self, call: Call[Any] | str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
         host, connection = self._host, self.connection
+        name, content, kind = self.plan.words.call(call, data)
         number, answer = host.calls.ask()
         try:
-            if not await connection.send(self.envelope.call(name, number, connection.room, data)):
+            if not await connection.send(self.envelope.call(name, number, connection.room, content)):
                 raise Disconnected("the client had left before it was asked")
             # The answer must be read while the action that waits for it still runs.
             host.inbox.look_ahead()
             async with asyncio.timeout(timeout):
-                return await answer
+                return read(await answer, kind)
         finally:
             host.calls.forget(number)
 

@@ -55,7 +55,7 @@ class Plan:
 
     Args:
         channel: the user's object: handlers get it, and its limits hold.
-        words: the names of its rooms, and its events.
+        words: the names of its rooms, its events and its calls.
         permission, throttles: its rules, beside those of the application.
         join_leave: its handlers.
         authorize, decode: its hooks, where a subclass has them.

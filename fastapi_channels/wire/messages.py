@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
-from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
-from fastapi_channels.exceptions import ConfigurationError, ParseError, WebSocketException
+from fastapi_channels.exceptions import ParseError, WebSocketException
 
 Body: TypeAlias = str | bytes
 RequestId: TypeAlias = Annotated[str | int | float | None, "the request's id"]
@@ -126,36 +124,6 @@ class Publication:
     """Whom a message of a kind is for: ids of connections, or keys of users."""
     position: str = ""
     """Where it stands in the history of its room; empty where the room has none."""
-
-
-class Event(BaseModel):
-    """What a server tells its clients, as a type: a name and fields.
-
-    The name is that of the class in snake case, or the class keyword `name`:
-    `class Said(Event, name="room.said")`.
-    """
-
-    event_name: ClassVar[str] = "event"
-
-    def __init_subclass__(cls, name: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        cls.event_name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__).lower()
-
-
-def events_by_name(types: Iterable[type[Event]]) -> dict[str, type[Event]]:
-    """The types of events by the names of the events.
-
-    Raises:
-        ConfigurationError: one of `types` is no Event, or two have one name.
-    """
-    found: dict[str, type[Event]] = {}
-    for event in types:
-        if not isinstance(event, type) or not issubclass(event, Event):
-            raise ConfigurationError(f"event_types are classes of events, not {event!r}")
-        if event.event_name in found:
-            raise ConfigurationError(f"there are two events named {event.event_name!r}")
-        found[event.event_name] = event
-    return found
 
 
 MARK: Final = "\x01fc1 "

@@ -1,14 +1,15 @@
-"""The words of one channel: the names of its rooms, and its events, checked before they are sent."""
+"""The words of one channel: the names of its rooms, its events and calls, checked before they are sent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from fastapi_channels.exceptions import ConfigurationError
 
-from .messages import Body, Envelope, Event, events_by_name
+from .messages import Body, Envelope
 from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room
+from .words import Call, Event, calls_by_name, events_by_name
 
 
 class Speaker(Protocol):
@@ -25,16 +26,17 @@ class Vocabulary:
         speaker: has the envelope, which it may change.
         name: of the channel's class, for what is told of it.
         event_types: the types of all events that it sends; None for any event.
+        call_types: those of all calls; None for any call.
         pattern: of its rooms' names; None for any name.
         scope: what comes before the names of its rooms; None where nobody has said.
         guarded: whether it says who may enter a room.
 
     Attributes:
-        declared: the types of its events by name; None for any event.
+        events, calls: the types of its events and calls by name; None for any.
         own_scope: the scope, if it is the bare name of the channel's class; else empty.
     """
 
-    __slots__ = ("_name", "_prefix", "_speaker", "declared", "own_scope", "pattern")
+    __slots__ = ("_name", "_prefix", "_speaker", "calls", "events", "own_scope", "pattern")
 
     def __init__(
         self,
@@ -42,13 +44,15 @@ class Vocabulary:
         name: str,
         *,
         event_types: Iterable[type[Event]] | None = None,
+        call_types: Iterable[type[Call[Any]]] | None = None,
         pattern: str | None = None,
         scope: str | None = "",
         guarded: bool = False,
     ) -> None:
         self._speaker = speaker
         self._name = name
-        self.declared = None if event_types is None else events_by_name(event_types)
+        self.events = None if event_types is None else events_by_name(event_types)
+        self.calls = None if call_types is None else calls_by_name(call_types)
         self.pattern = None if pattern is None else RoomPattern(pattern)
         self.own_scope = ""
         if scope is None:
@@ -80,21 +84,29 @@ class Vocabulary:
             ConfigurationError: the channel declares its events, and this is none of them.
             pydantic.ValidationError: the data does not fit the event of that name.
         """
-        name, content = self._named(event, data)
+        name, content = (event.event_name, event) if isinstance(event, Event) else (event, data)
         envelope = self._speaker.envelope
+        content = self._checked(name, content, self.events, "events")
         return envelope.encode(envelope.to_event(name, room, content))
 
-    def _named(self, event: Event | str, data: Any) -> tuple[str, Any]:
-        if isinstance(event, Event):
-            name, data = event.event_name, event
-        else:
-            name = event
-        if self.declared is None:
-            return name, data
-        declared = self.declared.get(name)
-        if declared is None or (isinstance(data, Event) and not isinstance(data, declared)):
-            known = ", ".join(self.declared)
-            raise ConfigurationError(f"{self._name} declares the events {known}, not {name!r}")
-        if not isinstance(data, declared):
-            data = declared.model_validate({} if data is None else data)
-        return name, data
+    def call(self, call: Call[Any] | str, data: Any) -> tuple[str, Any, type[Call[Any]] | None]:
+        """The name of a call, its data, and its type where it has one; checked as an event is.
+
+        Raises:
+            ConfigurationError: the channel declares its calls, and this is none of them.
+            pydantic.ValidationError: the data does not fit the call of that name.
+        """
+        name, content = (call.call_name, call) if isinstance(call, Call) else (call, data)
+        content = self._checked(name, content, self.calls, "calls")
+        return name, content, type(content) if isinstance(content, Call) else None
+
+    def _checked(self, name: str, content: Any, declared: Mapping[str, Any] | None, kind: str) -> Any:
+        if declared is None:
+            return content
+        wanted = declared.get(name)
+        if wanted is None or (isinstance(content, Event | Call) and not isinstance(content, wanted)):
+            known = ", ".join(declared) or "none"
+            raise ConfigurationError(f"{self._name} declares the {kind} {known}, not {name!r}")
+        if isinstance(content, wanted):
+            return content
+        return wanted.model_validate({} if content is None else content)

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from pydantic import BaseModel, Field
 
-from fastapi_channels import Channel, Event, IsAuthenticated, Socket, action, add_channel, limiter
+from fastapi_channels import Call, Channel, Event, IsAuthenticated, Socket, action, add_channel, limiter
 from fastapi_channels.__main__ import main
 from fastapi_channels.contract.diff import diff
 from tests.support.asyncapi import described
@@ -96,6 +96,34 @@ def test_a_reply_that_becomes_a_stream():
     found = said(New)
     assert "breaking /{channel} say, reply: is gone" in found
     assert "breaking /{channel} say, item: is new" in found
+
+
+def test_the_calls_of_the_server():
+    class Confirm(Call[bool]):
+        text: str
+
+    class Where(Call[Line]):
+        pass
+
+    class Old(Room):
+        call_types = (Confirm, Where)
+
+    class Strict(Call[Literal[True]], name="confirm"):
+        text: Annotated[str, Field(max_length=5)]
+
+    class Which(Call[str]):
+        pass
+
+    class New(Room):
+        call_types = (Strict, Which)
+
+    Old.__name__ = "Room"
+    assert said(New, old=Old) == [
+        "breaking /{channel} confirm, answer.data: may be no boolean any more",
+        "breaking /{channel} which: is new",
+        "compatible /{channel} confirm, call.data.text: maxLength none → 5",
+        "compatible /{channel} where: is gone",
+    ]
 
 
 def test_a_reply_where_there_was_none_hurts_nobody():

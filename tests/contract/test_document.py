@@ -8,7 +8,17 @@ from typing import Annotated, Any, Literal
 import pytest
 from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, WebSocket
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
-from fastapi.security import APIKeyCookie, OAuth2PasswordBearer
+from fastapi.security import (
+    APIKeyCookie,
+    APIKeyHeader,
+    APIKeyQuery,
+    HTTPBasic,
+    HTTPBearer,
+    HTTPDigest,
+    OAuth2AuthorizationCodeBearer,
+    OAuth2PasswordBearer,
+    OpenIdConnect,
+)
 from fastapi.security.base import SecurityBase
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +29,7 @@ from fastapi_channels import (
     AllowAny,
     BaseChannel,
     BasePermission,
+    Call,
     Channel,
     Envelope,
     Event,
@@ -186,6 +197,97 @@ def test_what_is_said_of_an_action():
     assert found["operations"]["Shop.twin"]["x-sunset"] == "2099-01-31"
     assert "Shop.hidden" not in found["operations"]
     assert "hidden" not in str(found)
+
+
+def test_what_the_server_asks_and_what_answers_it(official: Official):
+    class Confirm(Call[bool]):
+        """Whether one is sure."""
+
+        text: str
+
+    class Where(Call[Order], name="where is it"):
+        since: date
+
+    class Desk(Shop):
+        call_types = (Confirm, Where)
+
+    found = described(application(Desk()))
+    official.check(found)
+    confirm = found["operations"]["Desk.confirm"]
+    assert (confirm["action"], confirm["description"]) == ("send", "Whether one is sure.")
+    assert message(found, "Desk", "confirm.call")["properties"]["call"] == {"const": "confirm"}
+    answers = [each["$ref"].rpartition("/")[2] for each in confirm["reply"]["messages"]]
+    assert answers == ["confirm.answer", "any.failure"]
+    assert message(found, "Desk", "confirm.answer")["properties"]["data"] == {"type": "boolean"}
+    where = message(found, "Desk", "where_is_it.call")["properties"]
+    assert where["data"]["$ref"].endswith("/Where")
+    assert message(found, "Desk", "where_is_it.answer")["properties"]["data"]["$ref"].rpartition("/")[2]
+    assert "Desk.call" not in found["operations"]
+
+
+def test_a_channel_that_declares_no_calls_may_ask_anything():
+    found = described(application(Shop()))
+    assert message(found, "Shop", "call.asked")["properties"]["call"] == {"type": "string"}
+    assert message(found, "Shop", "call.answer")["required"] == ["type", "call_id", "data"]
+
+
+SCHEMES = {
+    "query": (APIKeyQuery(name="key"), {"type": "httpApiKey", "name": "key", "in": "query"}),
+    "header": (APIKeyHeader(name="x-key"), {"type": "httpApiKey", "name": "x-key", "in": "header"}),
+    "cookie": (APIKeyCookie(name="session"), {"type": "httpApiKey", "name": "session", "in": "cookie"}),
+    "basic": (HTTPBasic(), {"type": "http", "scheme": "basic"}),
+    "digest": (HTTPDigest(), {"type": "http", "scheme": "digest"}),
+    "bearer": (
+        HTTPBearer(bearerFormat="JWT", description="From /token."),
+        {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From /token."},
+    ),
+    "password": (OAuth2PasswordBearer("token"), {"type": "http", "scheme": "bearer"}),
+    "absolute": (
+        OAuth2PasswordBearer("https://id.example/token", scopes={"read": "To read."}),
+        {
+            "type": "oauth2",
+            "flows": {
+                "password": {
+                    "tokenUrl": "https://id.example/token",
+                    "availableScopes": {"read": "To read."},
+                }
+            },
+        },
+    ),
+    "code": (
+        OAuth2AuthorizationCodeBearer("https://id.example/auth", "https://id.example/token"),
+        {
+            "type": "oauth2",
+            "flows": {
+                "authorizationCode": {
+                    "authorizationUrl": "https://id.example/auth",
+                    "tokenUrl": "https://id.example/token",
+                    "availableScopes": {},
+                }
+            },
+        },
+    ),
+    "openid": (
+        OpenIdConnect(openIdConnectUrl="https://id.example/.well-known/openid-configuration"),
+        {
+            "type": "openIdConnect",
+            "openIdConnectUrl": "https://id.example/.well-known/openid-configuration",
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_a_security_scheme(name: str, official: Official):
+    scheme, said = SCHEMES[name]
+    app = FastAPI()
+    add_channel(app)
+    Shop().mount(app, "/shop", dependencies=[Depends(scheme)])
+    found = described(app)
+    official.check(found)
+    assert found["components"]["securitySchemes"] == {scheme.scheme_name: said}
+    reference = {"$ref": f"#/components/securitySchemes/{scheme.scheme_name}"}
+    assert found["operations"]["Shop.buy"]["security"] == [reference]
 
 
 def test_a_stream_has_items_and_an_end():

@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field
 
-from fastapi_channels import BasePermission, Channel, Connection, Envelope, Event, Socket, action, add_channel
+from fastapi_channels import (
+    BasePermission,
+    Call,
+    CallFailed,
+    Channel,
+    Connection,
+    Envelope,
+    Event,
+    Socket,
+    action,
+    add_channel,
+)
 from tests.support.asyncapi import described, values
 from tests.support.asyncapi import message as schema_of
 from tests.support.live import Client, serving
@@ -33,12 +44,17 @@ class Told(Event):
     person: Person
 
 
+class Where(Call[Address]):
+    person: Person
+
+
 class Nobody(BasePermission):
     pass
 
 
 class Desk(Channel):
     event_types = (Told,)
+    call_types = (Where,)
 
     @action()
     async def address(self, address: Address) -> Address:
@@ -60,6 +76,13 @@ class Desk(Channel):
         person = Person(name="ada", friend=Person(name="bob"))
         await connection.send_event(Told(person=person))
         return "told"
+
+    @action(detached=True)
+    async def ask(self, connection: Connection) -> Address | Literal["failed"]:
+        try:
+            return await connection.call(Where(person=Person(name="ada")))
+        except CallFailed:
+            return "failed"
 
     @action(permission=Nobody)
     async def never(self) -> None: ...
@@ -190,6 +213,30 @@ def test_an_event_is_as_it_says(served: Served):
         event, reply = reply, event
     Draft7Validator(served.schema("told.event")).validate(event)
     Draft7Validator(served.answers("tell")[0]).validate(reply)
+
+
+@patient
+@given(st.data())
+def test_the_server_asks_and_takes_the_answers_that_it_says(served: Served, data: st.DataObject):
+    envelope = served.envelope
+    (call,) = served.call(in_room(served, {envelope.action: "ask"}))
+    Draft7Validator(served.schema("where.call")).validate(call)
+    schema = served.schema(data.draw(st.sampled_from(["where.answer", "any.failure"])))
+    answer = {**data.draw(values(schema, schema)), "call_id": call["call_id"]}
+    Draft7Validator(schema).validate(answer)
+    (reply,) = served.call(answer)
+    Draft7Validator({"anyOf": served.answers("ask"), **_components(served)}).validate(reply)
+    assert (reply[envelope.data] == "failed") == (envelope.errors in answer)
+
+
+@pytest.mark.parametrize("wrong", [None, 1, {}, {"street": ""}, {"street": "a", "more": 1}])
+def test_an_answer_that_it_forbids_fails_the_call(served: Served, wrong: Any):
+    envelope = served.envelope
+    (call,) = served.call(in_room(served, {envelope.action: "ask"}))
+    answer = {envelope.type: "answer", "call_id": call["call_id"], envelope.data: wrong}
+    assert not Draft7Validator(served.schema("where.answer")).is_valid(answer)
+    (reply,) = served.call(answer)
+    assert reply[envelope.data] == "failed"
 
 
 def test_what_belongs_to_no_action_is_as_it_says(served: Served):

@@ -9,7 +9,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
 
 from fastapi_channels import Channel, ConfigurationError, action, add_channel
-from fastapi_channels.contract import page
+from fastapi_channels.contract import assets, page
 
 from .test_serving import application, get
 
@@ -51,7 +51,7 @@ async def test_its_files_come_from_the_package_and_nothing_else_does():
 
 async def test_nothing_is_loaded_from_elsewhere():
     body = (await get(application(FastAPI()), "/asyncapi")).text
-    files = [path.read_text() for path in page.FOLDER.iterdir()]
+    files = [path.read_text() for path in assets.FOLDER.iterdir()]
     assert [text for text in (body, *files) if "https://" in text or "//cdn" in text] == []
     assert " style=" not in body
     assert " onclick=" not in body
@@ -64,6 +64,25 @@ async def test_the_policy_names_the_servers_of_the_document():
     ]
     assert "connect-src 'self' wss://api.example;" in policy
     assert "script-src 'self';" in policy
+
+
+async def test_the_component_of_asyncapi_may_stand_in_its_place():
+    hosted = "https://cdn.example/@asyncapi/react-component@3.2.1/"
+    shown = await get(application(FastAPI(title="A<b>"), asyncapi_component_url=hosted), "/asyncapi")
+    assert "<title>A&lt;b&gt; ·" in shown.text
+    assert f'src="{hosted}browser/standalone/index.js"' in shown.text
+    assert 'data-document="asyncapi.json"' in shown.text
+    policy = shown.headers["content-security-policy"]
+    assert "script-src 'self' https://cdn.example 'unsafe-eval';" in policy
+    assert "connect-src 'self';" in policy
+    own = await get(application(FastAPI(), asyncapi_component_url="/static/component"), "/asyncapi")
+    assert "script-src 'self' 'unsafe-eval';" in own.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("url", ["", "component", "ftp://a/b", "https://", "//a/b", "javascript:1", 7])
+async def test_what_is_no_address_of_the_component_is_refused(url: Any):
+    with pytest.raises(ConfigurationError, match="asyncapi_component_url must be the address of @asyncapi"):
+        add_channel(FastAPI(), asyncapi_component_url=url)
 
 
 @pytest.mark.parametrize(

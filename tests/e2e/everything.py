@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Query, WebSocket
 from pydantic import BaseModel, Field
 
-from fastapi_channels import Channel, Connection, Envelope, Event, action, add_channel, limiter
+from fastapi_channels import Call, Channel, Connection, Envelope, Event, action, add_channel, limiter
 from fastapi_channels.permission import BasePermission
 
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1>"
@@ -70,6 +70,18 @@ class Placed(Event):
     order: Order
 
 
+class Sure(Call[bool]):
+    """Whether one is sure."""
+
+    what: str
+
+
+class Where(Call[Address]):
+    """Where it goes."""
+
+    number: int
+
+
 class IsWelcome(BasePermission):
     """Everybody."""
 
@@ -81,6 +93,7 @@ class Shop(Channel):
     """Sells everything."""
 
     event_types = (Placed,)
+    call_types = (Sure, Where)
 
     @limiter(times=50, seconds=60)
     @action(tags=["orders"], permission=IsWelcome, summary="Place an order")
@@ -105,7 +118,12 @@ class Shop(Channel):
     @action(detached=True)
     async def confirm(self, connection: Connection) -> str:
         """Ask the one who asks."""
-        return f"you said {await connection.call('sure', {'what': HOSTILE})!r}"
+        return f"you said {await connection.call(Sure(what=HOSTILE))!r}"
+
+    @action(detached=True)
+    async def deliver(self, connection: Connection) -> Address:
+        """Ask where it goes."""
+        return await connection.call(Where(number=1))
 
     @action()
     async def flood(self, connection: Connection, frames: int, size: int = 10) -> int:
@@ -129,6 +147,10 @@ class Named(Channel):
     @action()
     async def add(self, a: int, b: int) -> int:
         return a + b
+
+    @action(detached=True)
+    async def ask(self, connection: Connection) -> Any:
+        return await connection.call("anything", [1])
 
     @action()
     async def me(self, connection: Connection) -> str:

@@ -3,11 +3,22 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable
+from datetime import date
 from typing import Any
 
 import pytest
+from pydantic import BaseModel, ValidationError
 
-from fastapi_channels import CallFailed, Channel, Connection, Disconnected, Envelope, action
+from fastapi_channels import (
+    Call,
+    CallFailed,
+    Channel,
+    ConfigurationError,
+    Connection,
+    Disconnected,
+    Envelope,
+    action,
+)
 from fastapi_channels.sessions.calls import Calls
 from tests.support.clock import now, timeless
 from tests.support.wire import Wire, dial, serving
@@ -193,6 +204,72 @@ async def test_another_envelope():
         assert call == {"kind": "call", "call": "sure", "call_id": 1, "body": {"n": 1}, "room": "r"}
         wire.send({"kind": "answer", "call_id": 1, "body": "yes"})
         assert (await wire.receive())["body"] == "yes"
+
+
+# Calls with types
+
+
+class Place(BaseModel):
+    x: int
+    on: date
+
+
+class Where(Call[Place]):
+    piece: str
+
+
+class Playing(Asking):
+    call_types = (Where,)
+
+    @action()
+    async def where(self, connection: Connection) -> str:
+        place = await self.keep(connection.call(Where(piece="rook")))
+        return f"{place.x} {place.on:%Y}"
+
+    @action()
+    async def by_name(self, connection: Connection, piece: Any) -> int:
+        place: Place = await self.keep(connection.call("where", {"piece": piece}))
+        return place.x
+
+    @action()
+    async def other_call(self, connection: Connection) -> Any:
+        return await self.keep(connection.call("sure"))
+
+
+async def test_an_answer_becomes_the_type_that_was_asked_for():
+    async with serving(Playing()) as app, dial(app, "/r") as wire:
+        wire.call("where", request_id=1)
+        call = await wire.receive()
+        assert (call["call"], call["data"]) == ("where", {"piece": "rook"})
+        wire.send(answer(call["call_id"], {"x": 3, "on": "2030-01-01"}))
+        assert (await wire.receive())["data"] == "3 2030"
+        wire.call("by_name", request_id=2, piece="rook")
+        wire.send(answer(await asked(wire), {"x": 4, "on": "2030-01-01"}))
+        assert (await wire.receive())["data"] == 4
+
+
+@pytest.mark.parametrize("data", [None, "here", {"x": "no", "on": "2030-01-01"}, [], {"x": 1}])
+async def test_what_is_no_answer_is_a_failure_of_the_call(data: Any):
+    room = Playing()
+    async with serving(room) as app, dial(app, "/r") as wire:
+        wire.call("where", request_id=1)
+        wire.send(answer(await asked(wire), data))
+        assert (await wire.receive())["code"] == "internal_error"
+        wire.call("other", request_id=2)
+        assert (await wire.receive())["data"] == "other"
+    assert isinstance(room.outcome, CallFailed)
+    assert all("input" not in fault for fault in room.outcome.errors), "what a client sends is in no log"
+
+
+async def test_a_call_that_is_not_declared_is_not_sent():
+    room = Playing()
+    async with serving(room) as app, dial(app, "/r") as wire:
+        wire.call("other_call", request_id=1)
+        assert (await wire.receive())["code"] == "internal_error"
+        assert isinstance(room.outcome, ConfigurationError)
+        wire.call("by_name", request_id=2, piece=["rook"])
+        assert (await wire.receive())["code"] == "internal_error"
+        assert isinstance(room.outcome, ValidationError)
 
 
 # What nobody waits for any more leaves nothing behind

@@ -95,6 +95,11 @@ def values(schema: dict[str, Any], root: dict[str, Any], depth: int = 3) -> st.S
         # Where it has become deep, the last of them: null ends it.
         choices = schema["anyOf"] if depth > 0 else schema["anyOf"][-1:]
         return st.one_of([values(each, root, depth) for each in choices])
+    if "not" in schema:
+        rest = {word: each for word, each in schema.items() if word != "not"}
+        return values(rest, root, depth).filter(
+            lambda each: not Draft7Validator(schema["not"]).is_valid(each)
+        )
     if "const" in schema:
         return st.just(schema["const"])
     if "enum" in schema:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,13 +37,37 @@ def installed(name: str, packages: Mapping[str, str]) -> Path:
     return folder
 
 
+def published(name: str, version: str) -> Path:
+    """The folder of one package, without those that it needs.
+
+    Raises:
+        OSError, subprocess.SubprocessError: npm, or its registry, is not there.
+    """
+    FOLDER.mkdir(exist_ok=True)
+    folder = FOLDER / f"{name.rpartition('/')[2]}-{version}"
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=FOLDER) as made:
+                _npm(Path(made), "pack", f"{name}@{version}", "--silent")
+                (archive,) = Path(made).glob("*.tgz")
+                with tarfile.open(archive) as packed:
+                    packed.extractall(made, filter="data")
+                (Path(made) / "package").rename(folder)
+    return folder
+
+
 def _install(folder: Path, packages: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir=FOLDER) as made:
         (Path(made) / "package.json").write_text(json.dumps({"private": True, "dependencies": packages}))
-        npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
-        env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
-        words = [NODE, str(npm), "install", *options]
-        subprocess.run(words, cwd=made, env=env, check=True, capture_output=True, timeout=110)
+        _npm(Path(made), "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent")
         shutil.copytree(made, partial := folder.with_name("partial"), symlinks=True, dirs_exist_ok=True)
         partial.rename(folder)
+
+
+def _npm(folder: Path, *words: str) -> None:
+    npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
+    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
+    subprocess.run(
+        [NODE, str(npm), *words], cwd=folder, env=env, check=True, capture_output=True, timeout=110
+    )

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from fastapi_channels import (
     ActionRouter,
+    Call,
     Channel,
     Connection,
     Event,
@@ -39,6 +40,14 @@ class Moved(Event, name="piece.moved"):
     to: int
 
 
+class Confirm(Call[bool]):
+    text: str
+
+
+class Notify(Call):
+    pass
+
+
 async def session() -> AsyncIterator[str]:
     yield "session"
 
@@ -57,6 +66,7 @@ Session = Annotated[str, Depends(session)]
 class Room(Channel):
     room_pattern = "room:{number:int}"
     event_types = (Said, Moved)
+    call_types = (Confirm, Notify)
     dependencies = [Depends(who)]
 
     async def authorize(self, connection: Connection, number: int) -> bool:
@@ -99,7 +109,11 @@ async def called(room: Room, websocket: WebSocket, connection: Connection) -> No
     assert_type(await connection.send_event(Moved(to=1)), bool)
     await connection.send_event(Say(text="hi"))  # type: ignore[arg-type]
     assert_type(await connection.call("sure", {"n": 1}, timeout=5), Any)
-    await connection.call("sure", timeout="5")  # type: ignore[arg-type]
+    await connection.call("sure", timeout="5")  # type: ignore[call-overload]
+    assert_type(await connection.call(Confirm(text="sure?"), timeout=5), bool)
+    assert_type(await connection.call(Notify()), Any)
+    await connection.call(Confirm(text="sure?"), {"text": "twice"})  # type: ignore[call-overload]
+    await connection.call(Moved(to=1))  # type: ignore[call-overload]
     await connection.join("room:2")
     await room.send_to_user("ada", Moved(to=1))
     await room.send_to_connection(connection.id, "piece.moved", {"to": 1})

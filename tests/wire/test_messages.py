@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 from websockets.frames import Frame as ReferenceFrame
 from websockets.frames import Opcode
 
-from fastapi_channels.exceptions import ConfigurationError, ParseError, PermissionDenied, RateLimitExceeded
+from fastapi_channels.exceptions import ParseError, PermissionDenied, RateLimitExceeded
 from fastapi_channels.wire.messages import (
     MARK,
     MAX_REQUEST_ID,
     Body,
     Envelope,
-    Event,
     Frame,
     Message,
     Publication,
     decode_json,
     encode_json,
-    events_by_name,
     pack,
     size_of,
     unpack,
@@ -135,52 +133,6 @@ def test_a_frame_of_nobodys_room() -> None:
 def test_what_is_no_text_is_no_frame() -> None:
     with pytest.raises(ValueError, match="surrogates"):
         Frame("\ud800")
-
-
-# Events
-
-
-class Said(Event):
-    text: str
-
-
-class RoomRenamed(Said):
-    pass
-
-
-class Room2Opened(Event, name="room.opened"):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("event", "name"), [(Said, "said"), (RoomRenamed, "room_renamed"), (Room2Opened, "room.opened")]
-)
-def test_the_name_of_an_event(event: type[Event], name: str) -> None:
-    assert event.event_name == name
-
-
-def test_events_are_found_by_their_names() -> None:
-    assert events_by_name([]) == {}
-    assert events_by_name(iter([Said, Room2Opened])) == {"said": Said, "room.opened": Room2Opened}
-
-
-class Spoken(Event, name="said"):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("types", "sentence"),
-    [
-        ([Said, Spoken], "there are two events named 'said'"),
-        ([Said, Said], "there are two events named 'said'"),
-        ([Said, Frame], "event_types are classes of events, not <class"),
-        (["said"], "event_types are classes of events, not 'said'"),
-        ([Said(text="hi")], r"event_types are classes of events, not Said\(text='hi'\)"),
-    ],
-)
-def test_what_cannot_be_a_list_of_events(types: Any, sentence: str) -> None:
-    with pytest.raises(ConfigurationError, match=sentence):
-        events_by_name(types)
 
 
 # JSON

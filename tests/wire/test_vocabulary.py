@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fastapi_channels import ConfigurationError, Envelope, Event, ParseError
+from fastapi_channels import Call, ConfigurationError, Envelope, Event, ParseError
 from fastapi_channels.wire.rooms import SCOPE_END
 from fastapi_channels.wire.vocabulary import Vocabulary
 
@@ -20,6 +20,10 @@ class Shouted(Said, name="said"):
 
 
 class Other(Event, name="said"):
+    text: str
+
+
+class Confirm(Call[bool]):
     text: str
 
 
@@ -90,3 +94,27 @@ def test_without_a_list_any_event_goes():
         "channel": "*",
         "data": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("call", "data", "said"),
+    [
+        (Confirm(text="sure?"), None, ("confirm", Confirm(text="sure?"), Confirm)),
+        ("confirm", {"text": "sure?"}, ("confirm", Confirm(text="sure?"), Confirm)),
+        ("confirm", Confirm(text="sure?"), ("confirm", Confirm(text="sure?"), Confirm)),
+    ],
+)
+def test_declared_calls_are_checked(call: Call[Any] | str, data: Any, said: Any):
+    assert words(call_types=[Confirm]).call(call, data) == said
+
+
+@pytest.mark.parametrize("types", [[], [Confirm]])
+def test_other_calls_are_refused(types: list[type[Call[Any]]]):
+    known = "confirm" if types else "none"
+    with pytest.raises(ConfigurationError, match=f"Room declares the calls {known}, not 'sure'"):
+        words(call_types=types).call("sure", None)
+
+
+def test_without_a_list_any_call_goes():
+    assert words().call("sure", {"n": 1}) == ("sure", {"n": 1}, None)
+    assert words().call(Confirm(text="sure?"), None) == ("confirm", Confirm(text="sure?"), Confirm)

@@ -1,7 +1,8 @@
 /* What was asked and what came of it: the requests of the console, and the calls of the server. */
 
-import { clip, copy, formatLasting, formatTime, fromTemplate, hasText, make, pretty, retranslate, say, show } from "./basics.js";
+import { clip, copy, formatLasting, formatTime, fromTemplate, hasText, make, newId, pretty, retranslate, say, show, translate } from "./basics.js";
 import { editorFor } from "./composites.js";
+import { kindOf, resolve } from "./schema.js";
 
 const MOST = 20; // requests that are shown
 const MOST_SHOWN = 20_000; // characters of an answer
@@ -94,28 +95,33 @@ function errorParts(frame, names) {
 
 const code = (value) => make("pre", { className: "code", tabIndex: 0, textContent: clip(pretty(value), MOST_SHOWN) });
 
-/* A call of the server: a form for the answer. `answer` gets `data` or `errors` under the channel's names. */
-export function askedCard(call, { names, schemas, answer }) {
+/* A call of the server: a form for the answer, by `schema`. `answer` gets `data` or `errors` under the channel's names. */
+export function askedCard(call, { names, about, schema, schemas, answer }) {
   const card = fromTemplate("asked-template");
   card.querySelector(".name").textContent = call.call;
+  card.querySelector(".about").textContent = about;
   card.querySelector(".question").textContent = clip(pretty(call[names.data]), MOST_SHOWN);
-  const editor = editorFor({}, { name: names.data, required: true, schemas, level: 1 });
+  const editor = editorFor(schema, { name: names.data, required: true, schemas, level: 1 });
   card.querySelector(".asked-fields").append(editor.element);
-  const reply = (key) => {
-    let isWrong = false;
-    const value = editor.read((field, text) => { isWrong = true; field.refuse(text); });
-    if (isWrong) return;
-    answer(call, { [key]: value ?? null });
+  const done = (given) => {
+    answer(call, given);
     card.remove();
   };
   card.addEventListener("submit", (event) => {
     event.preventDefault();
-    reply(names.data);
+    let isWrong = false;
+    const value = editor.read((field, text) => { isWrong = true; field.refuse(text); });
+    if (!isWrong) done({ [names.data]: value ?? null });
   });
-  card.querySelector(".fail").addEventListener("click", () => reply(names.errors));
+  const why = card.querySelector(".why");
+  card.querySelector(".fail").addEventListener("click", () => done({ [names.errors]: why.value.trim() || translate("closedNoReason") }));
+  const isYesNo = ["anything", "boolean"].includes(kindOf(resolve(schema, schemas)));
   for (const [selector, value] of [[".yes", true], [".no", false]]) {
-    card.querySelector(selector).addEventListener("click", () => editor.write(value));
+    card.querySelector(selector).hidden = !isYesNo;
+    card.querySelector(selector).addEventListener("click", () => done({ [names.data]: value }));
   }
+  why.id = newId();
+  card.querySelector(".why-label").htmlFor = why.id;
   retranslate(card);
   return card;
 }

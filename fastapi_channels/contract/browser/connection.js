@@ -270,8 +270,12 @@ export class ConnectionColumn extends EventTarget {
   }
 
   #asked(call) {
+    const { channel, names } = this.socket;
+    const known = channel.operations.find((each) => each.kind === "call" && each.name === call.call);
     const card = askedCard(call, {
-      names: this.socket.names,
+      names,
+      about: known?.about ?? "",
+      schema: known?.answers[0].schema ?? {},
       schemas: this.#contract.schemas,
       answer: (given, value) => this.socket.answer(given, value),
     });

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fastapi_channels.contract.parsed import Parsed, field, role, without
@@ -13,8 +13,11 @@ from .text import Member, comment, declared, members, quoted, union
 from .types import EMPTY, UNKNOWN, Types, member
 
 CALLS: Final = "{ [name: string]: { data: unknown; answer: unknown } }"
-"""What the server may ask a client for: the document has no names of it."""
-_HANDSHAKE: Final = ("query", "headers")
+"""What the server may ask a client for, where the channel does not say it."""
+_HANDSHAKE: Final = {"query": "query", "headers": "headers", "cookies": "x-cookies"}
+"""The members for it, and where the document has it."""
+_OF_SCHEMES: Final[Sequence[str]] = ("type", "scheme", "in", "name")
+"""What a client has to know of a security scheme."""
 _STRING: Final[Schema] = {"type": "string"}
 
 
@@ -51,8 +54,8 @@ class Written:
             Member("address", quoted(self._channel["address"])),
             member("parameters", self._parameters, 0),
             *self._handshake(),
+            *self._security(),
             *(self._rooms() if self._many else self._talk(self._operations)),
-            Member("calls", CALLS),
             Member("sent", ways["receive"]),
             Member("received", ways["send"]),
         ]
@@ -60,8 +63,9 @@ class Written:
         yield f"{about}export interface {own.channel} {members(found, 0)}\n"
         for name, interface in own.rooms.items():
             yield self._room(name, interface)
-        yield self._frames(own.sent, f"What a client of {own.channel} may send.", self._sent())
-        yield self._frames(own.received, f"What a client of {own.channel} receives.", self._received())
+        sent, received = self._travelling("receive"), self._travelling("send")
+        yield self._frames(own.sent, f"What a client of {own.channel} may send.", sent)
+        yield self._frames(own.received, f"What a client of {own.channel} receives.", received)
 
     # What is called, and what is told
 
@@ -70,11 +74,19 @@ class Written:
         return members([Member(name, "string") for name in names], indent) if names else EMPTY
 
     def _handshake(self) -> Iterator[Member]:
-        binding = self._channel.get("bindings", {}).get("ws", {})
-        for name in _HANDSHAKE:
-            if name in binding:
-                schema = {**binding[name], "additionalProperties": False}
-                yield self._typed(name, schema, 0)
+        bindings = self._channel.get("bindings", {})
+        found = {**bindings, **bindings.get("ws", {})}
+        for name, place in _HANDSHAKE.items():
+            if place in found:
+                yield self._typed(name, {**found[place], "additionalProperties": False}, 0)
+
+    def _security(self) -> Iterator[Member]:
+        """How one signs in, as literals: a client library puts the credential where they say."""
+        asked = [each["$ref"] for operation in self._operations for each in operation.get("security", ())]
+        names = dict.fromkeys(reference.rpartition("/")[2] for reference in asked)
+        found = {name: _literals(self._parsed.security[name]) for name in names}
+        if found:
+            yield self._typed("security", _closed(found), 0)
 
     def _rooms(self) -> Iterator[Member]:
         found = [Member(name, name) for name in self._own.rooms.values()]
@@ -82,22 +94,35 @@ class Written:
 
     def _room(self, name: str, interface: str) -> str:
         mine = [each for each in self._operations if each.get("x-channel") == name]
-        asked = [self._parsed.payload(each["messages"][0]) for each in mine if "reply" in each]
+        asked = [self._parsed.payload(each["messages"][0]) for each in mine if each["action"] == "receive"]
         rooms = (field(each, self._names["channel"]) for each in asked)
         room = next((each for each in rooms if each is not None), _STRING)
         found = [self._typed("room", room, 0), *self._talk(mine)]
         return f"export interface {interface} {members(found, 0)}\n"
 
     def _talk(self, operations: Iterable[Schema]) -> Iterator[Member]:
-        calls, events = [], []
+        write = {"request": self._action, "event": self._event, "call": self._call}
+        found: dict[str, list[Member]] = {role: [] for role in write}
+        calls = EMPTY
         for each in operations:
-            if "reply" in each:
-                calls.append(self._action(each))
-            elif role(each["messages"][0]) == "event":
-                data = self._data(each["messages"][0])
-                events.append(self._typed(each["title"], data, 2, each.get("description", "")))
-        yield Member("actions", members(calls, 2) if calls else EMPTY)
-        yield Member("events", members(events, 2) if events else EMPTY)
+            kind = role(each["messages"][0])
+            if kind in write:
+                found[kind].append(write[kind](each))
+            elif kind == "asked":
+                calls = CALLS
+        yield Member("actions", members(found["request"], 2) if found["request"] else EMPTY)
+        yield Member("events", members(found["event"], 2) if found["event"] else EMPTY)
+        yield Member("calls", members(found["call"], 2) if found["call"] else calls)
+
+    def _event(self, operation: Schema) -> Member:
+        data = self._data(operation["messages"][0])
+        return self._typed(operation["title"], data, 2, operation.get("description", ""))
+
+    def _call(self, operation: Schema) -> Member:
+        asked, answer = operation["messages"][0], operation["reply"]["messages"][0]
+        found = [self._typed("data", self._data(asked), 4), self._typed("answer", self._data(answer), 4)]
+        about = operation.get("description", "")
+        return member(operation["title"], lambda at, _: members(found, at), 2, about=about)
 
     def _action(self, operation: Schema) -> Member:
         request = self._parsed.payload(operation["messages"][0])
@@ -134,19 +159,28 @@ class Written:
 
     # What travels
 
-    def _sent(self) -> Iterator[Schema]:
+    def _travelling(self, way: str) -> Iterator[Schema]:
+        """What one side says, and what it answers to the other."""
         for each in self._operations:
-            if each["action"] == "receive":
-                yield from each["messages"]
-
-    def _received(self) -> Iterator[Schema]:
-        for each in self._operations:
-            yield from (
-                each["messages"] if each["action"] == "send" else each.get("reply", {}).get("messages", ())
-            )
+            answers = each.get("reply", {}).get("messages", ())
+            yield from each["messages"] if each["action"] == way else answers
 
     def _frames(self, name: str, about: str, messages: Iterable[Schema]) -> str:
         schemas = {each["$ref"]: self._parsed.payload(each) for each in messages}
         found = [text for each in schemas.values() for text in self._types.alternatives(each)]
         frames = UNKNOWN if UNKNOWN in found else union(found, 0, len(f"export type {name} = ;"))
         return comment(about, 0) + declared(name, frames)
+
+
+def _literals(scheme: Schema) -> Schema:
+    said = {word: {"const": scheme[word]} for word in _OF_SCHEMES if word in scheme}
+    return {**_closed(said), "description": scheme.get("description", "")}
+
+
+def _closed(fields: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": fields,
+        "required": list(fields),
+        "additionalProperties": False,
+    }

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import Depends, FastAPI, Query, WebSocket
+from fastapi import Cookie, Depends, FastAPI, Query, WebSocket
 from fastapi.security import APIKeyHeader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from fastapi_channels import BaseChannel, Channel, Envelope, Event, Socket, action, add_channel
+from fastapi_channels import BaseChannel, Call, Channel, Envelope, Event, Socket, action, add_channel
 from fastapi_channels.contract.typescript.file import typescript
 from tests.support.asyncapi import described
 from tests.support.typescript import Compiler, wrong_lines
@@ -67,10 +67,21 @@ class Felled(Event, name="tree.felled"):
     by: str | None
 
 
+class Confirm(Call[bool]):
+    """Whether one is sure."""
+
+    text: str
+
+
+class PickTree(Call[Tree | None], name="tree.pick"):
+    among: list[Tree]
+
+
 class LobbyRoom(Channel):
     """Where one waits."""
 
     event_types = (Grown, Felled)
+    call_types = (Confirm, PickTree)
 
     @action()
     async def plant(self, tree: Tree, height: Other.Cat | None = None) -> Lobby: ...
@@ -124,6 +135,7 @@ def application() -> FastAPI:
         websocket: WebSocket,
         since: Annotated[date, Query()],
         key: Annotated[str, Depends(APIKeyHeader(name="x-key"))],
+        theme: Annotated[Literal["dark", "light"], Cookie()] = "dark",
     ) -> None:
         await lobby.connect(websocket, "a")
 
@@ -132,7 +144,7 @@ def application() -> FastAPI:
 
 RIGHT = """
 import type { Channels, Lobby, LobbyReceived, LobbySent, Renamed } from "./channels";
-import type { SocketReceived, SocketSent, Ticket, TreeInput } from "./channels";
+import type { SocketReceived, SocketSent, Team, Ticket, TreeInput } from "./channels";
 
 const socket = new WebSocket("ws://localhost/lobby/a");
 const send = (frame: LobbySent) => socket.send(JSON.stringify(frame));
@@ -154,7 +166,10 @@ socket.onmessage = (message) => {
     } else if (frame.action === "plant") frame.data.name.toUpperCase();
     else if (frame.action === "count/all things" && frame.more) frame.data.toFixed();
   } else if (frame.type === "call") {
-    send({ type: "answer", call_id: frame.call_id, data: 1 });
+    const call_id = frame.call_id;
+    if (frame.call === "confirm") send({ type: "answer", call_id, data: frame.data.text === "y" });
+    else send({ type: "answer", call_id, data: frame.data.among[0] ?? null });
+    send({ type: "answer", call_id, errors: "not now" });
   }
 };
 
@@ -173,6 +188,12 @@ declare function createClient<All>(): {
 const joined = createClient<Channels>().join("Lobby", { channel: "a" });
 joined.call("plant", { tree: { name: "oak" } }).then((lobby) => lobby.name.toUpperCase());
 const code: Lobby["actions"]["plant"]["error"] = "invalid_payload";
+const asked: Lobby["calls"]["confirm"]["data"] = { text: "sure?" };
+const sure: Lobby["calls"]["confirm"]["answer"] = asked.text !== "";
+const anything: Team["calls"][string]["data"] = 1;
+const cookies: Channels["Lobby3"]["cookies"] = { theme: "dark" };
+declare const scheme: Channels["Lobby3"]["security"]["APIKeyHeader"];
+const credential = scheme.in === "header" ? { [scheme.name]: "secret" } : {};
 const room: Ticket["room"] = "ticket:7";
 const renamed: Renamed["sent"] = { method: "plant", id: 1, params: { tree: { name: "a" } } };
 const many: SocketSent[] = [
@@ -199,6 +220,7 @@ const frames: LobbySent[] = [
   { action: "count/all things", to: "3" }, // wrong
   { action: "adopt", kind: "cow" }, // wrong
   { type: "cancel" }, // wrong
+  { type: "answer", call_id: 1, data: "yes" }, // wrong
   { action: "plant", tree: { name: "a" }, colour: "red" }, // wrong
 ];
 const tree: TreeInput = { name: "a", kind: "root" }; // wrong
@@ -211,6 +233,10 @@ const code: Lobby["actions"]["plant"]["error"] = "rate_limited"; // wrong
 const renamed: Renamed["sent"] = { method: "plant", id: 1, tree: { name: "a" } }; // wrong
 const parameters: Channels["Lobby"]["parameters"] = { room: "a" }; // wrong
 const query: Channels["Lobby3"]["query"] = {}; // wrong
+const cookies: Channels["Lobby3"]["cookies"] = { theme: "red" }; // wrong
+const sure: Lobby["calls"]["confirm"]["answer"] = "yes"; // wrong
+declare const scheme: Channels["Lobby3"]["security"]["APIKeyHeader"];
+if (scheme.in === "query") console.log(scheme.name); // wrong
 function heard(frame: LobbyReceived) {
   if (frame.type === "event" && frame.event === "felled") return; // wrong
   if (frame.type === "event" && frame.event === "tree.felled") frame.data.by.toUpperCase(); // wrong
