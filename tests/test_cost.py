@@ -47,7 +47,7 @@ CALLS = {
     "nothing": 67,
     "echo": 97,
     "typed": 84,
-    "depends": 99,
+    "depends": 101,
     "broadcast": 130,
     "one more member": 0.1,
     "a connection": 238,

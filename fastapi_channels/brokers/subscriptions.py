@@ -36,6 +36,8 @@ class Subscriptions:
         self._leave = leave
         self._timeout = timeout
         self._changes: dict[str, _Change] = {}
+        self._tasks: set[asyncio.Task[BrokerUnavailable | None]] = set()
+        """Those of all changes that are not made yet, also of earlier ones of a topic."""
 
     async def add(self, topic: str) -> None:
         """Want `topic`, and wait until it is confirmed. A caller that is cancelled does not want it.
@@ -85,7 +87,7 @@ class Subscriptions:
 
     def clear(self) -> set[asyncio.Task[BrokerUnavailable | None]]:
         """Want nothing any more; the tasks that have been cancelled, to be waited for."""
-        tasks = {change.task for change in self._changes.values()}
+        tasks = set(self._tasks)
         for task in tasks:
             task.cancel()
         self._changes.clear()
@@ -96,6 +98,8 @@ class Subscriptions:
         previous = self._changes.get(topic)
         change = self._changes[topic] = _Change(wanted)
         change.task = asyncio.create_task(self._make(topic, change, previous))
+        self._tasks.add(change.task)
+        change.task.add_done_callback(self._tasks.discard)
         if not wanted:
             self.topics.discard(topic)
         return change

@@ -159,7 +159,7 @@ class Broker:
 
     async def _publish(self, publication: Publication, deadline: float) -> None:
         topic, body, packed = publication.topic, publication.body, pack(publication)
-        if publication.kind == "cluster" or not await self._subscriptions.confirmed(topic, self._timeout / 4):
+        if publication.kind == "pulse" or not await self._subscriptions.confirmed(topic, self._timeout / 4):
             await self._call(deadline, self._backend.publish, topic, packed)
             return
         echo = self._echoes.expect(topic, body)

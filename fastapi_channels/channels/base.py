@@ -256,6 +256,8 @@ class BaseChannel(Sending):
         """
         if self._plan.own_scope:
             node.scopes.claim(self._plan.own_scope, type(self))
+        if self.max_connection is not None:
+            node.rooms.check_store(f"{type(self).__name__}.max_connection")
         if self._plan.history is not None:
             if self._plan.actions is None:
                 raise ConfigurationError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from fastapi_channels.exceptions import ParseError
@@ -19,7 +19,7 @@ from fastapi_channels.wire.rooms import name_of
 
 from .gate import Gate, Passed
 from .recovery import Arrival, Keeping, Since, Tail, decide, gone, placed
-from .tasks import Tasks
+from .tasks import Tasks, shared
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -199,8 +199,8 @@ class Histories:
         while found.began is None:
             if found.opening is None:
                 known = since.position if since is not None else None
-                found.opening = asyncio.create_task(self._look(room, found, known))
-            await _shared(found.opening)
+                found.opening = shared(self._look(room, found, known))
+            await asyncio.shield(found.opening)
         return found.began
 
     async def _look(self, room: str, found: _History, known: Position | None) -> None:
@@ -221,8 +221,8 @@ class Histories:
                 tail.used = asyncio.get_running_loop().time()
                 return tail
             if found.reading is None:
-                found.reading = asyncio.create_task(self._read_tail(room, found))
-            await _shared(found.reading)
+                found.reading = shared(self._read_tail(room, found))
+            await asyncio.shield(found.reading)
         return None
 
     async def _read_tail(self, room: str, found: _History) -> None:
@@ -340,8 +340,3 @@ class Histories:
             if found.tail is not None:
                 found.tail.add(record, frame)
             self._target.pass_on(room, frame, record.exclude)
-
-
-async def _shared(work: Awaitable[None]) -> None:
-    """Wait for what others wait for as well."""
-    await asyncio.shield(work)

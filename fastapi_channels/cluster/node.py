@@ -269,7 +269,7 @@ class Node:
         if self.broker.local:
             self._deliver_to(self.users.recipients(key), body)
         else:
-            topic = self.rooms.cluster.topics[0]
+            topic = self.rooms.topics[0]
             await self.broker.publish(Publication(topic, body, to=(key,), kind="user"))
 
     def _deliver(self, publication: Publication) -> None:
@@ -282,8 +282,8 @@ class Node:
         elif publication.kind == "user":
             for key in publication.to:
                 self._deliver_to(self.users.recipients(key), publication.body)
-        elif publication.kind == "cluster":
-            self.rooms.cluster.receive(publication)
+        elif publication.kind == "pulse":
+            self.rooms.pulse.feel()
 
     def _send_here(self, ids: Iterable[str], body: Body) -> None:
         """Send `body` to those of the connections that are in this process."""

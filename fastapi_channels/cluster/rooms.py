@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from typing import Any, Final
+from typing import Final
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
-from fastapi_channels.stores import Page, Record, Store
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
+from fastapi_channels.stores import Limits, Occupant, Page, Record, Store
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import check_room, name_of
+from fastapi_channels.wire.rooms import RESERVED, check_room, name_of
 
 from .history import Histories
 from .hub import Hub
-from .peers import Cluster
+from .pulse import Pulse
 from .recovery import Arrival, Keeping, Since
-from .seats import Seats
+from .roster import Roster
 from .tasks import Tasks
 from .threads import in_its_loop
 from .users import Member, UserKeys
@@ -28,6 +28,9 @@ logger = logging.getLogger("fastapi_channels")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
+EVERY_NODE: Final = RESERVED + "nodes"
+"""The topic that every process listens to."""
+MAX_CONNECTION: Final = "max_connection"
 KEY_SECONDS: Final = 300.0
 """Seconds in which the key of a publication says that it is the same one."""
 
@@ -51,15 +54,15 @@ class Rooms:
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
-        self.seats = Seats()
-        answers = {"count": self._answer_count, "members": self._answer_members, "seats": self._answer_seats}
-        self.cluster = Cluster(node, namespace, broker.publish, answers, broker.suspect)
+        self.topics = (namespace + EVERY_NODE, namespace + RESERVED + "node:" + node)
+        """What this process listens to beside its rooms."""
+        self.pulse = Pulse(self.topics[1], broker.publish, broker.suspect)
+        self.roster = Roster(node, store, self._displaced, self._missed_topic) if store is not None else None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.histories = Histories(store, namespace, self) if store is not None else None
         self.wants_store = False
         """Whether a channel needs the store: it is opened at the start then, and else by the first call."""
         self._store = store
-        self._node = node
         self._namespace = namespace
         self._broker = broker
         self._key_of = key_of
@@ -70,15 +73,18 @@ class Rooms:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        if self.roster is not None:
+            self.roster.start()
         if not self._broker.local:
-            self._tasks.spawn(self._join_cluster())
+            self._tasks.spawn(self._listen())
 
     async def stop(self) -> None:
         for handle in self._idle.values():
             handle.cancel()
         await self._tasks.stop()
-        if not self._broker.local:
-            await self.cluster.stop()
+        await self.pulse.stop()
+        if self.roster is not None:
+            await self.roster.stop()
         if self.histories is not None:
             await self.histories.stop()
         self.reset()
@@ -86,14 +92,16 @@ class Rooms:
     def reset(self) -> None:
         """Run in whatever event loop comes next."""
         self.loop = None
-        self.cluster.reset()
+        self.pulse.reset()
+        if self.roster is not None:
+            self.roster.reset()
         if self.histories is not None:
             self.histories.reset()
         self._idle.clear()
         self._tasks = Tasks()
 
-    async def _join_cluster(self) -> None:
-        for topic in self.cluster.topics:
+    async def _listen(self) -> None:
+        for topic in self.topics:
             while True:
                 try:
                     await self._broker.subscribe(topic)
@@ -101,7 +109,7 @@ class Rooms:
                 except ConnectionError as exc:
                     logger.debug("the other processes are not reached yet: %s", exc)
                     await asyncio.sleep(0.1)
-        self.cluster.start()
+        self.pulse.start()
 
     # Membership
 
@@ -136,7 +144,9 @@ class Rooms:
             if room in connection.keys:
                 return None
         if limit is not None:
-            await self._take_seat(room, connection, limit)
+            await self._roster(MAX_CONNECTION).enter(
+                self._namespace + room, self._occupant(connection), Limits(seats=limit)
+            )
         histories = self._shared_histories() if keeping is not None else None
         if histories is not None:
             await histories.reach(room, since)
@@ -144,6 +154,8 @@ class Rooms:
         connection.keys.add(room)
         begins = histories.enter(room, keeping) if histories is not None and keeping is not None else None
         self.hub.add(room, connection)
+        if limit is None and self._counts:
+            self._roster("counting").enlist(self._namespace + room, self._occupant(connection))
         idle = self._idle.pop(room, None)
         if idle is not None:
             idle.cancel()
@@ -161,7 +173,8 @@ class Rooms:
         if room not in connection.keys:
             return
         connection.keys.discard(room)
-        self.seats.release(room, connection.seat, connection.id)
+        if self.roster is not None:
+            self.roster.leave(self._namespace + room, connection.id)
         if self.hub.discard(room, connection) and self.loop is not None:
             self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
@@ -169,21 +182,40 @@ class Rooms:
 
     @in_its_loop
     async def count(self, room: str) -> int:
-        """How many connections are in `room`, over all processes."""
-        here = self.hub.count(room)
+        """How many connections are in `room`, over all processes.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
         if self._broker.local:
-            return here
-        answers = await self.cluster.ask("count", room=room)
-        return here + sum(int(count) for count in answers.values())
+            return self.hub.count(room)
+        return await self._roster("get_connection_count()").count(self._namespace + room)
 
     @in_its_loop
     async def members(self, room: str) -> list[Member]:
-        """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each."""
-        here = self._answer_members({"room": room})
+        """Who is in `room`, over all processes: `id` and `user` (its key, or None) of each.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
         if self._broker.local:
-            return here
-        others = await self.cluster.ask("members", room=room)
-        return [*here, *(member for answer in others.values() for member in answer)]
+            return [{"id": each.id, "user": self._key_of(each.user)} for each in self.hub.members(room)]
+        occupants = await self._roster("members()").occupants(self._namespace + room)
+        return [{"id": each.id, "user": each.user} for each in occupants]
+
+    @property
+    def holds(self) -> bool:
+        """Whether the members of rooms of limited size surely have their places."""
+        return self.roster is None or self.roster.tenure.holds
+
+    async def regain(self) -> None:
+        """Return when that is known; who has lost its place is not in the room any more.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        if self.roster is not None:
+            await self.roster.tenure.regain()
 
     # Publishing
 
@@ -248,6 +280,9 @@ class Rooms:
 
     def deliver(self, room: str, publication: Publication) -> None:
         """Hand what was published in `room` to its members here."""
+        roster = self.roster
+        if roster is not None and roster.guarded and roster.withholds(self._namespace + room):
+            return
         if publication.position and self.histories is not None and self.histories.take(room, publication):
             return
         self.hub.deliver(room, Frame(publication.body, name_of(room)), publication.exclude)
@@ -266,7 +301,7 @@ class Rooms:
 
     def broker_changed(self, up: bool) -> None:
         if up:
-            self.cluster.outage()
+            self.pulse.feel()
             if not self._broker.resumes:
                 for room in list(self.hub.rooms):
                     self.missed(room)
@@ -290,37 +325,29 @@ class Rooms:
         assert self.histories is not None
         return self.histories
 
-    async def _take_seat(self, room: str, connection: Connection, limit: int) -> None:
-        """Claim a seat, and compare the claim with those of the other processes.
+    def _roster(self, wanted: str) -> Roster:
+        self.check_store(wanted)
+        assert self.roster is not None
+        return self.roster
 
-        Raises:
-            ChannelFull: `limit` seats are taken, or were claimed before.
-        """
-        seat, holder = connection.seat, connection.id
-        if not self._broker.local:
-            # The clocks of the others come first: a newcomer's claim must not stand before theirs.
-            await self.cluster.settle()
-        if not self.seats.claim(room, seat, holder, limit, self.cluster.tick()):
-            raise ChannelFull(close=False, context={"limit": limit})
-        if self._broker.local:
-            return
-        try:
-            answers = await self.cluster.ask("seats", room=room)
-            if not self.seats.confirm(room, seat, limit, self._node, answers):
-                raise ChannelFull(close=False, context={"limit": limit})
-        except BaseException:
-            self.seats.release(room, seat, holder)
-            raise
+    @property
+    def _counts(self) -> bool:
+        """Whether other processes may ask who is here."""
+        return self._store is not None and self._store.shared
 
-    def _answer_count(self, question: dict[str, Any]) -> int:
-        return self.hub.count(str(question.get("room")))
+    def _occupant(self, connection: Connection) -> Occupant:
+        return Occupant(connection.id, self._key_of(connection.user), connection.seat)
 
-    def _answer_members(self, question: dict[str, Any]) -> list[Member]:
-        members = self.hub.members(str(question.get("room")))
-        return [{"id": member.id, "user": self._key_of(member.user)} for member in members]
+    def _displaced(self, topic: str, id: str) -> None:
+        """A connection has lost its place in a room to another."""
+        room, connection = topic.removeprefix(self._namespace), self.connections.get(id)
+        if connection is not None:
+            logger.warning("%r had to give up its place in %r to another", id, name_of(room))
+            self.leave(room, connection)
+            self._tasks.spawn(connection._carrier.displaced(room))
 
-    def _answer_seats(self, question: dict[str, Any]) -> list[Any]:
-        return self.seats.claims(str(question.get("room")))
+    def _missed_topic(self, topic: str) -> None:
+        self.missed(topic.removeprefix(self._namespace))
 
     def _fell_idle(self, room: str) -> None:
         del self._idle[room]

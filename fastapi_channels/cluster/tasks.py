@@ -7,6 +7,13 @@ from collections.abc import Coroutine
 from typing import Any
 
 
+def shared(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """A task that several may wait for with `asyncio.shield`, or by then nobody."""
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return task
+
+
 class Tasks:
     """Tasks of one owner: the event loop alone would not keep them alive."""
 

@@ -11,6 +11,7 @@ from fastapi_channels.actions.callables import apart
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
+from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Body, Frame, Message, RequestId
 from fastapi_channels.wire.writer import Writer
 
@@ -25,6 +26,7 @@ class Member(Party, Protocol):
     guard: Guard
     reporter: Reporter
     writer: Writer
+    holds_place: bool
 
 
 class Run:
@@ -93,6 +95,10 @@ class Dispatcher:
         """Broadcast what a client of a channel without actions has sent, as it came."""
         member = self._member
         try:
+            if member.holds_place and not member.node.rooms.holds:
+                await member.node.rooms.regain()
+                if not member.connection.keys:
+                    return
             admitted = member.guard.check_rates()
             if admitted if isinstance(admitted, bool) else await admitted:
                 await member.node.publish(member.plan.key(member.connection.room), body)
@@ -106,12 +112,26 @@ class Dispatcher:
         Args:
             task: the running one. To ask the event loop for it takes a microsecond.
         """
+        if self._member.holds_place and not self._member.node.rooms.holds:
+            return self._regained(message, task)
         spec = self._member.plan.find(message.action)
         if spec is None:
             unknown = ActionNotExist(close=False, context={"action": repr(message.action[:64])})
             return self._member.reporter.report(unknown, message, self._member)
         run = Run(message, self._runs, task)
         return self._start(spec, run) if spec.concurrent > 1 else apart(self._run(spec, run))
+
+    async def _regained(self, message: Message, task: asyncio.Task[Any] | None) -> None:
+        """Handle `message` when it is known that the client still has its place."""
+        member = self._member
+        try:
+            await member.node.rooms.regain()
+        except StoreUnavailable as exc:
+            await member.reporter.report(exc, message, member)
+        else:
+            work = self.handle(message, task) if member.connection.keys else None
+            if work is not None:
+                await work
 
     def cancel(self, request_id: RequestId) -> bool:
         """Cancel the client's request of that id, if it is running; whether there was one."""

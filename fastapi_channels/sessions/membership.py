@@ -13,12 +13,12 @@ from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import Disconnected, TooManyRooms
+from fastapi_channels.exceptions import ChannelFull, Disconnected, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Frame, Message
 from fastapi_channels.wire.outbox import Gap
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.wire.rooms import check_room, name_of
 from fastapi_channels.wire.words import Call, Event
 from fastapi_channels.wire.writer import Writer
 
@@ -75,6 +75,7 @@ class Membership:
         "dispatcher",
         "fields",
         "guard",
+        "holds_place",
         "node",
         "plan",
         "reporter",
@@ -95,6 +96,8 @@ class Membership:
         """What frames carry beside their own."""
         self.guard = Guard(self.connection, host.node, plan.rules(host.node.settings))
         self.dispatcher = Dispatcher(self)
+        self.holds_place = plan.channel.max_connection is not None
+        """Whether it is in a room of limited size, and so may lose its place."""
         self._began = False
         self._is_known = False
         """Whether the node knows whose WebSocket it is."""
@@ -262,6 +265,15 @@ class Membership:
         if self.plan.actions is not None and self.plan.channel.resync:
             at = None if position is None else str(position)
             self.writer.post(self.envelope.frame(self.envelope.resync(room, at)))
+
+    async def displaced(self, room: str) -> None:
+        """Tell the client that its place in a room, known as `room`, was given to another."""
+        code, reason = ChannelFull.code, "its place was given to another"
+        if room == self.plan.key(self.connection.room):
+            await self._host.expel(self.connection, code, reason)
+        else:
+            left = self.envelope.left(name_of(room), None, code, reason)
+            self.writer.post(self.envelope.frame(left))
 
     async def call(self, call: Call[Any] | str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
         host, connection = self._host, self.connection

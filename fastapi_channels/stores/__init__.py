@@ -11,11 +11,28 @@ from typing import Final
 from fastapi_channels.brokers import schemes
 
 from .memory import MemoryStore
-from .store import LeaseLost, Page, Record, Retention, Store, StoreUnavailable
+from .store import (
+    Entered,
+    Lease,
+    LeaseLost,
+    Left,
+    Limits,
+    Occupant,
+    Page,
+    Record,
+    Retention,
+    Store,
+    StoreUnavailable,
+)
 
 __all__ = [
+    "Entered",
+    "Lease",
     "LeaseLost",
+    "Left",
+    "Limits",
     "MemoryStore",
+    "Occupant",
     "Page",
     "Record",
     "Retention",

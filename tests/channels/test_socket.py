@@ -133,7 +133,7 @@ async def running(socket: Socket, **settings: Any) -> AsyncIterator[FastAPI]:
         assert not node.hub.rooms
         assert not node.rooms.connections
         assert not node.users
-        assert len(node.rooms.seats) == 0
+        assert len(node.rooms.roster or ()) == 0
 
 
 @asynccontextmanager

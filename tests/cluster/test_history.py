@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,11 +23,12 @@ from fastapi_channels import (
     add_channel,
 )
 from fastapi_channels.cluster import history
-from fastapi_channels.stores import MemoryStore, Page, StoreUnavailable
+from fastapi_channels.stores import MemoryStore
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position
 from tests.support.bus import Bus
 from tests.support.live import Client, Site, application, serving, wait_until
+from tests.support.shared import SharedStore
 
 
 class Room(Channel):
@@ -43,40 +44,6 @@ class Room(Channel):
         await self.broadcast(connection.room, "said", text, exclude=connection)
 
 
-class Shared(MemoryStore):
-    """A store that the applications of one event loop share.
-
-    Attributes:
-        down: it does not answer.
-        reads: how often the history of a room was read.
-    """
-
-    shared = True
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = False
-        self.reads = 0
-
-    def _check(self) -> None:
-        if self.down:
-            raise StoreUnavailable("the store is down")
-
-    async def append(self, *args: Any, **options: Any) -> Any:
-        self._check()
-        return await super().append(*args, **options)
-
-    async def read(self, *args: Any, **options: Any) -> Page:
-        self._check()
-        self.reads += 1
-        await asyncio.sleep(0.005)
-        return await super().read(*args, **options)
-
-    async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
-        self._check()
-        return await super().tops(known)
-
-
 @asynccontextmanager
 async def served(channel: BaseChannel | None = None, **settings: Any) -> AsyncIterator[Site]:
     channel = channel or Room()
@@ -87,7 +54,7 @@ async def served(channel: BaseChannel | None = None, **settings: Any) -> AsyncIt
 
 
 @asynccontextmanager
-async def processes(bus: Bus, store: Shared, count: int = 2) -> AsyncIterator[list[Site]]:
+async def processes(bus: Bus, store: SharedStore, count: int = 2) -> AsyncIterator[list[Site]]:
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(served(backend=bus.backend(), store=store)) for _ in range(count)
@@ -310,7 +277,7 @@ async def test_nothing_is_missing_or_doubled_while_publications_go_on():
 
 
 async def test_a_herd_is_one_read():
-    store = Shared()
+    store = SharedStore()
     async with served(backend=Bus().backend(), store=store) as site, site.connect("/tea") as other:
         since = (await joined(other))["position"]
         await say(other, "one", "two")
@@ -319,11 +286,11 @@ async def test_a_herd_is_one_read():
             for client in await asyncio.gather(*coming):
                 assert (await joined(client))["recovered"] is True
                 assert await said(client, 2) == ["one", "two"]
-            assert store.reads == 1
+            assert store.calls.count("read") == 1
 
 
 async def test_what_a_process_could_not_hear_is_read_when_it_hears_again(monkeypatch: pytest.MonkeyPatch):
-    bus, store = Bus(), Shared()
+    bus, store = Bus(), SharedStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -343,7 +310,7 @@ async def test_what_a_process_could_not_hear_is_read_when_it_hears_again(monkeyp
 
 
 async def test_what_was_published_while_the_broker_was_away_comes_when_it_is_back():
-    bus, store = Bus(), Shared()
+    bus, store = Bus(), SharedStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -369,7 +336,7 @@ async def _epoch(store: MemoryStore) -> str:
 
 async def test_what_nothing_tells_of_is_found_by_comparing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(history, "COMPARING", 0.05)
-    bus, store = Bus(), Shared()
+    bus, store = Bus(), SharedStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -380,7 +347,7 @@ async def test_what_nothing_tells_of_is_found_by_comparing(monkeypatch: pytest.M
 
 
 async def test_a_history_that_is_gone_is_told_to_those_who_stayed():
-    bus, store = Bus(), Shared()
+    bus, store = Bus(), SharedStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         before = await joined(here)
         await joined(there)
@@ -397,7 +364,7 @@ async def test_a_history_that_is_gone_is_told_to_those_who_stayed():
 
 
 async def test_while_the_store_is_away_what_needs_it_is_refused_and_nobody_is_lost():
-    store = Shared()
+    store = SharedStore()
     async with served(backend=Bus().backend(), store=store) as site, site.connect("/tea") as client:
         await joined(client)
         store.down = True

@@ -18,6 +18,7 @@ from fastapi_channels.cluster.rooms import IDLE
 from fastapi_channels.cluster.users import UserKeys
 from tests.support.bus import Bus, BusBackend
 from tests.support.clock import TimelessLoop, now, timeless
+from tests.support.shared import SharedStore
 from tests.support.wire import Close, dial, dialing, living, node_of, others, serving
 
 
@@ -108,7 +109,7 @@ def test_it_runs_in_one_event_loop_after_the_other() -> None:
     """As an application does in tests, and where a server restarts it in one process."""
     room, bus = Room(), Bus()
     app = FastAPI()
-    add_channel(app, backend=bus.backend())
+    add_channel(app, backend=bus.backend(), store=SharedStore())
     room.mount(app, "/{channel}")
     for _ in range(3):
         with asyncio.Runner(loop_factory=TimelessLoop) as runner:

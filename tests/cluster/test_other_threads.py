@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import Channel, Connection, action, add_channel
-from tests.support.live import Client, Site, each_implementation, serving
+from tests.support.live import Client, Site, each_implementation, serving, wait_until
 from tests.support.redis import RedisServer
 
 
@@ -84,7 +84,7 @@ async def test_all_that_a_channel_asks_of_its_node_may_come_from_there(site: tup
         assert await in_a_thread(lambda: room.get_connection_count("lobby")) == 1
         assert len(await in_a_thread(lambda: room.members("lobby"))) == 1
         if not served.node.broker.local:
-            await served.node.rooms.cluster.settle()
+            await wait_until(lambda: served.node.broker.topics >= set(served.node.rooms.topics))
         await in_a_thread(lambda: room.send_to_user("ada", "said", 1))
         assert (await ada.receive())["data"] == 1
         await in_a_thread(lambda: room.send_to_connection(connection.id, "said", 2))

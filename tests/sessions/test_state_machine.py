@@ -171,7 +171,7 @@ class Visits(RuleBasedStateMachine):
             members = {guest.connection for guest in self.guests if name in guest.rooms}
             assert set(node.hub.members(name)) == members
             assert len(members) <= SEATS
-        assert len(node.rooms.seats) == sum(len(guest.rooms) for guest in self.guests)
+        assert len(node.rooms.roster or ()) == sum(len(guest.rooms) for guest in self.guests)
 
     @invariant()
     def everybody_has_heard_everything_once(self) -> None:
@@ -194,7 +194,7 @@ class Visits(RuleBasedStateMachine):
         node = node_of(self.app)
         assert not node.broker.topics
         assert not node.hub.rooms
-        assert len(node.rooms.seats) == 0
+        assert len(node.rooms.roster or ()) == 0
         assert self.room.events["join"] == self.room.events["leave"]
         assert asyncio.all_tasks(self.loop) == self.tasks
         self.run(self.serving.__aexit__(None, None, None))

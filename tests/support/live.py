@@ -213,11 +213,12 @@ class Site:
         node = self.node
         held = Counter({f"members of {room}": node.hub.count(room) for room in node.hub.rooms})
         held.update(
-            connections=len(node.rooms.connections), users=len(node.users), seats=len(node.rooms.seats)
+            connections=len(node.rooms.connections), users=len(node.users), seats=len(node.rooms.roster or ())
         )
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             held[getattr(task.get_coro(), "__qualname__", "task")] += 1
-        del held["Cluster._live"]  # which a process has from its first moment with others on
+        for name in ("Pulse._beat", "Tenure._keep"):
+            del held[name]  # which a process has from its first moment with others on
         return held
 
 

@@ -231,7 +231,7 @@ async def serving(channel: BaseChannel, **settings: Any) -> AsyncIterator[FastAP
         assert not node.hub.rooms
         assert not node.rooms.connections
         assert not node.users
-        assert len(node.rooms.seats) == 0
+        assert len(node.rooms.roster or ()) == 0
 
 
 @asynccontextmanager

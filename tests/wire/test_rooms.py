@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_channels import Channel, ConfigurationError, Connection, PermissionDenied, action
-from fastapi_channels.wire.rooms import RoomPattern
+from fastapi_channels.wire.rooms import MAX_ROOM, InvalidRoom, RoomPattern, check_room
 from tests.support.wire import dial, dialing, serving
 
 ID = uuid.UUID("8d0f0b6e-9d3c-4c0d-8f6e-2b1a3c4d5e6f")
@@ -173,3 +173,47 @@ async def test_the_hook_may_be_plain_and_of_no_pattern():
     async with serving(Plain()) as app, dial(app, "/open"):
         pass
     assert (await refused(Plain(), "/closed"))[0] == 403
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        "r",
+        "r" * MAX_ROOM,
+        "a room",
+        "房间",
+        "😀",
+        "a/b",
+        "../../etc",
+        "**",
+        "{r}",
+        "a:b",
+        "fastapi-channels",
+        "0",
+    ],
+)
+def test_names_of_rooms(room: str) -> None:
+    assert check_room(room) == room
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        *("", "r" * (MAX_ROOM + 1), "a\nb", "a\0", "\t", "\x7f", "\u200b", "\u202e", "\ud800"),
+        *(
+            "*",
+            "a\x1fb",
+            "fastapi-channels:nodes",
+            "fastapi-channels:",
+            "fastapi-channels:node:x",
+            None,
+            7,
+            b"r",
+            ["r"],
+        ),
+    ],
+)
+def test_what_is_no_name_of_a_room(room: Any) -> None:
+    with pytest.raises(InvalidRoom, match="1 to 255 printable characters") as caught:
+        check_room(room)
+    assert not caught.value.close

@@ -1,0 +1,121 @@
+"""The lease of this process in the store, kept up; and whether it holds at this moment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from fastapi_channels.stores import Lease, Left, Store, StoreUnavailable
+
+from .tasks import Tasks, shared
+
+logger = logging.getLogger("fastapi_channels")
+
+LEASE: Final = 6.0
+"""Seconds that a process may be silent until what it has entered is taken out."""
+RENEWAL: Final = 2.0
+"""Seconds between two renewals."""
+TRUSTED: Final = 0.9
+"""The part of a lease that its holder counts on: clocks do not run alike."""
+
+
+def _now() -> float:
+    """Seconds that go on also while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(_CLOCK)
+
+
+_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Tenure:
+    """
+    Args:
+        node: the id of this process.
+        store: gives the lease.
+        on_renewed: awaited after each renewal, before the lease counts. True says that it had ended: what was
+            entered under the old one has to be entered anew.
+        on_evicted: told what was taken out of those whose lease has ended.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        store: Store,
+        on_renewed: Callable[[bool], Awaitable[None]],
+        on_evicted: Callable[[Sequence[Left]], None],
+    ) -> None:
+        self._node = node
+        self._store = store
+        self._on_renewed = on_renewed
+        self._on_evicted = on_evicted
+        self.reset()
+
+    def reset(self) -> None:
+        """Hold nothing, and run in whatever event loop comes next."""
+        self.lease: Lease | None = None
+        self._until = 0.0
+        self._settled = 0
+        """The token under which everything is entered."""
+        self._tasks = Tasks()
+        self._renewing: asyncio.Task[None] | None = None
+
+    @property
+    def holds(self) -> bool:
+        """Whether nobody can have been given what this process has entered."""
+        return _now() < self._until
+
+    def start(self) -> None:
+        self._tasks.spawn(self._keep())
+
+    async def stop(self) -> None:
+        """Give the lease back, with all that is entered under it."""
+        await self._tasks.stop()
+        if self._renewing is not None:
+            self._renewing.cancel()
+        lease = self.lease
+        self.reset()
+        if lease is not None:
+            try:
+                self._on_evicted(await self._store.resign(lease))
+            except StoreUnavailable as exc:
+                logger.debug("the lease ends by itself: %s", exc)
+
+    def doubt(self) -> None:
+        """The store says that the lease has ended."""
+        self._until = 0.0
+
+    async def regain(self) -> None:
+        """Return when the lease holds, and all that could be is entered under it.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        while not self.holds:
+            if self._renewing is None:
+                self._renewing = shared(self._renew())
+            await asyncio.shield(self._renewing)
+
+    async def _renew(self) -> None:
+        try:
+            began = _now()
+            token = self.lease.token if self.lease is not None else 0
+            self.lease = lease = await self._store.renew(self._node, token, LEASE)
+            await self._on_renewed(lease.token != self._settled)
+            self._settled = lease.token
+            self._until = float("inf") if not self._store.shared else began + TRUSTED * LEASE
+        finally:
+            self._renewing = None
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                if self._renewing is None:
+                    self._renewing = shared(self._renew())
+                await asyncio.shield(self._renewing)
+                self._on_evicted(await self._store.evict())
+            except StoreUnavailable as exc:
+                logger.debug("the lease is not renewed: %s", exc)
+            await asyncio.sleep(RENEWAL)
