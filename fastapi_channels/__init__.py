@@ -9,7 +9,7 @@ from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
 from .cluster.users import Member
 from .connection import Connection
-from .decorators import action, limiter
+from .decorators import ActionOptions, action, limiter
 from .exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
@@ -41,6 +41,7 @@ from .wire.words import Call, Event
 __all__ = [
     "ActionIsDeprecated",
     "ActionNotExist",
+    "ActionOptions",
     "ActionRouter",
     "AllowAny",
     "BaseChannel",

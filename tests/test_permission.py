@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Annotated, Any, assert_type
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 from hypothesis import given
 from hypothesis import strategies as st
 from starlette.authentication import SimpleUser, UnauthenticatedUser
 from starlette.websockets import WebSocket
 
 import fastapi_channels
-from fastapi_channels import Channel, Connection
+from fastapi_channels import Channel, Connection, action, add_channel
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import (
     ALLOW,
@@ -24,7 +24,7 @@ from fastapi_channels.permission import (
     as_permission,
     combine,
 )
-from tests.support import wire
+from tests.support import live, wire
 from tests.support.names import stable
 
 
@@ -546,3 +546,28 @@ async def test_a_composed_permission_may_be_asked_by_hand() -> None:
     both: Any = IsMember & IsStaff
     assert await both.has_permission(STAFF, None, connection=object()) is True
     assert await both.has_permission(WEBSOCKET, None) is False
+
+
+@pytest.mark.parametrize("permission", [ByType, by_type, by_type_behind])
+async def test_it_lets_in_whom_it_means_and_nobody_else(permission: Any):
+    """For the handshake and for an action: called without the connection, it would refuse everybody."""
+
+    class Room(Channel):
+        permission_classes = [permission]
+
+        @action(permission=permission)
+        async def look(self) -> str:
+            return "seen"
+
+    app, room = FastAPI(), Room()
+    add_channel(app)
+
+    @app.websocket("/{user}")
+    async def endpoint(websocket: WebSocket, user: str) -> None:
+        await room.connect(websocket, "lobby", user=user)
+
+    async with live.serving(app) as site:
+        async with site.connect("/ada") as ada:
+            assert (await ada.call("look"))["data"] == "seen"
+        refusal = await site.refusal("/bob")
+        assert (refusal.status, refusal.body["code"]) == (403, "permission_denied")

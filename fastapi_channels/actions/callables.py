@@ -15,10 +15,13 @@ from contextlib import (
 from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
 
+T = TypeVar("T")
+MaybeAwaited: TypeAlias = T | Awaitable[T]
+"""A result that is there, or has to be awaited: what need not wait makes no coroutine."""
 Caller: TypeAlias = Callable[[dict[str, Any], AsyncExitStack], Awaitable[Any]]
 """Makes a call with the arguments; what it opens closes with the stack."""
 
@@ -57,6 +60,11 @@ def opener_of(call: Callable[..., Any]) -> Callable[..., AbstractAsyncContextMan
         entered = contextmanager(call)
         return lambda **arguments: _InThread(entered(**arguments))
     return None
+
+
+async def awaited(result: MaybeAwaited[T]) -> T:
+    """`result`, when it is there. Who knows its type by a look (None, a bool) asks that, which is quicker."""
+    return await cast("Awaitable[T]", result) if inspect.isawaitable(result) else result
 
 
 def is_failure(exc: BaseException) -> bool:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
-from typing import Any, TypeVar
+from typing import Any, TypeVar, Unpack
 
 from fastapi.params import Depends
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import Permission, combine
 
-from .spec import ActionSpec, Func, check_parentheses, make_spec
+from .options import ActionOptions
+from .spec import ActionSpec, Func, decorator_of
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -45,45 +45,9 @@ class ActionRouter:
         self._tags = tuple(tags)
         self._specs: dict[str, ActionSpec] = {}
 
-    def action(
-        self,
-        name: str | None = None,
-        *,
-        permission: Permission = None,
-        deprecated: bool = False,
-        sunset: date | None = None,
-        detached: bool = False,
-        concurrent: int = 1,
-        dependencies: Sequence[Any] = (),
-        response_model: Any = None,
-        summary: str | None = None,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        include_in_schema: bool = True,
-    ) -> Callable[[Func], Func]:
+    def action(self, name: str | None = None, **options: Unpack[ActionOptions]) -> Callable[[Func], Func]:
         """Decorator: make a function an action. The arguments are those of `@action`."""
-        check_parentheses(name)
-
-        def decorate(func: Func) -> Func:
-            spec = make_spec(
-                func,
-                name,
-                permission=permission,
-                deprecated=deprecated,
-                sunset=sunset,
-                detached=detached,
-                concurrent=concurrent,
-                dependencies=dependencies,
-                response_model=response_model,
-                summary=summary,
-                description=description,
-                tags=tags,
-                include_in_schema=include_in_schema,
-            )
-            self._add(spec)
-            return func
-
-        return decorate
+        return decorator_of(self._add, name, options)
 
     def exception_handler(self, exc_type: type[Exception]) -> Callable[[Handler], Handler]:
         """Decorator: let the function, called with the websocket and the exception, answer for

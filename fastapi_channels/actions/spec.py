@@ -8,7 +8,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, TypeVar, Unpack, get_args
 
 from fastapi.params import Depends
 from pydantic import TypeAdapter
@@ -16,12 +16,14 @@ from starlette.concurrency import run_in_threadpool
 
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.permission import BasePermission, Permission, as_permission
+from fastapi_channels.permission import BasePermission, as_permission
 from fastapi_channels.wire.messages import Envelope, Message
 
 from .binding import Binding, adapter
+from .callables import awaited
 from .graph import Resolution
 from .marks import marks
+from .options import ActionOptions
 from .signature import evaluate, where
 
 Func = TypeVar("Func", bound=Callable[..., Any])
@@ -156,9 +158,8 @@ class ActionSpec:
         return result
 
     async def _called_in_thread(self, owner: Any, arguments: dict[str, Any]) -> Any:
-        result = await run_in_threadpool(self.func, *self._first(owner), **arguments)
         # A wrapper or a callable object may be async although nothing in its own form says so.
-        return await result if inspect.isawaitable(result) else result
+        return await awaited(await run_in_threadpool(self.func, *self._first(owner), **arguments))
 
     async def _encoded_later(self, result: Awaitable[Any]) -> Any:
         return self._encoded(await result)
@@ -171,37 +172,62 @@ class ActionSpec:
         return self._reply.dump_python(valid, mode="json", by_alias=True)
 
 
-def check_parentheses(name: Any) -> None:
-    """Refuse `@action` where `@action()` was meant.
+def decorator_of(
+    register: Callable[[ActionSpec], None], name: str | None, options: ActionOptions
+) -> Callable[[Func], Func]:
+    """The decorator that hands the spec of a function to `register`, and returns the function as it is.
 
     Raises:
-        ConfigurationError: `name` is the function: the decorator was written without its parentheses.
+        ConfigurationError: `name` is the function, as the decorator was written without its parentheses; or
+            there is no such option.
     """
     if callable(name):
         raise ConfigurationError(f"{where(name)} needs action() with parentheses")
+    unknown = options.keys() - ActionOptions.__optional_keys__
+    if unknown:
+        raise ConfigurationError(f"action() got an unexpected keyword argument {min(unknown)!r}")
+
+    def decorate(func: Func) -> Func:
+        register(make_spec(getattr(func, "__func__", func), name, **options))
+        return func
+
+    return decorate
 
 
 def make_spec(
-    func: Callable[..., Any],
-    name: str | None = None,
-    *,
-    permission: Permission = None,
-    deprecated: bool = False,
-    sunset: date | None = None,
-    detached: bool = False,
-    concurrent: int = 1,
-    dependencies: Sequence[Any] = (),
-    response_model: Any = None,
-    summary: str | None = None,
-    description: str | None = None,
-    tags: Sequence[str] = (),
-    include_in_schema: bool = True,
+    func: Callable[..., Any], name: str | None = None, **options: Unpack[ActionOptions]
 ) -> ActionSpec:
     """The spec of `func`, its options checked.
 
     Raises:
         ConfigurationError: an option that cannot work; names it.
     """
+    name = _name_of(func, name)
+    _check_options(name, options)
+    if inspect.isgeneratorfunction(func):
+        raise ConfigurationError(f"the action {name!r} must be an async generator to stream its replies")
+    # A stream lasts: whoever is sent one must be able to ask for something else, and to cancel it.
+    beside = options.get("detached") or inspect.isasyncgenfunction(func)
+    concurrent, sunset = options.get("concurrent", 1), options.get("sunset")
+    model = options.get("response_model")
+    return ActionSpec(
+        name=name,
+        func=func,
+        permission=as_permission(options.get("permission")),
+        deprecated=bool(options.get("deprecated")),
+        sunset=sunset.date() if isinstance(sunset, datetime) else sunset,
+        concurrent=DETACHED if concurrent == 1 and beside else concurrent,
+        dependencies=tuple(options.get("dependencies", ())),
+        response_model=_returned(func) if model is None else model,
+        summary=options.get("summary"),
+        description=options.get("description") or inspect.getdoc(func),
+        tags=tuple(options.get("tags", ())),
+        include_in_schema=options.get("include_in_schema", True),
+        limits=marks(func).limits,
+    )
+
+
+def _name_of(func: Callable[..., Any], name: str | None) -> str:
     name = getattr(func, "__name__", None) if name is None else name
     if name is None:
         raise ConfigurationError(f"{func!r} has no name of its own: give the action one")
@@ -209,29 +235,15 @@ def make_spec(
         raise ConfigurationError(
             f"an action's name must be a text of 1 to {MAX_NAME} characters, got {name!r}"
         )
+    return name
+
+
+def _check_options(name: str, options: ActionOptions) -> None:
+    concurrent, sunset = options.get("concurrent", 1), options.get("sunset")
     if type(concurrent) is not int or concurrent < 1:
         raise ConfigurationError(f"concurrent of the action {name!r} must be 1 or more, got {concurrent!r}")
     if sunset is not None and not isinstance(sunset, date):
         raise ConfigurationError(f"sunset of the action {name!r} must be a date, got {sunset!r}")
-    if inspect.isgeneratorfunction(func):
-        raise ConfigurationError(f"the action {name!r} must be an async generator to stream its replies")
-    # A stream lasts: whoever is sent one must be able to ask for something else, and to cancel it.
-    beside = detached or inspect.isasyncgenfunction(func)
-    return ActionSpec(
-        name=name,
-        func=func,
-        permission=as_permission(permission),
-        deprecated=bool(deprecated),
-        sunset=sunset.date() if isinstance(sunset, datetime) else sunset,
-        concurrent=DETACHED if concurrent == 1 and beside else concurrent,
-        dependencies=tuple(dependencies),
-        response_model=_returned(func) if response_model is None else response_model,
-        summary=summary,
-        description=description or inspect.getdoc(func),
-        tags=tuple(tags),
-        include_in_schema=include_in_schema,
-        limits=marks(func).limits,
-    )
 
 
 def is_action(func: Any) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 from fastapi.params import Depends
 
+from fastapi_channels.actions.options import ActionOptions
 from fastapi_channels.actions.router import ActionRouter
-from fastapi_channels.actions.spec import ActionSpec, Func, check_parentheses, collect, make_spec
+from fastapi_channels.actions.spec import ActionSpec, Func, collect, decorator_of
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.permission import Permission
 from fastapi_channels.wire.rooms import RoomPattern
 
 from . import upstream
@@ -42,48 +41,10 @@ class Channel(BaseChannel):
         """The names of the actions."""
         return list(self._plan.actions or ())
 
-    def action(
-        self,
-        name: str | None = None,
-        *,
-        permission: Permission = None,
-        deprecated: bool = False,
-        sunset: date | None = None,
-        detached: bool = False,
-        concurrent: int = 1,
-        dependencies: Sequence[Any] = (),
-        response_model: Any = None,
-        summary: str | None = None,
-        description: str | None = None,
-        tags: Sequence[str] = (),
-        include_in_schema: bool = True,
-        **unused: Any,
-    ) -> Callable[[Func], Func]:
+    def action(self, name: str | None = None, **options: Unpack[ActionOptions]) -> Callable[[Func], Func]:
         """Decorator: make a function an action of this instance. The arguments are those of `@action`."""
-        check_parentheses(name)
-        upstream.drop("action()", unused, upstream.ACTION)
-
-        def decorate(func: Func) -> Func:
-            spec = make_spec(
-                func,
-                name,
-                permission=permission,
-                deprecated=deprecated,
-                sunset=sunset,
-                detached=detached,
-                concurrent=concurrent,
-                dependencies=dependencies,
-                response_model=response_model,
-                summary=summary,
-                description=description,
-                tags=tags,
-                include_in_schema=include_in_schema,
-            )
-            bound = self._bind(spec, self.dependencies, self._plan.pattern)
-            self._plan.actions = _merged(self._plan.actions or {}, {spec.name: bound})
-            return func
-
-        return decorate
+        upstream.drop_of_action(options)
+        return decorator_of(self._add, name, options)
 
     def include_router(self, router: ActionRouter) -> None:
         """Add the actions of `router` to this instance; `routers` does it for a class.
@@ -92,6 +53,10 @@ class Channel(BaseChannel):
             ConfigurationError: an action has the name of one that is there.
         """
         self._plan.actions = _merged(self._plan.actions or {}, self._bound(router, self._plan.pattern))
+
+    def _add(self, spec: ActionSpec) -> None:
+        bound = self._bind(spec, self.dependencies, self._plan.pattern)
+        self._plan.actions = _merged(self._plan.actions or {}, {spec.name: bound})
 
     @classmethod
     def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
+from fastapi_channels.actions.options import ActionOptions
 from fastapi_channels.exceptions import ConfigurationError
 
 ACTION: Final = (
@@ -55,6 +56,12 @@ def drop(where: str, given: Mapping[str, Any], unused: Collection[str]) -> None:
                 FutureWarning,
                 stacklevel=_level_of_user(),
             )
+
+
+def drop_of_action(options: ActionOptions) -> None:
+    """Take out of what `@action` got the keywords that never did anything, and warn of them."""
+    given = cast("dict[str, Any]", options)
+    drop("action()", {name: given.pop(name) for name in ACTION if name in given}, ACTION)
 
 
 def warn_of_overrides(cls: type, is_action: Callable[[Any], bool]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from starlette.websockets import WebSocket
 
-from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.callables import MaybeAwaited, awaited, is_failure
 from fastapi_channels.actions.dependencies import dependencies_of
 from fastapi_channels.actions.graph import Resolution
 from fastapi_channels.actions.spec import ActionSpec
@@ -88,7 +88,7 @@ class Guard:
         self._counted: dict[str, tuple[str, _Items]] = {}
         """For each action, whom it was last counted for, and what that counts under."""
 
-    def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> Awaitable[None] | None:
+    def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> MaybeAwaited[None]:
         """Ask every permission for a call of `spec`, or for the connection itself. What is returned has to be
         awaited for the answer; None says that all have allowed it.
 
@@ -109,7 +109,7 @@ class Guard:
             return self._ask_resolved(asked, action, extras)
         return self._ask(iter(asked), action, extras, None)
 
-    def check_rates(self, spec: ActionSpec | None = None) -> bool | Awaitable[bool]:
+    def check_rates(self, spec: ActionSpec | None = None) -> MaybeAwaited[bool]:
         """Count one call of `spec`, or one message, under all its rates; False if a callback has
         answered in place of the error. It may have to be awaited.
 
@@ -136,7 +136,7 @@ class Guard:
                 if pending is not None:
                     await pending
         except BaseException as exc:
-            self._refusal(exc)
+            refusal(exc, self._connection.id)
             raise PermissionDenied(close=action is None) from None
 
     def _ask(
@@ -145,12 +145,12 @@ class Guard:
         action: str | None,
         extras: dict[str, Any],
         resolution: Resolution | None,
-    ) -> Awaitable[None] | None:
+    ) -> MaybeAwaited[None]:
         for permission in permissions:
             try:
                 found = permission._ask(self._connection.websocket, action, extras, resolution)
             except BaseException as exc:
-                found = self._refusal(exc)
+                found = refusal(exc, self._connection.id)
             if type(found) is not bool and inspect.isawaitable(found):
                 return self._ask_on(found, permissions, action, extras, resolution)
             if found is not True:
@@ -168,21 +168,12 @@ class Guard:
         try:
             found = await answer
         except BaseException as exc:
-            found = self._refusal(exc)
+            found = refusal(exc, self._connection.id)
         if found is not True:
             raise PermissionDenied(close=action is None)
         pending = self._ask(permissions, action, extras, resolution)
         if pending is not None:
             await pending
-
-    def _refusal(self, exc: BaseException) -> bool:
-        """The answer of a permission that has failed, unless `exc` is to be raised on."""
-        if isinstance(exc, FOR_CLIENTS) or not is_failure(exc):
-            raise exc
-        logger.error(
-            "a permission failed, and so refuses", exc_info=exc, extra={"connection": self._connection.id}
-        )
-        return False
 
     async def _count(self, action: str, limits: Sequence[Rate]) -> bool:
         for limit in self._rules.foreign:
@@ -194,7 +185,7 @@ class Guard:
         found = self._hit(await self._items(action, limits))
         return found if isinstance(found, bool) else await found
 
-    def _hit(self, items: _Items) -> bool | Awaitable[bool]:
+    def _hit(self, items: _Items) -> MaybeAwaited[bool]:
         wait = self._node.limiter.hit(items)
         if isinstance(wait, (float, int)):
             return not wait or self._exceeded([rate for _, rate in items], wait)
@@ -220,8 +211,7 @@ class Guard:
     async def _key(self, limit: Any, action: str) -> str:
         identifier = self._identifier(limit)
         if identifier is not None:
-            found = identifier(self._connection.websocket)
-            kind, who = "custom", str(await found if inspect.isawaitable(found) else found)
+            kind, who = "custom", str(await awaited(identifier(self._connection.websocket)))
         else:
             user = self._node.key_of(self._connection.user)
             kind, who = ("user", user) if user else ("address", self._client())
@@ -239,7 +229,20 @@ class Guard:
         if callback is None:
             raise RateLimitExceeded(close=False, retry_after=None if math.isinf(wait) else wait)
         milliseconds = 0 if math.isinf(wait) else math.ceil(wait * 1000)
-        result = callback(self._connection.websocket, milliseconds)
-        if inspect.isawaitable(result):
-            await result
+        await awaited(callback(self._connection.websocket, milliseconds))
         return False
+
+
+def refusal(exc: BaseException, connection: str) -> bool:
+    """The answer of a permission that has raised `exc`: what fails, refuses.
+
+    Args:
+        connection: the id of the one that it was asked about.
+
+    Raises:
+        BaseException: `exc`, if it was raised for the client, or if it is no failure.
+    """
+    if isinstance(exc, FOR_CLIENTS) or not is_failure(exc):
+        raise exc
+    logger.error("a permission failed, and so refuses", exc_info=exc, extra={"connection": connection})
+    return False

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
-from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.callables import awaited, is_failure
 from fastapi_channels.actions.dependencies import dependencies_of, resolve
 from fastapi_channels.actions.graph import Resolution
 from fastapi_channels.actions.signature import wants_connection
@@ -218,9 +218,7 @@ class _Handler:
     async def __call__(self, values: Mapping[str, Any], resolution: Resolution) -> None:
         resolved = await resolve(self.dependencies, resolution) if self.dependencies is not None else {}
         call = self.bound(values, resolved)
-        result = call() if self._is_async else await run_in_threadpool(call)
-        if inspect.isawaitable(result):
-            await result
+        await awaited(call() if self._is_async else await run_in_threadpool(call))
 
 
 def _as_context(lifespan: Callable[..., Any]) -> Lifespan:

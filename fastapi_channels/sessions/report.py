@@ -23,6 +23,7 @@ from starlette.exceptions import WebSocketException as StarletteWebSocketExcepti
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from fastapi_channels.actions.callables import awaited
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
     ActionNotExist,
@@ -220,10 +221,8 @@ class Reporter:
         if inspect.iscoroutinefunction(handler):
             result = await handler(websocket, exc)
         else:
-            result = await run_in_threadpool(handler, websocket, exc)
-            if inspect.isawaitable(result):
-                # An object whose __call__ is async.
-                result = await result
+            # It may be an object whose __call__ is async.
+            result = await awaited(await run_in_threadpool(handler, websocket, exc))
         if isinstance(result, Response):
             await self._answer(_from_response(result), message, member)
         elif result is not None:

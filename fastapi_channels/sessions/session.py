@@ -12,7 +12,7 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_channels.actions.callables import finish
+from fastapi_channels.actions.callables import MaybeAwaited, awaited, finish
 from fastapi_channels.actions.dependencies import warn_of_generators
 from fastapi_channels.cluster.drain import come_back
 from fastapi_channels.cluster.node import Node, current_node
@@ -131,7 +131,7 @@ class Session(ABC):
         """End one connection, or all that this WebSocket has."""
 
     @abstractmethod
-    def _act(self, frame: Any) -> Awaitable[None] | None:
+    def _act(self, frame: Any) -> MaybeAwaited[None]:
         """Everything that a decoded frame causes, to be awaited if there is more to it."""
 
     @property
@@ -264,7 +264,7 @@ class Session(ABC):
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
 
-    def _handle(self, body: Body) -> Awaitable[None] | None:
+    def _handle(self, body: Body) -> MaybeAwaited[None]:
         """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
         makes this raise."""
         fault = self._fault(body)
@@ -279,7 +279,7 @@ class Session(ABC):
             return self.reporter.report(exc, None, self._speaker)
 
     async def _handle_later(self, frame: Awaitable[Any]) -> None:
-        work: Awaitable[None] | None
+        work: MaybeAwaited[None]
         try:
             found = await frame
             work = None if self._take_control(found) else self._act(found)
@@ -324,8 +324,7 @@ class Session(ABC):
         if len(body) > self._terms.max_message_size:
             return False
         try:
-            decoded = self._decode(body)
-            return self._take_control(await decoded if inspect.isawaitable(decoded) else decoded)
+            return self._take_control(await awaited(self._decode(body)))
         except Exception:
             # It is read again in its turn, and answered then.
             return False

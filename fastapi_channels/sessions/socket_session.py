@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
-from fastapi_channels.actions.callables import is_failure
+from fastapi_channels.actions.callables import MaybeAwaited
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import FOR_CLIENTS, NotFound, PermissionDenied, TooManyRooms
+from fastapi_channels.exceptions import NotFound, PermissionDenied, TooManyRooms
 from fastapi_channels.permission import BasePermission, allows, combine
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room
 
+from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
 from .plan import Plan, Terms
@@ -87,15 +88,10 @@ class SocketSession(Session):
         try:
             nothing = {"channel": None, "connection": None, "data": None}
             return await allows(permission, self.websocket, None, nothing)
-        except FOR_CLIENTS:
-            raise
         except BaseException as exc:
-            if not is_failure(exc):
-                raise
-            self.log.exception("a permission failed, and so refuses")
-            return False
+            return refusal(exc, self.writer.name)
 
-    def _handle(self, body: Body) -> Awaitable[None] | None:
+    def _handle(self, body: Body) -> MaybeAwaited[None]:
         self._size = size_of(body)
         return super()._handle(body)
 

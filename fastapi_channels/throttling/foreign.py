@@ -5,13 +5,13 @@ Neither is imported here. They are known by what they have, so an application wi
 
 from __future__ import annotations
 
-import inspect
 import math
 import sys
 import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from fastapi_channels.actions.callables import awaited
 from fastapi_channels.exceptions import ConfigurationError
 
 from .rates import Rate
@@ -66,9 +66,9 @@ class ForeignLimiter:
 
     async def _wait(self, key: str) -> float:
         factory = self._limiter.bucket_factory
-        item = await _resolved(factory.wrap_item(key))
-        bucket = await _resolved(factory.get(item))
-        milliseconds = await _resolved(bucket.waiting(item))
+        item = await awaited(factory.wrap_item(key))
+        bucket = await awaited(factory.get(item))
+        milliseconds = await awaited(bucket.waiting(item))
         return milliseconds / 1000 if milliseconds > 0 else math.inf
 
 
@@ -127,7 +127,3 @@ def _warn_of_one_bucket(limiter: PyrateLimiter) -> None:
             UserWarning,
             stacklevel=3,
         )
-
-
-async def _resolved(value: Any) -> Any:
-    return await value if inspect.isawaitable(value) else value

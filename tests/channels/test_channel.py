@@ -576,11 +576,11 @@ def test_what_cannot_work_is_told_at_once(settings: dict[str, Any], match: str):
 def test_upstreams_keywords_of_an_action():
     with pytest.warns(FutureWarning, match="'status_code'"):
 
-        @action("a", status_code=200)
+        @action("a", status_code=200)  # type: ignore[call-arg]
         async def handler(self: Any) -> None: ...
 
     with pytest.raises(ConfigurationError, match="'colour'"):
-        action("a", colour="red")
+        action("a", colour="red")  # type: ignore[call-arg]
 
 
 async def test_settings_of_an_instance_are_its_own():

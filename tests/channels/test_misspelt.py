@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Final
 
 import pytest
+from fastapi import FastAPI
 
-from fastapi_channels import Channel, ConfigurationError, Connection, IsAuthenticated, Socket, action
+from fastapi_channels import (
+    Channel,
+    ConfigurationError,
+    Connection,
+    IsAuthenticated,
+    Socket,
+    action,
+    add_channel,
+)
 from fastapi_channels.used import GroupChannel, PersonChannel
+from tests.support.live import ServerProcess, process
 
 
 def make(name: str, value: Any, base: type = Channel, **more: Any) -> type:
@@ -41,6 +52,48 @@ async def hook(self: Any, connection: Connection) -> bool:
 def test_a_setting_that_is_nearly_right_is_told_at_once(name: str, meant: str, value: Any):
     with pytest.raises(ConfigurationError, match=f"Room.{name} .*did you mean '{meant}'"):
         make(name, value)
+
+
+SETTING: Final = "MISSPELT"
+
+
+def create_app() -> FastAPI:
+    """A room for those who are logged in, its setting named as the environment says."""
+    app = FastAPI()
+    add_channel(app)
+    name = os.environ[SETTING]
+    closed = [IsAuthenticated] if name.startswith("per") else hook
+    room: Channel = make(name, closed)()
+    room.mount(app, "/{channel}")
+    return app
+
+
+FACTORY: Final = ("tests.channels.test_misspelt:create_app", "--factory")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("permision_classes", "permission_classes"), ("authorise", "authorize")]
+)
+async def test_no_server_comes_up_that_would_let_everybody_in(name: str, meant: str):
+    server = ServerProcess(*FACTORY, environment={SETTING: name})
+    with pytest.raises(AssertionError, match=f"did you mean '{meant}'"):
+        await server.start()
+    assert await server.kill() != 0
+
+
+@pytest.mark.parametrize("name", ["permission_classes", "authorize"])
+async def test_the_one_that_is_spelt_right_lets_nobody_in(name: str):
+    async with process(*FACTORY, environment={SETTING: name}) as server:
+        assert (await server.site.refusal("/lobby")).status == 403
+
+
+@pytest.mark.parametrize("event", ["jion", "Join", "message", "", None])
+def test_an_unknown_event_of_a_connection_is_told_at_once(event: Any):
+    room = Channel()
+    with pytest.raises(ConfigurationError, match=f'expected the event "join" or "leave", got {event!r}'):
+        room.on_event(event)(hook)
+    with pytest.raises(ConfigurationError, match=f'expected the event "join" or "leave", got {event!r}'):
+        room.add_event_handler(event, hook)
 
 
 def test_a_socket_is_looked_at_too():

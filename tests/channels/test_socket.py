@@ -858,7 +858,10 @@ async def test_a_channel_knows_its_application_from_the_first_client_on():
     async with running(Socket(lobby)) as app:
         async with dial(app, "/"):
             pass
-        await asyncio.create_task(lobby.broadcast("lobby", "news"))
+        async with dial(app, "/") as wire:
+            await joined(wire, "lobby")
+            await asyncio.create_task(lobby.broadcast("lobby", "news"))
+            assert (await wire.receive())["event"] == "news"
 
 
 async def test_a_message_for_a_personal_websocket_comes_in_its_turn():

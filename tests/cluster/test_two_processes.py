@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, WebSocket
 
-from fastapi_channels import Channel, Connection, PersonChannel, action, add_channel, limiter
+from fastapi_channels import Channel, Connection, PersonChannel, Socket, action, add_channel, limiter
 from tests.support.live import Client, ServerProcess, process, unique, wait_until
 from tests.support.servers import RedisServer, required
 
@@ -69,6 +69,11 @@ def create_app() -> FastAPI:
     app = FastAPI()
     add_channel(app, url=os.environ["REDIS_URL"], publish_timeout=1.0)
     rooms = {"rooms": Room(), "pairs": Pair()}
+    socket = Socket(rooms["rooms"])
+
+    @app.websocket("/socket")
+    async def carry(websocket: WebSocket, user: str) -> None:
+        await socket.connect(websocket, user=user)
 
     @app.websocket("/{kind}/{channel}")
     async def enter(websocket: WebSocket, kind: str, channel: str, user: str | None = None) -> None:
@@ -129,6 +134,30 @@ async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
         assert [await ask(client, "rarely") for client in (ann, anns_phone)] == ["ok", "ok"]
         assert await ask(ann, "rarely") == "rate_limited"
         assert await ask(eve, "rarely") == "ok"
+
+
+async def test_a_user_is_reached_who_is_in_no_room_yet(processes: list[ServerProcess]):
+    """On the WebSocket for many rooms, in the process of who writes and in the other; and once in many."""
+    here, there = (server.site for server in processes)
+    async with (
+        here.clients("/rooms/r?user=ann", "/socket?user=bob") as (ann, bob),
+        there.clients("/rooms/r?user=eve", "/socket?user=bob") as (eve, bobs_phone),
+    ):
+
+        async def bob_hears() -> list[Any]:
+            return [(await client.receive())["data"] for client in (bob, bobs_phone)]
+
+        for client in (ann, eve):
+            await becomes(client, "count", 2, within=BACK_WITHIN)
+        await ann.send({"action": "write", "user": "bob", "text": "in no room"})
+        assert await bob_hears() == ["in no room"] * 2
+        for client in (bob, bobs_phone):
+            for room in ("r", "s"):
+                await client.send({"type": "join", "channel": room})
+                assert (await client.receive())["type"] == "joined"
+        await ann.send({"action": "write", "user": "bob", "text": "in two"})
+        await ann.send({"action": "say", "text": "to the room"})
+        assert [await bob_hears() for _ in range(2)] == [["in two"] * 2, ["to the room"] * 2]
 
 
 async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(

@@ -12,6 +12,8 @@ from fastapi import Depends
 
 from fastapi_channels import Channel, Connection, action
 from tests.support.clock import timeless
+from tests.support.live import application, each_implementation
+from tests.support.live import serving as serving_live
 from tests.support.wire import Wire, dial, serving
 
 tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
@@ -104,3 +106,14 @@ async def test_a_cancel_still_reaches_the_action():
         wire.send({"type": "cancel", "request_id": 7})
         assert (await wire.receive())["code"] == "cancelled"
         assert await says(wire, "look") == "joined"
+
+
+@each_implementation
+async def test_each_client_of_a_server_sees_what_its_own_message_has_set(ws: str):
+    async with (
+        serving_live(application(Room()), ws=ws) as site,
+        site.clients("/lobby", "/lobby") as (ada, bob),
+    ):
+        for name in ("one", "two"):
+            assert (await ada.call("take", name=name))["data"] == name
+            assert [(await client.call("look"))["data"] for client in (ada, bob)] == ["joined"] * 2

@@ -9,9 +9,9 @@ from contextlib import suppress
 from typing import Annotated, Any
 
 import pytest
-from fastapi import Depends
+from fastapi import Depends, FastAPI
 
-from fastapi_channels import Channel, Connection, action
+from fastapi_channels import Channel, Connection, Socket, action, add_channel
 from tests.support.live import application, serving, wait_until
 
 hanging = threading.Event()
@@ -69,3 +69,24 @@ async def test_its_place_is_free_when_the_time_is_over(name: str):
             hanging.set()
             await wait_until(lambda: len(room.left) == 1)
             assert site.node.hub.count("lobby") == 1, "whoever came meanwhile stays"
+
+
+@pytest.mark.parametrize("name", ["swallow", "swallow_beside", "hang"])
+async def test_so_it_is_on_a_websocket_for_many_rooms(name: str):
+    hanging.clear()
+    app, room = FastAPI(), Room()
+    add_channel(app)
+    socket = Socket(room)
+    socket.finish_timeout = Room.finish_timeout
+    socket.mount(app, "/")
+    async with serving(app) as site:
+        async with site.connect("/") as ada:
+            for place in ("lobby", "kitchen"):
+                await ada.send({"type": "join", "channel": place})
+                assert (await ada.receive())["type"] == "joined"
+            await ada.send({"action": name, "channel": "lobby"})
+            await asyncio.wait_for(room.runs.wait(), 5)
+        await wait_until(lambda: not site.node.hub.rooms, within=2)
+        room.go_on.set()
+        hanging.set()
+        await wait_until(lambda: len(room.left) == 2)

@@ -1,12 +1,13 @@
 """Read by mypy and pyright, never run: typed actions, their dependencies and replies, events and rooms."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any, assert_type
+from typing import Annotated, Any, TypeVar, Unpack, assert_type
 
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from pydantic import BaseModel
 
 from fastapi_channels import (
+    ActionOptions,
     ActionRouter,
     Call,
     Channel,
@@ -161,6 +162,24 @@ async def late(text: str) -> str:
 
 
 handler: Callable[[str], Awaitable[str]] = late
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def quick(name: str, **options: Unpack[ActionOptions]) -> Callable[[F], F]:
+    """A decorator of one's own: what it does not say is passed on, and checked."""
+    options.setdefault("concurrent", 4)
+    return action(name, **options)
+
+
+@quick("ping", permission=True, summary="Whether anybody is there")
+async def ping() -> None: ...
+
+
+quick("ping", permision=True)  # type: ignore[call-arg]
+action(concurrent="4")  # type: ignore[arg-type]
+room.action(permision=True)  # type: ignore[call-arg]
+router.action(tags=5)  # type: ignore[arg-type]
 
 socket = Socket(room, Room(), permission_classes=[True])
 socket.mount(FastAPI(), "/socket", dependencies=[Depends(session)])
