@@ -188,7 +188,8 @@ def decorator_of(
         raise ConfigurationError(f"action() got an unexpected keyword argument {min(unknown)!r}")
 
     def decorate(func: Func) -> Func:
-        register(make_spec(getattr(func, "__func__", func), name, **options))
+        plain = func.__func__ if isinstance(func, staticmethod | classmethod) else func
+        register(make_spec(plain, name, **options))
         return func
 
     return decorate
