@@ -188,8 +188,7 @@ def decorator_of(
         raise ConfigurationError(f"action() got an unexpected keyword argument {min(unknown)!r}")
 
     def decorate(func: Func) -> Func:
-        plain = func.__func__ if isinstance(func, staticmethod | classmethod) else func
-        register(make_spec(plain, name, **options))
+        register(make_spec(_plain(func), name, **options))
         return func
 
     return decorate
@@ -226,6 +225,12 @@ def make_spec(
         include_in_schema=options.get("include_in_schema", True),
         limits=marks(func).limits,
     )
+
+
+def _plain(func: Any) -> Callable[..., Any]:
+    """The function in a staticmethod or classmethod."""
+    plain: Callable[..., Any] = func.__func__ if isinstance(func, staticmethod | classmethod) else func
+    return plain
 
 
 def _name_of(func: Callable[..., Any], name: str | None) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, Field
 
+from fastapi_channels.actions.callables import awaited
 from fastapi_channels.actions.router import ActionRouter
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.recovery import was_kept_from
@@ -63,8 +63,7 @@ async def read_page(
     top = str(Position(page.epoch, page.top))
     began_anew = at is not None and at.epoch != page.epoch
     if load is not None and (is_own or not page.records):
-        older = load(room, since or top, limit)
-        frames = list(await older if inspect.isawaitable(older) else older)
+        frames = list(await awaited(load(room, since or top, limit)))
         end = frames[-1].get(plan.envelope.position) if len(frames) >= limit else None
         return HistoryPage(items=frames, position=top, next=end)
     user = node.key_of(connection.user) if connection is not None else None

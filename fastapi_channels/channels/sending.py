@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 from fastapi import WebSocket
 
+from fastapi_channels.actions.callables import awaited
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.users import Member
 from fastapi_channels.connection import Connection, Exclude, ids_of
@@ -174,8 +174,7 @@ class Sending(Settings):
             return data
         if self._encode_json is None:
             return self.envelope.encode(data)
-        body = self._encode_json(data)
-        found: Body = await body if inspect.isawaitable(body) else body
+        found: Body = await awaited(self._encode_json(data))
         return found
 
     def _current_node(self) -> Node:
