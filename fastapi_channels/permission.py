@@ -8,6 +8,7 @@ from typing import Any, TypeAlias, Union
 
 from starlette.websockets import WebSocket
 
+from .actions.callables import awaited
 from .actions.dependencies import Dependencies, dependencies_of, resolve
 from .actions.graph import Resolution
 from .actions.signature import wants_connection
@@ -111,8 +112,7 @@ class BasePermission(metaclass=_Composable):
         resolution: Resolution,
     ) -> Any:
         found = await resolve(dependencies, resolution)
-        said = self.has_permission(websocket, action, **{**given, **found})
-        return await said if inspect.isawaitable(said) else said
+        return await awaited(self.has_permission(websocket, action, **{**given, **found}))
 
     def __and__(self, other: Any) -> BasePermission:
         return _All(self, as_permission(other))
@@ -193,7 +193,7 @@ class _Not(_Composed):
 
 async def _settled(said: Any) -> Any:
     # Asking whether it can be awaited takes longer than most permissions.
-    return await said if type(said) is not bool and inspect.isawaitable(said) else said
+    return said if type(said) is bool else await awaited(said)
 
 
 class _Fixed(BasePermission):
@@ -232,8 +232,7 @@ class _Function(BasePermission):
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
         arguments = (websocket, action, self.function)[: self._count]
         named = {name: kwargs[extra] for name, extra in self._names.items() if extra in kwargs}
-        result = self.function(*arguments, **named)
-        return await result if inspect.isawaitable(result) else result
+        return await awaited(self.function(*arguments, **named))
 
 
 ALLOW: BasePermission = _Fixed(True)
