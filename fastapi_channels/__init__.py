@@ -5,8 +5,10 @@ from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
 from .channels.pagination import Cursor, Page, Paginated, Paginator, current_paginator
+from .channels.publisher import Publisher, current_publisher
 from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
+from .channels.sync_publisher import SyncPublisher
 from .cluster.users import Member
 from .connection import Connection
 from .decorators import ActionOptions, action, limiter
@@ -75,9 +77,11 @@ __all__ = [
     "PermissionDenied",
     "PersonChannel",
     "Published",
+    "Publisher",
     "RateLimitExceeded",
     "RequestId",
     "Socket",
+    "SyncPublisher",
     "TooManyRooms",
     "Unavailable",
     "WebSocketException",
@@ -86,6 +90,7 @@ __all__ = [
     "current_connection",
     "current_message",
     "current_paginator",
+    "current_publisher",
     "history_router",
     "limiter",
     "rate",

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from .commands import asyncapi, asyncapi_diff, typescript
-from .exceptions import ConfigurationError
+from .commands import asyncapi, asyncapi_diff, doctor, listen, publish, typescript
+from .exceptions import ChannelsError
 
-COMMANDS: Final = (asyncapi, asyncapi_diff, typescript)
+COMMANDS: Final = (publish, listen, doctor, asyncapi, asyncapi_diff, typescript)
 FAILED: Final = 2
 """The exit status of a command that cannot do its work, as of words that the parser does not know."""
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         status: int | None = given.run(given)
-    except ConfigurationError as exc:
+    except ChannelsError as exc:
         print(f"fastapi-channels: {exc}", file=sys.stderr)
         return FAILED
     return status or 0

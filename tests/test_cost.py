@@ -48,7 +48,7 @@ CALLS = {
     "echo": 97,
     "typed": 84,
     "depends": 101,
-    "broadcast": 130,
+    "broadcast": 131,
     "one more member": 0.1,
     "a connection": 238,
     "a connection on our own protocol": 323,

@@ -8,8 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PURE = [
-    *("actions/spec", "exceptions", "cluster/gate", "cluster/hub", "cluster/recovery", "permission", "texts"),
-    *("wire/messages", "wire/outbox", "wire/vocabulary", "wire/words"),
+    *("actions/spec", "exceptions", "cluster/gate", "cluster/hub", "cluster/orders", "cluster/recovery"),
+    *("permission", "texts", "wire/messages", "wire/outbox", "wire/vocabulary", "wire/words"),
 ]
 
 

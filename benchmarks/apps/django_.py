@@ -1,6 +1,7 @@
 """Django Channels: a consumer in a group of the memory layer."""
 
 # pyright: basic, reportMissingImports=false, reportMissingModuleSource=false, reportGeneralTypeIssues=false
+# pyright: reportArgumentType=false
 
 import django
 from django.conf import settings

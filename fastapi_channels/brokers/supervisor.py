@@ -106,8 +106,8 @@ class Broker:
         self._outage: _Outage | None = None
         self._supervisor: asyncio.Task[NoReturn] | None = None
 
-    async def start(self) -> None:
-        """Connect; if that fails, or takes too long, go on trying in the background."""
+    def begin(self) -> None:
+        """Connect in the background; calls wait for it, until their deadline."""
         if self._supervisor is not None:
             return
         if isinstance(self._backend, Listening):
@@ -118,6 +118,12 @@ class Broker:
         self._tried = asyncio.Event()
         self._outage = None
         self._supervisor = asyncio.create_task(self._supervise())
+
+    async def start(self) -> None:
+        """Connect; if that fails, or takes too long, go on trying in the background."""
+        if self._supervisor is not None:
+            return
+        self.begin()
         try:
             async with asyncio.timeout(self._timeout):
                 await self._tried.wait()

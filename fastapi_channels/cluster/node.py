@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
+import os
 import secrets
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from socket import gethostname
 from typing import Any, Final
 
 from broadcaster import BroadcastBackend
@@ -19,21 +21,23 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
-from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.messages import Body, Frame, Publication, encode_json
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED, check_room, name_of
+from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED
 from fastapi_channels.wire.wheel import COARSE, Wheel
-from fastapi_channels.wire.writer import Writer
 
 from . import registry
 from .drain import Drain, Leaver
 from .health import Health
 from .hub import Recipient
 from .once import Once
+from .orders import Order
 from .recovery import Keeping
 from .rooms import Rooms
 from .scopes import Scopes, why_no_lifespan
+from .sender import Sender, check_sendable
 from .settings import Settings
+from .steward import Client, Steward
 from .threads import in_its_loop
 from .users import UserKeys, Users
 
@@ -66,7 +70,7 @@ class Node:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
         self.key_of = UserKeys(self.settings.user_key)
-        self.users: Users[Writer] = Users(self.key_of)
+        self.users: Users[Client] = Users(self.key_of)
         self.refused_origins = Once()
         self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
@@ -93,6 +97,8 @@ class Node:
         self.store = store
         self.rooms = Rooms(self.id, self._namespace, self.broker, store, self.key_of)
         self.hub = self.rooms.hub
+        self._sender = Sender(self.broker.publish, self._namespace, self.key_of)
+        self._steward = Steward(self.users, self.rooms.connections, self._report)
         self._starts = 0
         self._numbers = 0
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -190,6 +196,7 @@ class Node:
 
     async def _stop(self) -> None:
         await self.rooms.stop()
+        await self._steward.stop()
         await self.broker.stop()
         if self.store is not None:
             await self.store.close()
@@ -209,6 +216,7 @@ class Node:
         self.wheel = Wheel(COARSE, operator.call)
         self.broker.reset()
         self.rooms.reset()
+        self._steward.reset()
 
     # Publishing
 
@@ -237,9 +245,7 @@ class Node:
             BrokerUnavailable: the broker did not take it before its deadline.
             StoreUnavailable: the store did not answer in time.
         """
-        check_room(name_of(room))
-        if isinstance(body, str) and not body.isascii():
-            body.encode()
+        check_sendable(room, body)
         if self.loop is None or self.loop.is_closed():
             await self.ensure_started()
         if keeping is not None:
@@ -251,12 +257,10 @@ class Node:
     @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
         """Send `body` to one connection, whichever process holds it; nothing if none does."""
-        node, _, _ = connection_id.partition(".")
-        if node == self.id:
+        if connection_id.startswith(self.id + "."):
             self._send_here([connection_id], body)
         else:
-            topic = f"{self._namespace}{RESERVED}node:{check_room(node)}"
-            await self.broker.publish(Publication(topic, body, to=(connection_id,), kind="connection"))
+            await self._sender.send_to_connection(connection_id, body)
 
     @in_its_loop
     async def send_to_user(self, user: Any, body: Body) -> None:
@@ -265,12 +269,18 @@ class Node:
         Raises:
             ConfigurationError: `user` is nobody, or has no key.
         """
-        key = self.key_of.named(user)
         if self.broker.local:
-            self._deliver_to(self.users.recipients(key), body)
+            self._send_to_users([self.key_of.named(user)], body)
         else:
-            topic = self.rooms.topics[0]
-            await self.broker.publish(Publication(topic, body, to=(key,), kind="user"))
+            await self._sender.send_to_user(user, body)
+
+    @in_its_loop
+    async def order(self, order: Order) -> None:
+        """Have the processes do something with their connections. It is done after this returned."""
+        if self.broker.local:
+            self._steward.carry_out(order)
+        else:
+            await self._sender.order(order)
 
     def _deliver(self, publication: Publication) -> None:
         """Take what the broker brings."""
@@ -280,8 +290,9 @@ class Node:
         elif publication.kind == "connection":
             self._send_here(publication.to, publication.body)
         elif publication.kind == "user":
-            for key in publication.to:
-                self._deliver_to(self.users.recipients(key), publication.body)
+            self._send_to_users(publication.to, publication.body)
+        elif publication.kind == "order":
+            self._steward.receive(publication.body)
         elif publication.kind == "pulse":
             self.rooms.pulse.feel()
 
@@ -290,6 +301,10 @@ class Node:
         here = self.rooms.connections
         found: list[Any] = [here[id] for id in ids if id in here]
         self._deliver_to(found, body)  # Any: pyright binds the function in a Connection's slot as a method
+
+    def _send_to_users(self, keys: Iterable[str], body: Body) -> None:
+        for key in keys:
+            self._deliver_to((client.writer for client in self.users.recipients(key)), body)
 
     def _deliver_to(self, recipients: Iterable[Recipient], body: Body) -> None:
         frame = Frame(body, EVERYWHERE)
@@ -301,6 +316,11 @@ class Node:
                 recipient.push(frame)
 
     # Odds and ends
+
+    async def _report(self, asker: str) -> None:
+        """Tell the process of that id how this one is."""
+        found = {"node": self.id, "host": gethostname(), "pid": os.getpid(), **self.health().as_dict()}
+        await self._sender.report(asker, encode_json(found))
 
     def next_id(self) -> str:
         """An id for a connection, unique over all processes."""

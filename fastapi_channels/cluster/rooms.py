@@ -13,7 +13,7 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.stores import Limits, Occupant, Page, Record, Store
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import RESERVED, check_room, name_of
+from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic
 
 from .history import Histories
 from .hub import Hub
@@ -28,8 +28,6 @@ logger = logging.getLogger("fastapi_channels")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
-EVERY_NODE: Final = RESERVED + "nodes"
-"""The topic that every process listens to."""
 MAX_CONNECTION: Final = "max_connection"
 KEY_SECONDS: Final = 300.0
 """Seconds in which the key of a publication says that it is the same one."""
@@ -54,7 +52,7 @@ class Rooms:
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
-        self.topics = (namespace + EVERY_NODE, namespace + RESERVED + "node:" + node)
+        self.topics = (namespace + EVERY_NODE, namespace + node_topic(node))
         """What this process listens to beside its rooms."""
         self.pulse = Pulse(self.topics[1], broker.publish, broker.suspect)
         self.roster = Roster(node, store, self._displaced, self._missed_topic) if store is not None else None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Final, Generic, TypeAlias, TypedDict
+from typing import Any, Final, Generic, TypeAlias, TypedDict, TypeVar
 
 from fastapi_channels.exceptions import ConfigurationError
 
-from .hub import R
 from .once import Once
 
 logger = logging.getLogger("fastapi_channels")
 
 KEYS: Final = ("id", "identity", "username", "sub")
 """Attributes of a user, or keys of its mapping, that may name it; `sub` is that of a JWT."""
+R = TypeVar("R")
 UserKey: TypeAlias = Callable[[Any], Any] | str | None
 
 

@@ -17,16 +17,17 @@ from fastapi_channels.contract.serving import from_yaml
 from fastapi_channels.exceptions import ConfigurationError
 
 
-def load(target: str) -> FastAPI:
-    """The application that `target` names, as uvicorn would find it from the current directory.
+def find(target: str) -> Any:
+    """What `target` names, `module:name`, as uvicorn would find it from the current directory; `app` where it
+    names a module alone.
 
     Raises:
-        ConfigurationError: there is none; says what there is.
+        ConfigurationError: there is nothing of that name.
     """
     module, _, name = target.partition(":")
     sys.path.insert(0, "")
     try:
-        found = reduce(getattr, (name or "app").split("."), importlib.import_module(module))
+        return reduce(getattr, (name or "app").split("."), importlib.import_module(module))
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
             raise
@@ -35,6 +36,15 @@ def load(target: str) -> FastAPI:
         raise ConfigurationError(f"{target!r} cannot be found: {exc}") from None
     finally:
         sys.path.remove("")
+
+
+def load(target: str) -> FastAPI:
+    """The application that `target` names.
+
+    Raises:
+        ConfigurationError: there is none; says what there is.
+    """
+    found = find(target)
     if not isinstance(found, FastAPI):
         raise ConfigurationError(f"{target!r} is no FastAPI application, but {found!r}")
     return found

@@ -57,7 +57,7 @@ class Lane:
         on_idle: called when nothing is left to do.
     """
 
-    __slots__ = ("_on_done", "_on_idle", "_session", "_steps", "member", "plan", "room", "task")
+    __slots__ = ("_on_done", "_on_idle", "_ordered", "_session", "_steps", "member", "plan", "room", "task")
 
     def __init__(
         self,
@@ -77,6 +77,8 @@ class Lane:
         self._steps: deque[tuple[Message | None, Step]] = deque()
         self._on_done = on_done
         self._on_idle = on_idle
+        self._ordered: bool | None = None
+        """Whether the client is to be in the room, if somebody has said so meanwhile."""
 
     def put(self, message: Message, size: int) -> None:
         """Handle `message` of `size` bytes when everything before it is done."""
@@ -94,6 +96,13 @@ class Lane:
         grace = self.plan.channel.finish_timeout
         asyncio.get_running_loop().call_later(grace, member.dispatcher.cancel_all)
         self._steps.appendleft((None, partial(self._end, member, None, code, reason)))
+        self._start()
+
+    def order(self, *, inside: bool) -> None:
+        """Have the client in the room, or out of it, when what was before is done; the last order counts."""
+        if self._ordered is None:
+            self._steps.append((None, self._obey))
+        self._ordered = inside
         self._start()
 
     def cancel(self, request_id: Any) -> bool:
@@ -162,6 +171,13 @@ class Lane:
         if self.member is None:
             raise not_joined(self.room)
         await self._end(self.member, message, CloseCode.NORMAL, "")
+
+    async def _obey(self) -> None:
+        inside, self._ordered = self._ordered, None
+        if inside and self.member is None:
+            await self._join(Control(JOIN, {}))
+        elif not inside and self.member is not None:
+            await self._end(self.member, None, CloseCode.NORMAL, "")
 
     async def _end(self, member: Membership, message: Message | None, code: int, reason: str) -> None:
         member.depart()

@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket
 from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Arrival, Since
+from fastapi_channels.cluster.steward import Client
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ChannelFull, Disconnected, TooManyRooms
 from fastapi_channels.wire.inbox import Inbox
@@ -20,7 +21,6 @@ from fastapi_channels.wire.outbox import Gap
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_room, name_of
 from fastapi_channels.wire.words import Call, Event
-from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls, read
 from .dispatch import Dispatcher
@@ -30,12 +30,11 @@ from .plan import Plan
 from .report import Reporter
 
 
-class Host(Protocol):
+class Host(Client, Protocol):
     """What a membership needs of its session: the WebSocket, which may carry several memberships."""
 
     node: Node
     user: Any
-    writer: Writer
     inbox: Inbox
     calls: Calls
     reporter: Reporter
@@ -48,10 +47,6 @@ class Host(Protocol):
 
     def websocket_of(self, connection: Connection) -> WebSocket:
         """What the handlers of `connection` get for their WebSocket."""
-        ...
-
-    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
-        """End one connection, or all that the WebSocket has."""
         ...
 
 
@@ -124,7 +119,7 @@ class Membership:
         if pending is not None:
             await pending
         self._is_known = True
-        self.node.users.add(connection.user, self.writer)
+        self.node.users.add(connection.user, self._host)
         connection.seat = plan.seat_of(connection)
         limit = plan.channel.max_connection
         return await self.node.rooms.join(
@@ -148,7 +143,7 @@ class Membership:
         self.connection.ended = True
         if self._is_known:
             self._is_known = False
-            self.node.users.discard(self.connection.user, self.writer)
+            self.node.users.discard(self.connection.user, self._host)
         for key in list(self.connection.keys):
             self.node.rooms.leave(key, self.connection)
 
@@ -244,8 +239,8 @@ class Membership:
     def identify(self, user: Any) -> None:
         """The client is `user` from now on."""
         if self._is_known:
-            self.node.users.discard(self.connection.user, self.writer)
-            self.node.users.add(user, self.writer)
+            self.node.users.discard(self.connection.user, self._host)
+            self.node.users.add(user, self._host)
 
     async def join(self, room: str) -> None:
         connection, channel = self.connection, self.plan.channel
@@ -253,6 +248,10 @@ class Membership:
         if len(connection.keys) >= channel.max_rooms and key not in connection.keys:
             raise TooManyRooms(close=False, context={"limit": channel.max_rooms})
         await self.node.rooms.join(key, connection, limit=channel.max_connection, keeping=self.plan.history)
+        if connection.ended:
+            # Meanwhile: it was out of all its rooms before it came into this one.
+            self.node.rooms.leave(key, connection)
+            raise Disconnected("the client has left, and can join nothing")
 
     def leave(self, room: str) -> None:
         self.node.rooms.leave(self.plan.key(room), self.connection)

@@ -35,7 +35,18 @@ class Terms(Limits, Protocol):
     finish_timeout: float
 
 
-class ChannelTerms(Terms, Protocol):
+class History(Protocol):
+    """What a channel says of the history of its rooms."""
+
+    envelope: Envelope
+    history: int
+    history_ttl: float
+    history_size: int
+    recovery_limit: int
+    cache: bool
+
+
+class ChannelTerms(Terms, History, Protocol):
     """What a channel says of a client in one of its rooms."""
 
     max_connection: int | None
@@ -43,11 +54,6 @@ class ChannelTerms(Terms, Protocol):
     leave_timeout: float
     ack: bool
     resync: bool
-    history: int
-    history_ttl: float
-    history_size: int
-    recovery_limit: int
-    cache: bool
 
 
 class Plan:
@@ -106,7 +112,7 @@ class Plan:
         self.pattern, self.own_scope = words.pattern, words.own_scope
         self.seat_of = seat_of
         self.actions: dict[str, ActionSpec] | None = None
-        self.history = _keeping(channel) if channel.history else None
+        self.history = keeping_of(channel)
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._permission = permission
         self._entry = ALLOW if authorize is None else Entry(authorize)
@@ -158,7 +164,10 @@ class Plan:
         return self._ruled[1]
 
 
-def _keeping(channel: ChannelTerms) -> Keeping:
+def keeping_of(channel: History) -> Keeping | None:
+    """What is kept of what is published in the rooms of a channel, or of its class; None for nothing."""
+    if not channel.history:
+        return None
     return Keeping(
         Retention(channel.history, channel.history_size, channel.history_ttl),
         limit=min(channel.recovery_limit, channel.history),

@@ -35,6 +35,15 @@ class RoomSession(Session):
     async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
         await self.writer.close(code, reason)
 
+    def enroll(self, key: str) -> Awaitable[None] | None:
+        room = self._member.plan.words.room_of(key)
+        return None if room is None else self._member.connection.join(room)
+
+    def dismiss(self, key: str) -> None:
+        room = self._member.plan.words.room_of(key)
+        if room is not None:
+            self._member.leave(room)
+
     async def _end(self) -> None:
         await super()._end()
         self._dissolve()

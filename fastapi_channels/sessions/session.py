@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from fastapi_channels.actions.callables import MaybeAwaited, awaited, finish
 from fastapi_channels.actions.dependencies import warn_of_generators
 from fastapi_channels.cluster.drain import come_back
 from fastapi_channels.cluster.node import Node, current_node
+from fastapi_channels.cluster.steward import Client
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
     FOR_CLIENTS,
@@ -50,7 +51,7 @@ IN_ONE_TURN: Final = 64
 """How many messages of a client are handled before the others get their turn."""
 
 
-class Session(ABC):
+class Session(Client):
     """One WebSocket.
 
     Args:
@@ -125,10 +126,6 @@ class Session(ABC):
         finally:
             await self._end()
             current_node.reset(token)
-
-    @abstractmethod
-    async def expel(self, connection: Connection | None, code: int, reason: str) -> None:
-        """End one connection, or all that this WebSocket has."""
 
     @abstractmethod
     def _act(self, frame: Any) -> MaybeAwaited[None]:

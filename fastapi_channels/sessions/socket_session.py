@@ -14,7 +14,7 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import NotFound, PermissionDenied, TooManyRooms
 from fastapi_channels.permission import BasePermission, allows, combine
 from fastapi_channels.wire.messages import Body, Message, size_of
-from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.wire.rooms import check_room, name_of
 
 from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
@@ -78,10 +78,21 @@ class SocketSession(Session):
             if lane.member is not None and lane.member.connection is connection and not self.writer.closed:
                 lane.expel(lane.member, code, reason)
 
+    def enroll(self, key: str) -> None:
+        room = name_of(key)
+        plan = self._find(room)
+        if plan is not None and plan.words.room_of(key) is not None:
+            (self._lanes.get(room) or self._open_lane(room)).order(inside=True)
+
+    def dismiss(self, key: str) -> None:
+        lane = self._lanes.get(name_of(key))
+        if lane is not None and lane.plan.words.room_of(key) is not None:
+            lane.order(inside=False)
+
     async def _admit(self) -> None:
         if not await self._is_allowed(combine(self.node.settings.permission, self._permission)):
             raise PermissionDenied()
-        self.node.users.add(self.user, self.writer)
+        self.node.users.add(self.user, self)
         self._is_known = True
 
     async def _is_allowed(self, permission: BasePermission) -> bool:
@@ -119,7 +130,7 @@ class SocketSession(Session):
         """The lane of the room that `message` names, which a join opens.
 
         Raises:
-            WebSocketException: there is none, and there cannot be.
+            WebSocketException: there is none.
         """
         room = message.data.pop(self.envelope.channel, None)
         lane = self._lanes.get(room) if isinstance(room, str) else None
@@ -127,6 +138,13 @@ class SocketSession(Session):
             return lane
         if not isinstance(message, Control) or message.action != JOIN:
             raise not_joined(room)
+        return self._open_lane(room)
+
+    def _open_lane(self, room: Any) -> Lane:
+        """
+        Raises:
+            WebSocketException: there cannot be one.
+        """
         if len(self._lanes) >= self._max_rooms:
             raise TooManyRooms(close=False, context={"limit": self._max_rooms})
         plan = self._find(check_room(room))
@@ -155,7 +173,7 @@ class SocketSession(Session):
     async def _end(self) -> None:
         if self._is_known:
             self._is_known = False
-            self.node.users.discard(self.user, self.writer)
+            self.node.users.discard(self.user, self)
         await super()._end()
 
     async def _clean_up(self) -> None:

@@ -18,10 +18,17 @@ EVERYWHERE: Final = "*"
 """Stands in the place of a room in what is sent to one client wherever it is."""
 RESERVED: Final = "fastapi-channels:"
 """Begins the topics that are not rooms."""
+EVERY_NODE: Final = RESERVED + "nodes"
+"""The topic that every process hears."""
 MAX_ROOM: Final = 255
 """Characters of a room's name."""
 SCOPE_END: Final = "\x1f"
 """Ends the scope before a room's name. No name holds it, so none can be taken for another's scope."""
+
+
+def node_topic(node: str) -> str:
+    """The topic that one process hears, whose id begins those of its connections."""
+    return f"{RESERVED}node:{node}"
 
 
 def name_of(key: str) -> str:

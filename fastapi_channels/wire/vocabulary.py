@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.exceptions import ConfigurationError, ParseError
 
 from .messages import Body, Envelope
-from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room
+from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room, name_of
 from .words import Call, Event, calls_by_name, events_by_name
 
 
@@ -76,6 +76,14 @@ class Vocabulary:
                 f"it does not fit room_pattern = {self.pattern.pattern!r}"
             )
         return self._prefix + room
+
+    def room_of(self, key: str) -> str | None:
+        """The name of the room that the node knows as `key`; None if it is none of the channel's."""
+        room = name_of(key)
+        try:
+            return room if self.key(room) == key else None
+        except (ConfigurationError, ParseError):
+            return None
 
     def event(self, event: Event | str, data: Any, room: str = EVERYWHERE) -> Body:
         """The body of an event's frame, the event checked against the types that the channel declares.

@@ -13,9 +13,9 @@ from fastapi import FastAPI
 from fastapi_channels import Channel, ConfigurationError, Connection, PersonChannel, action, add_channel
 from fastapi_channels.cluster import tenure
 from fastapi_channels.cluster.pulse import HEARTBEAT
-from fastapi_channels.cluster.rooms import EVERY_NODE
 from fastapi_channels.cluster.tenure import LEASE, RENEWAL
 from fastapi_channels.stores import StoreUnavailable
+from fastapi_channels.wire.rooms import EVERY_NODE
 from tests.support.bus import Bus, BusBackend
 from tests.support.clock import now, timeless
 from tests.support.shared import SharedStore, View

@@ -118,3 +118,20 @@ def test_other_calls_are_refused(types: list[type[Call[Any]]]):
 def test_without_a_list_any_call_goes():
     assert words().call("sure", {"n": 1}) == ("sure", {"n": 1}, None)
     assert words().call(Confirm(text="sure?"), None) == ("confirm", Confirm(text="sure?"), Confirm)
+
+
+@pytest.mark.parametrize(
+    ("own", "key", "room"),
+    [
+        ({}, "lobby", "lobby"),
+        ({}, "Other\x1flobby", None),
+        ({}, "", None),
+        ({"scope": "s"}, "s\x1flobby", "lobby"),
+        ({"scope": "s"}, "lobby", None),
+        ({"pattern": "ticket:{number:int}"}, "ticket:7", "ticket:7"),
+        ({"pattern": "ticket:{number:int}"}, "lobby", None),
+        ({"pattern": "ticket:{number:int}", "scope": None}, "Room\x1fticket:7", "ticket:7"),
+    ],
+)
+def test_which_keys_are_those_of_its_rooms(own: dict[str, Any], key: str, room: str | None):
+    assert words(**own).room_of(key) == room

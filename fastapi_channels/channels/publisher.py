@@ -1,0 +1,256 @@
+"""Sending into rooms from anywhere: from a worker, a script, another service, or any route."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from types import TracebackType
+from typing import Any, Protocol, Self, TypeAlias, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import HTTPConnection
+
+from fastapi_channels.brokers import create_backend
+from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order
+from fastapi_channels.cluster.outside import Outside
+from fastapi_channels.cluster.recovery import Keeping
+from fastapi_channels.cluster.users import UserKey, UserKeys
+from fastapi_channels.connection import Exclude, ids_of
+from fastapi_channels.exceptions import CloseCode, ConfigurationError
+from fastapi_channels.sessions.plan import keeping_of
+from fastapi_channels.wire.messages import Body
+from fastapi_channels.wire.positions import Position, Published
+from fastapi_channels.wire.vocabulary import Vocabulary
+from fastapi_channels.wire.words import Event
+
+from .base import BaseChannel, words_of
+
+Voice: TypeAlias = BaseChannel | type[BaseChannel]
+"""In whose words something is said: a channel, or its class."""
+T = TypeVar("T")
+
+
+class Outlet(Protocol):
+    """Where a publisher sends: a process of the application, or what only sends to them."""
+
+    key_of: UserKeys
+
+    def publish(
+        self,
+        room: str,
+        body: Body,
+        exclude: frozenset[str] = frozenset(),
+        *,
+        keeping: Keeping | None = None,
+        key: str | None = None,
+    ) -> Awaitable[Position | None]: ...
+
+    def send_to_connection(self, connection_id: str, body: Body) -> Awaitable[None]: ...
+
+    def send_to_user(self, user: Any, body: Body) -> Awaitable[None]: ...
+
+    def order(self, order: Order) -> Awaitable[None]: ...
+
+
+class Publisher:
+    """Sends to the clients of an application from outside of it, over the broker that its processes share.
+
+    It connects with its first call. `async with` closes it; so does `close()`. It listens to nothing, so a
+    call returns when the broker has taken what was sent. Inside the application, `current_publisher` gives
+    one that needs no connection.
+
+    The methods with a `channel` speak as that channel, or as that class of channels: in its rooms, with its
+    envelope, and its events checked. Without one, the rooms are those of the whole application.
+
+    Args:
+        url: the broker, as `add_channel()` has it.
+        namespace: that of the application.
+        user_key: what names a user, as the application has it.
+        publish_timeout: seconds until `BrokerUnavailable`.
+
+    Raises:
+        ConfigurationError: the URL is none of a broker that others can reach, or a package is missing.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "",
+        user_key: UserKey = None,
+        publish_timeout: float = 2.0,
+    ) -> None:
+        self._outside: Outside | None = Outside(
+            create_backend(url), namespace=namespace, user_key=user_key, publish_timeout=publish_timeout
+        )
+        self._outlet: Outlet = self._outside.sender
+        self._words: dict[Voice, Vocabulary] = {}
+
+    @classmethod
+    def _of(cls, node: Node) -> Self:
+        """One that sends through `node`."""
+        publisher = cls.__new__(cls)
+        publisher._outside, publisher._outlet, publisher._words = None, node, {}
+        return publisher
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Disconnect. What is sent later connects again."""
+        if self._outside is not None:
+            await self._outside.close()
+
+    async def broadcast(
+        self,
+        room: str | Iterable[str],
+        event: Event | str,
+        data: Any = None,
+        *,
+        exclude: Exclude = None,
+        key: str | None = None,
+        channel: Voice | None = None,
+    ) -> Published:
+        """Send an event frame to everybody in a room, or in each of several.
+
+        Args:
+            event: a typed Event, or the name of an event with its `data`.
+            exclude: connections, or their ids, that do not get it.
+            key: a text that names it: what was broadcast with it within five minutes is not sent again to
+                the same room.
+            channel: whose rooms and events these are.
+
+        Returns:
+            Its positions, in rooms with history.
+
+        Raises:
+            ParseError: a room's name is not usable.
+            ConfigurationError: the channel has no such room, or no such event.
+            pydantic.ValidationError: the data does not fit the event.
+            BrokerUnavailable, StoreUnavailable: it was not taken before the deadline, for one of the rooms.
+        """
+        words, skip = self._words_of(channel), ids_of(exclude)
+        voice: Any = channel
+        keeping = None if voice is None else keeping_of(voice)
+        rooms = (room,) if isinstance(room, str) else tuple(room)
+        said = [(words.key(each), words.event(event, data, each)) for each in rooms]
+        # Together: they share round trips, and one deadline.
+        positions = await _all(
+            [self._outlet.publish(to, body, skip, keeping=keeping, key=key) for to, body in said]
+        )
+        found = zip(rooms, positions, strict=True)
+        return Published(True, {each: str(position) for each, position in found if position is not None})
+
+    async def send_to_user(
+        self, user: Any, event: Event | str, data: Any = None, *, channel: Voice | None = None
+    ) -> None:
+        """Send an event frame to all connections of a user: an object, or its key.
+
+        Raises:
+            ConfigurationError: `user` is nobody, or has no key; or the channel has no such event.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        await self._outlet.send_to_user(user, self._words_of(channel).event(event, data))
+
+    async def send_to_connection(
+        self, connection_id: str, event: Event | str, data: Any = None, *, channel: Voice | None = None
+    ) -> None:
+        """Send an event frame to one connection, by its id; nothing happens if there is none.
+
+        Raises:
+            ConfigurationError: the channel has no such event.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        await self._outlet.send_to_connection(connection_id, self._words_of(channel).event(event, data))
+
+    # Orders. What they ask for is done after they returned, by the processes.
+
+    async def disconnect_user(self, user: Any, code: int = CloseCode.NORMAL, reason: str = "") -> None:
+        """Close every WebSocket that a user has now. It may come back, if the codes and permissions let it.
+
+        Args:
+            code: what the client is told: 4000 to 4499 says come back, 4500 to 4999 stay away.
+            reason: in at most 123 bytes; what is longer is cut.
+
+        Raises:
+            ConfigurationError: `user` is nobody, or has no key; or the code is none that may be sent.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        await self._order(DisconnectUser, user=self._outlet.key_of.named(user), code=int(code), reason=reason)
+
+    async def disconnect_connection(
+        self, connection_id: str, code: int = CloseCode.NORMAL, reason: str = ""
+    ) -> None:
+        """Close one connection, by its id; on a `Socket`, its room. Nothing happens if there is none.
+
+        Raises:
+            ConfigurationError: the code is none that may be sent.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        await self._order(DisconnectConnection, connection=connection_id, code=int(code), reason=reason)
+
+    async def join_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
+        """Let the connections that a user has now join a room, those whose channel has that room.
+
+        What `connection.join()` would refuse is refused, and logged. On a `Socket` it is as if the client had
+        asked: permissions are asked too, and it is told.
+
+        Raises:
+            ParseError: the room's name is not usable.
+            ConfigurationError: `user` is nobody, or has no key; or the channel has no such room.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        key = self._words_of(channel).key(room)
+        await self._order(Join, user=self._outlet.key_of.named(user), room=key)
+
+    async def leave_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
+        """Let the connections that a user has now leave a room.
+
+        Raises:
+            ParseError: the room's name is not usable.
+            ConfigurationError: `user` is nobody, or has no key; or the channel has no such room.
+            BrokerUnavailable: the broker did not take it before its deadline.
+        """
+        key = self._words_of(channel).key(room)
+        await self._order(Leave, user=self._outlet.key_of.named(user), room=key)
+
+    async def _order(self, kind: type[Order], **fields: Any) -> None:
+        try:
+            order = kind(**fields)
+        except ValidationError as exc:
+            fault = exc.errors()[0]
+            raise ConfigurationError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None
+        await self._outlet.order(order)
+
+    def _words_of(self, channel: Voice | None) -> Vocabulary:
+        voice = BaseChannel if channel is None else channel
+        words = self._words.get(voice)
+        if words is None:
+            words = self._words[voice] = words_of(voice)
+        return words
+
+
+async def current_publisher(connection: HTTPConnection) -> Publisher:
+    """Dependency: publishes through the application's own process, in any of its routes.
+
+    `Annotated[Publisher, Depends(current_publisher)]`
+    """
+    return Publisher._of(Node.of(connection.scope))
+
+
+async def _all(work: list[Awaitable[T]]) -> list[T]:
+    """Await all of `work`, then raise the first failure."""
+    if len(work) == 1:
+        return [await work[0]]
+    done: list[T] = []
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        done.append(outcome)
+    return done

@@ -1,0 +1,83 @@
+"""What is no process of an application, and speaks to those that are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from broadcaster import BroadcastBackend
+
+from fastapi_channels.brokers import Broker
+from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.wire.messages import Publication
+
+from .sender import Sender
+from .threads import in_its_loop
+from .users import UserKey, UserKeys
+
+
+class Outside:
+    """Connects with its first call, in the event loop in which that is; in the next one anew.
+
+    Args:
+        backend: reaches the broker of the application.
+        deliver: takes what is published to the topics that are subscribed.
+        namespace: that of the application.
+        user_key: what names a user, as the application has it.
+        publish_timeout: seconds that a call may take.
+
+    Raises:
+        ConfigurationError: the backend reaches nobody.
+    """
+
+    def __init__(
+        self,
+        backend: BroadcastBackend,
+        deliver: Callable[[Publication], None] | None = None,
+        *,
+        namespace: str = "",
+        user_key: UserKey = None,
+        publish_timeout: float = 2.0,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.sender = Sender(self._publish, namespace, UserKeys(user_key))
+        self._namespace = namespace
+        self._broker = Broker(backend, deliver or _ignore, publish_timeout=publish_timeout)
+        if self._broker.local:
+            raise ConfigurationError(
+                "memory:// never leaves its process: give the URL of the broker that the application has; "
+                "inside the application, depend on current_publisher"
+            )
+
+    @in_its_loop
+    async def close(self) -> None:
+        """Disconnect; what is sent later connects again."""
+        if self.loop is asyncio.get_running_loop():
+            await self._broker.stop()
+        self.loop = None
+
+    @in_its_loop
+    async def subscribe(self, topic: str) -> None:
+        """Hear what is published to `topic` from now on.
+
+        Raises:
+            BrokerUnavailable: it was not confirmed before the deadline.
+        """
+        self._begin()
+        await self._broker.subscribe(self._namespace + topic)
+
+    @in_its_loop
+    async def _publish(self, publication: Publication) -> None:
+        self._begin()
+        await self._broker.publish(publication)
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.loop is not loop:
+            self._broker.reset()
+            self.loop = loop
+        self._broker.begin()
+
+
+def _ignore(publication: Publication) -> None:
+    """Nothing is subscribed, so nothing comes."""

@@ -1,0 +1,502 @@
+"""Speaking to an application's clients from outside of it, with a loop and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+import httpx
+import pytest
+from anyio import from_thread
+from fastapi import APIRouter, Depends, FastAPI, WebSocket
+
+from fastapi_channels import (
+    BrokerUnavailable,
+    Channel,
+    ConfigurationError,
+    Connection,
+    Event,
+    Publisher,
+    SyncPublisher,
+    action,
+    add_channel,
+    current_publisher,
+)
+from fastapi_channels.cluster.node import Node
+from tests.support.live import Client, Close, Site, serving, unique, wait_until
+from tests.support.servers import RedisServer, free_port
+
+
+class Bid(Event):
+    amount: int
+
+
+class Auction(Channel):
+    room_pattern = "auction:{number:int}"
+    scope = "auctions"
+    event_types = [Bid]
+
+    @action()
+    async def rooms(self, connection: Connection) -> list[str]:
+        return sorted(connection.rooms)
+
+
+class Room(Channel):
+    @action()
+    async def me(self, connection: Connection) -> str:
+        return connection.id
+
+    @action()
+    async def rooms(self, connection: Connection) -> list[str]:
+        return sorted(connection.rooms)
+
+
+class Account:
+    email = "ada"
+
+
+def application(**settings: Any) -> FastAPI:
+    app = FastAPI()
+    add_channel(app, user_key="email", **settings)
+    room, auction = Room(), Auction()
+
+    @app.websocket("/rooms/{name}")
+    async def in_room(websocket: WebSocket, name: str, user: str | None = None) -> None:
+        await room.connect(websocket, name, user=user)
+
+    @app.websocket("/auctions/{number}")
+    async def in_auction(websocket: WebSocket, number: int, user: str | None = None) -> None:
+        await auction.connect(websocket, f"auction:{number}", user=user)
+
+    return app
+
+
+@asynccontextmanager
+async def two_processes(url: str, namespace: str) -> AsyncIterator[tuple[Site, Site]]:
+    apps = [application(url=url, namespace=namespace) for _ in range(2)]
+    async with serving(apps[0]) as one, serving(apps[1]) as two:
+        for site in (one, two):
+            await listening(site.node)
+        yield one, two
+
+
+async def listening(node: Node) -> None:
+    """Wait until it hears what is for its users and its connections."""
+    await wait_until(lambda: node.rooms.pulse._tasks._running)
+
+
+BROKERS = {
+    "redis": "shared_redis",
+    "redis-stream": "shared_redis",
+    "postgresql": "shared_postgres",
+    "nats": "shared_nats",
+    "amqp": "shared_rabbit",
+}
+
+
+@pytest.fixture(params=BROKERS)
+def url(request: pytest.FixtureRequest) -> str:
+    server = request.getfixturevalue(BROKERS[request.param])
+    url: str = server.url
+    return f"{request.param}://{url.partition('://')[2]}"
+
+
+each_kind = pytest.mark.parametrize("kind", [Publisher, SyncPublisher])
+
+
+async def do(publisher: Any, name: str, *given: Any, **named: Any) -> None:
+    """Call a method of either kind of publisher; the plain kind in a thread."""
+    method = getattr(publisher, name)
+    if isinstance(publisher, SyncPublisher):
+        await asyncio.to_thread(method, *given, **named)
+    else:
+        await method(*given, **named)
+
+
+@asynccontextmanager
+async def opened(kind: type[Any], url: str, **settings: Any) -> AsyncIterator[Any]:
+    publisher = kind(url, **settings)
+    try:
+        yield publisher
+    finally:
+        await do(publisher, "close")
+
+
+async def heard(*clients: Client) -> list[Any]:
+    return [(await client.receive())["data"] for client in clients]
+
+
+async def becomes(client: Client, name: str, value: Any) -> None:
+    async with asyncio.timeout(10):
+        while (await client.call(name))["data"] != value:
+            await asyncio.sleep(0.01)
+
+
+@each_kind
+async def test_it_reaches_rooms_users_and_connections_of_all_processes(url: str, kind: type[Any]):
+    namespace = unique()
+    async with (
+        two_processes(url, namespace) as (here, there),
+        opened(kind, url, namespace=namespace, user_key="email") as publisher,
+        here.clients("/rooms/a?user=ada", "/rooms/b?user=bob") as (ada, bob),
+        there.clients("/rooms/a?user=ada", "/rooms/b?user=eve") as (phone, eve),
+    ):
+        await do(publisher, "broadcast", "a", "said", 1)
+        assert await heard(ada, phone) == [1, 1]
+        await do(publisher, "broadcast", ["a", "b"], "said", 2)
+        assert await heard(ada, phone, bob, eve) == [2, 2, 2, 2]
+        await do(publisher, "send_to_user", Account(), "said", 3)
+        assert await heard(ada, phone) == [3, 3]
+        for client in (bob, eve):
+            number = (await client.call("me"))["data"]
+            await do(publisher, "send_to_connection", number, "said", number)
+            assert await heard(client) == [number]
+        await do(publisher, "broadcast", "b", "said", 4, exclude=number)
+        await do(publisher, "broadcast", "b", "said", 5)
+        assert await heard(bob, bob, eve) == [4, 5, 5]
+
+
+@each_kind
+async def test_it_orders_what_happens_to_connections(url: str, kind: type[Any]):
+    namespace = unique()
+    async with (
+        two_processes(url, namespace) as (here, there),
+        opened(kind, url, namespace=namespace, user_key="email") as publisher,
+        here.clients("/rooms/a?user=ada", "/rooms/a?user=bob") as (ada, bob),
+        there.clients("/rooms/b?user=ada", "/auctions/1?user=ada") as (phone, bidder),
+    ):
+        await do(publisher, "join_room", Account(), "news")
+        await becomes(ada, "rooms", ["a", "news"])
+        await becomes(phone, "rooms", ["b", "news"])
+        await do(publisher, "join_room", "ada", "auction:2", channel=Auction)
+        await becomes(bidder, "rooms", ["auction:1", "auction:2"])
+        await do(publisher, "leave_room", "ada", "news")
+        await becomes(ada, "rooms", ["a"])
+        await becomes(phone, "rooms", ["b"])
+        await do(publisher, "leave_room", "ada", "auction:2", channel=Auction)
+        await becomes(bidder, "rooms", ["auction:1"])
+        number = (await bob.call("me"))["data"]
+        await do(publisher, "disconnect_connection", number, 4000, "somewhere else")
+        assert await bob.closed() == Close(4000, "somewhere else")
+        await do(publisher, "disconnect_user", Account(), 4503, "banned")
+        for client in (ada, phone, bidder):
+            assert await client.closed() == Close(4503, "banned")
+
+
+@each_kind
+async def test_a_channel_gives_its_scope_and_checks_its_events(shared_redis: RedisServer, kind: type[Any]):
+    namespace = unique()
+    async with (
+        two_processes(shared_redis.url, namespace) as (here, _),
+        opened(kind, shared_redis.url, namespace=namespace) as publisher,
+        here.connect("/auctions/7?user=ada") as bidder,
+    ):
+        await do(
+            publisher, "broadcast", "auction:7", "bid", {"amount": 0}
+        )  # a room of that name without scope
+        with pytest.raises(ConfigurationError, match="Auction declares the events bid, not 'sold'"):
+            await do(publisher, "broadcast", "auction:7", "sold", channel=Auction)
+        with pytest.raises(ConfigurationError, match="no room of Auction is named 'lobby'"):
+            await do(publisher, "broadcast", ["auction:7", "lobby"], Bid(amount=0), channel=Auction)
+        with pytest.raises(ValueError, match="valid integer"):
+            await do(publisher, "send_to_user", "ada", "bid", {"amount": "much"}, channel=Auction)
+        await do(publisher, "broadcast", "auction:7", Bid(amount=1), channel=Auction)
+        await do(publisher, "broadcast", "auction:7", "bid", {"amount": 2}, channel=Auction())
+        await do(publisher, "send_to_user", "ada", Bid(amount=3), channel=Auction)
+        assert await heard(bidder, bidder, bidder) == [{"amount": 1}, {"amount": 2}, {"amount": 3}]
+
+
+def test_what_cannot_work_is_said_when_it_is_made():
+    for kind in (Publisher, SyncPublisher):
+        with pytest.raises(ConfigurationError, match="memory:// never leaves its process"):
+            kind("memory://")
+        with pytest.raises(ConfigurationError, match="no scheme that a broker is known for"):
+            kind("localhost")
+
+
+@each_kind
+async def test_what_is_ordered_must_be_possible(shared_redis: RedisServer, kind: type[Any]):
+    async with opened(kind, shared_redis.url) as publisher:
+        with pytest.raises(ConfigurationError, match=r"code 1006: .*a close code is one of 1000 to 1003"):
+            await do(publisher, "disconnect_user", "ada", 1006)
+        with pytest.raises(ConfigurationError, match="a user is its key"):
+            await do(publisher, "join_room", None, "news")
+        with pytest.raises(ConfigurationError, match="no room of Auction"):
+            await do(publisher, "leave_room", "ada", "news", channel=Auction)
+        with pytest.raises(ConfigurationError, match=r"user '.*at most 1024"):
+            await do(publisher, "disconnect_user", "a" * 1025)
+
+
+# The broker
+
+
+@each_kind
+@pytest.mark.parametrize("scheme", [*BROKERS, "redis+cluster"])
+async def test_a_broker_that_is_not_there_is_an_error_within_the_deadline(scheme: str, kind: type[Any]):
+    async with opened(kind, f"{scheme}://127.0.0.1:{free_port()}", publish_timeout=0.5) as publisher:
+        for rooms in ("a", [f"room {number}" for number in range(50)]):
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable, match="the broker is down: "):
+                await do(publisher, "broadcast", rooms, "said", 1)
+            assert 0.3 < time.monotonic() - began < 1.4
+        with pytest.raises(BrokerUnavailable):
+            await do(publisher, "disconnect_user", "ada")
+
+
+@each_kind
+async def test_a_broker_that_hangs_is_an_error_within_the_deadline(
+    mortal_redis: RedisServer, kind: type[Any]
+):
+    async with opened(kind, mortal_redis.url, publish_timeout=0.5) as publisher:
+        for _ in range(2):
+            mortal_redis.pause()
+            began = time.monotonic()
+            with pytest.raises(BrokerUnavailable):
+                await do(publisher, "broadcast", "a", "said", 1)
+            assert time.monotonic() - began < 1.4
+            mortal_redis.resume()
+            async with asyncio.timeout(10):
+                while True:
+                    try:
+                        await do(publisher, "broadcast", "a", "said", 1)
+                        break
+                    except BrokerUnavailable:
+                        pass
+
+
+@each_kind
+async def test_it_outlives_an_outage(mortal_redis: RedisServer, kind: type[Any]):
+    async with opened(kind, mortal_redis.url, publish_timeout=5) as publisher:
+        await do(publisher, "broadcast", "a", "said", 1)
+        mortal_redis.kill()
+        later = asyncio.create_task(do(publisher, "broadcast", "a", "said", 2))
+        mortal_redis.restart()
+        await later
+
+
+@each_kind
+async def test_it_listens_to_nothing_and_waits_for_no_echo(shared_redis: RedisServer, kind: type[Any]):
+    before = shared_redis.clients("pubsub"), shared_redis.channels()
+    async with opened(kind, shared_redis.url) as publisher:
+        for _ in range(3):
+            await do(publisher, "broadcast", "a", "said", 1)
+            await do(publisher, "send_to_user", "ada", "said", 1)
+        assert shared_redis.channels() == before[1]
+    await wait_until(lambda: shared_redis.clients("pubsub") == before[0])
+
+
+# Event loops and threads
+
+
+async def test_it_runs_in_one_event_loop_after_the_other_and_from_several(shared_redis: RedisServer):
+    namespace = unique()
+    publisher = Publisher(shared_redis.url, namespace=namespace)
+
+    def in_a_loop_of_its_own(number: int) -> None:
+        asyncio.run(publisher.broadcast("a", "said", number))
+
+    async with (
+        two_processes(shared_redis.url, namespace) as (here, _),
+        here.connect("/rooms/a") as client,
+    ):
+        for number in range(3):
+            await asyncio.to_thread(in_a_loop_of_its_own, number)
+        await publisher.broadcast("a", "said", 3)
+        await asyncio.to_thread(in_a_loop_of_its_own, 4)  # while the loop here has the connection
+        assert await heard(*[client] * 5) == [0, 1, 2, 3, 4]
+        await publisher.close()
+
+
+async def test_the_plain_kind_works_in_the_thread_of_a_running_loop(shared_redis: RedisServer):
+    namespace = unique()
+    with SyncPublisher(shared_redis.url, namespace=namespace) as publisher:
+        async with (
+            two_processes(shared_redis.url, namespace) as (here, _),
+            here.connect("/rooms/a") as client,
+        ):
+            for number in range(3):
+                publisher.broadcast("a", "said", number)
+            publisher.close()
+            publisher.broadcast("a", "said", 3)
+            assert await heard(*[client] * 4) == [0, 1, 2, 3]
+
+
+async def test_the_plain_kind_is_an_error_in_time_in_the_thread_of_a_running_loop():
+    with SyncPublisher(f"redis://127.0.0.1:{free_port()}", publish_timeout=0.3) as publisher:
+        began = time.monotonic()
+        with pytest.raises(BrokerUnavailable):
+            publisher.broadcast("a", "said", 1)
+        assert time.monotonic() - began < 1.2
+
+
+async def test_many_threads_share_it_and_each_keeps_its_order(shared_redis: RedisServer):
+    namespace = unique()
+    start = threading.Barrier(8)
+    with SyncPublisher(shared_redis.url, namespace=namespace) as publisher:
+
+        def shout(thread: int) -> None:
+            start.wait()
+            for number in range(20):
+                publisher.broadcast("a", "said", [thread, number])
+
+        async with (
+            two_processes(shared_redis.url, namespace) as (here, _),
+            here.connect("/rooms/a") as client,
+        ):
+            threads = [threading.Thread(target=shout, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            said = await heard(*[client] * 160)
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            for number in range(8):
+                assert [each for thread, each in said if thread == number] == list(range(20))
+    assert not [thread for thread in threading.enumerate() if thread.name == "fastapi-channels publisher"]
+
+
+def test_closing_what_others_use_is_an_error_for_them_and_no_hang(mortal_redis: RedisServer):
+    publisher = SyncPublisher(mortal_redis.url, publish_timeout=5)
+    publisher.broadcast("a", "said")
+    mortal_redis.pause()
+    failures: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            publisher.broadcast("a", "said")
+        except BrokerUnavailable as exc:
+            failures.append(exc)
+
+    thread = threading.Thread(target=call)
+    thread.start()
+    time.sleep(0.2)
+    began = time.monotonic()
+    publisher.close()
+    thread.join(10)
+    mortal_redis.resume()
+    assert len(failures) == 1
+    assert time.monotonic() - began < 3
+
+
+SCRIPT = """
+import sys
+from fastapi_channels import SyncPublisher
+
+publisher = SyncPublisher(sys.argv[1], namespace=sys.argv[2])
+publisher.broadcast("a", "said", "from a script")
+"""
+
+FORK = """
+import os, sys
+from fastapi_channels import SyncPublisher
+
+publisher = SyncPublisher(sys.argv[1], namespace=sys.argv[2])
+publisher.broadcast("a", "said", "before")
+for number in range(3):
+    child = os.fork()
+    if not child:
+        publisher.broadcast("a", "said", f"child {number}")
+        publisher.broadcast("a", "said", f"child {number} again")
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    publisher.broadcast("a", "said", f"parent {number}")
+"""
+
+
+async def run(script: str, *words: str) -> None:
+    """A process of its own, which must end by itself and say nothing."""
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-W", "error", "-c", script, *words],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+
+
+async def test_a_script_needs_to_close_nothing(shared_redis: RedisServer):
+    namespace = unique()
+    async with two_processes(shared_redis.url, namespace) as (here, _), here.connect("/rooms/a") as client:
+        await run(SCRIPT, shared_redis.url, namespace)
+        assert await heard(client) == ["from a script"]
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork here")
+async def test_a_forked_process_begins_anew_and_disturbs_nobody(url: str):
+    namespace = unique()
+    async with two_processes(url, namespace) as (here, _), here.connect("/rooms/a") as client:
+        await run(FORK, url, namespace)
+        expected = ["before"]
+        for number in range(3):
+            expected += [f"child {number}", f"child {number} again", f"parent {number}"]
+        assert await heard(*[client] * len(expected)) == expected
+
+
+# Inside of the application
+
+Publishing = Annotated[Publisher, Depends(current_publisher)]
+
+
+def routes(target: FastAPI | APIRouter) -> None:
+    @target.post("/say")
+    async def say(publisher: Publishing) -> None:
+        await publisher.broadcast("a", "said", "async")
+        await publisher.send_to_user("ada", "said", "to ada")
+        await publisher.join_room("ada", "b")
+
+    @target.post("/say-plainly")
+    def say_plainly(publisher: Publishing) -> None:
+        from_thread.run(publisher.broadcast, "a", "said", "plain")
+        asyncio.run(publisher.broadcast("b", "said", "in a loop of its own"))
+
+    @target.post("/ban")
+    async def ban(publisher: Publishing) -> None:
+        await publisher.disconnect_user("ada", 4503, "banned")
+        await publisher.close()
+
+
+class Talk(Channel):
+    @action()
+    async def shout(self, text: str, publisher: Publishing) -> None:
+        await publisher.broadcast("a", "said", text)
+
+
+@pytest.mark.parametrize("broker", ["memory", "redis"])
+@pytest.mark.parametrize("on", [FastAPI, APIRouter])
+async def test_a_route_gets_the_applications_own(
+    request: pytest.FixtureRequest, broker: str, on: type[FastAPI] | type[APIRouter]
+):
+    url = "memory://" if broker == "memory" else request.getfixturevalue("shared_redis").url
+    talk, target = Talk(), on()
+    added: Any = target  # pyright tells the two apart
+    add_channel(added, url=url, namespace=unique())
+    routes(target)
+
+    @target.websocket("/{name}")
+    async def endpoint(websocket: WebSocket, name: str) -> None:
+        await talk.connect(websocket, name, user="ada")
+
+    app = target if isinstance(target, FastAPI) else FastAPI()
+    if isinstance(target, APIRouter):
+        app.include_router(target)
+    async with (
+        serving(app) as site,
+        httpx.AsyncClient(base_url=site.http, trust_env=False) as http,
+        site.connect("/a") as client,
+    ):
+        if broker == "redis":
+            await listening(talk._current_node())
+        assert (await http.post("/say")).status_code == 200
+        assert await heard(client, client) == ["async", "to ada"]
+        await wait_until(lambda: talk._current_node().hub.count("b"))
+        assert (await http.post("/say-plainly")).status_code == 200
+        assert await heard(client, client) == ["plain", "in a loop of its own"]
+        assert (await client.call("shout", text="by an action"))["data"] == "by an action"
+        assert (await http.post("/ban")).status_code == 200
+        assert await client.closed() == Close(4503, "banned")
