@@ -40,6 +40,7 @@ EXTRAS = {
     "brokers.rabbitmq": {"aiormq", "pamqp"},
     "contract.page": {"jinja2", "markupsafe"},
     "contract.serving": {"yaml"},
+    "stores.postgres": {"asyncpg"},
     "throttling.redis": {"redis"},
     **{f"uvicorn.{module}": {"uvicorn", "websockets"} for module in ("protocol", "server")},
     "uvicorn.deflate": {"uvicorn"},

@@ -38,6 +38,8 @@ MARK: Final = "\x02fc "
 """Begins a notification that is not its message itself. Then follow a letter, a number and a blank."""
 TABLE: Final = "fastapi_channels_messages"
 
+_SETTINGS: Final = {"synchronous_commit": "off"}
+"""What is notified does not survive a crash."""
 _CHANNEL: Final = re.compile("[^\0]+")
 _MAX_CHANNEL: Final = 63
 _CREATE: Final = f"""
@@ -85,8 +87,10 @@ class PostgresBackend(BroadcastBackend):
         # Whichever is lost, reading ends with it: there is one state, not two.
         self._publisher = self._listener = None
         try:
-            self._publisher = _Publisher(await _connect(self._url), self._backlog.fail)
-            self._listener = _Listener(await _connect(self._url), self._backlog.put, self._backlog.fail)
+            self._publisher = _Publisher(await connect(self._url, **_SETTINGS), self._backlog.fail)
+            self._listener = _Listener(
+                await connect(self._url, **_SETTINGS), self._backlog.put, self._backlog.fail
+            )
         except BaseException:
             await self.disconnect()
             raise
@@ -115,7 +119,7 @@ class PostgresBackend(BroadcastBackend):
         await self._backlog.listen(receive)
 
 
-class _Connection(asyncpg.Connection):  # type: ignore[misc]  # for the same reason
+class Connection(asyncpg.Connection):  # type: ignore[misc]  # for the same reason
     """Hands notifications over as they are read: asyncpg's own listeners cost a round trip for each."""
 
     notified: Callable[[str, str], None] | None = None
@@ -125,24 +129,28 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # for the same rea
             self.notified(channel, payload)
 
 
-async def _connect(url: str) -> _Connection:
-    connection: _Connection = await asyncpg.connect(
-        url, connection_class=_Connection, server_settings={"application_name": "fastapi-channels"}
+async def connect(url: str, **settings: str) -> Connection:
+    """A connection to a database whose texts are those of Python, with settings of its session."""
+    connection: Connection = await asyncpg.connect(
+        url,
+        connection_class=Connection,
+        server_settings={"application_name": "fastapi-channels", **settings},
     )
     encoding = connection.get_settings().server_encoding
     if encoding != "UTF8":
         connection.terminate()
         raise ConnectionError(f"the database's encoding must be UTF8, and is {encoding}")
-    await connection.execute("SET synchronous_commit = off")  # what is notified does not survive a crash
     return connection
 
 
-def _check(connection: _Connection) -> None:
+def check(connection: Connection) -> None:
+    """Raises NotSent where the server is gone."""
     if connection.is_closed():
         raise NotSent("the server closed the connection")
 
 
-def _watched(connection: _Connection, link: Link[Any]) -> None:
+def watched(connection: Connection, link: Link[Any]) -> None:
+    """Open `link`, whose connection is made; it is lost when the server closes it."""
     connection.add_termination_listener(
         lambda _: link.lose(ConnectionError("the server closed the connection"))
     )
@@ -157,15 +165,15 @@ _Message: TypeAlias = tuple[str, bytes]
 
 
 class _Publisher:
-    def __init__(self, connection: _Connection, on_lost: Callable[[Exception], None]) -> None:
+    def __init__(self, connection: Connection, on_lost: Callable[[Exception], None]) -> None:
         self._connection = connection
         self._ready = False
         self._stored = self._pruned = float("-inf")
         self.link: Link[_Message] = Link(self._perform, connection.terminate, on_lost)
-        _watched(connection, self.link)
+        watched(connection, self.link)
 
     async def _perform(self, batch: list[Errand[_Message]]) -> None:
-        _check(self._connection)
+        check(self._connection)
         try:
             if batch:
                 await self._publish([errand.what for errand in batch])
@@ -257,7 +265,7 @@ class _Stored:
 
 class _Listener:
     def __init__(
-        self, connection: _Connection, receive: Receive, on_lost: Callable[[Exception], None]
+        self, connection: Connection, receive: Receive, on_lost: Callable[[Exception], None]
     ) -> None:
         self._connection = connection
         self._receive = receive
@@ -267,7 +275,7 @@ class _Listener:
         self._turn = asyncio.Lock()
         connection.notified = self._notified
         self.link: Link[str] = Link(self._perform, connection.terminate, on_lost)
-        _watched(connection, self.link)
+        watched(connection, self.link)
         self.link.run(self._fetch())
 
     async def subscribe(self, topic: str) -> None:
@@ -281,7 +289,7 @@ class _Listener:
         await self.link.do(f"UNLISTEN {_quoted(channel)}")
 
     async def _perform(self, batch: list[Errand[str]]) -> None:
-        _check(self._connection)
+        check(self._connection)
         statements = [errand.what for errand in batch] or ["SELECT 1"]
         async with self._turn:
             await self._connection.execute("; ".join(statements))

@@ -41,6 +41,7 @@ __all__ = [
     "create_store",
 ]
 
+_POSTGRES: Final = schemes.Scheme(".postgres", "PostgresStore", "postgres")
 _REDIS: Final = schemes.Scheme(".redis", "RedisStore", "redis")
 
 SCHEMES: Final = {
@@ -54,8 +55,8 @@ SCHEMES: Final = {
     "rediss+cluster": _REDIS,
     "redis-stream": _REDIS,
     "rediss-stream": _REDIS,
-    "postgres": None,
-    "postgresql": None,
+    "postgres": _POSTGRES,
+    "postgresql": _POSTGRES,
     "nats": None,
     "nats+tls": None,
     "amqp": None,

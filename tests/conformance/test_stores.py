@@ -49,8 +49,12 @@ def cluster(request: pytest.FixtureRequest) -> Make:
     return At(request.getfixturevalue("shared_cluster").url)
 
 
+def postgres(request: pytest.FixtureRequest) -> Make:
+    return At(request.getfixturevalue("shared_postgres").url)
+
+
 ANNOUNCING = (redis, sentinel)
-SHARED = (*ANNOUNCING, cluster)
+SHARED = (*ANNOUNCING, cluster, postgres)
 """Those that several processes see."""
 STORES = (memory, *SHARED)
 

@@ -15,9 +15,20 @@ from fastapi_channels.wire.positions import Position
 from tests.support.brokers import other_tasks, until
 from tests.support.redis_groups import RedisCluster, RedisFailover, together
 from tests.support.servers import RedisServer, running
-from tests.support.stores import KEEP, a_node, enter, evicted, ids, numbered, opened, someone
-
-ROOM = "room"
+from tests.support.stores import (
+    KEEP,
+    ROOM,
+    a_node,
+    answering,
+    enter,
+    evicted,
+    ids,
+    in_use,
+    numbered,
+    opened,
+    restarted,
+    someone,
+)
 
 
 @pytest.fixture
@@ -41,29 +52,6 @@ async def store(mortal_redis: RedisServer) -> AsyncIterator[Store]:
     async with opened(mortal_redis.url) as (store,):
         yield store
     assert other_tasks() == set()
-
-
-async def restarted(server: RedisServer) -> None:
-    await asyncio.to_thread(server.kill)
-    await asyncio.to_thread(server.restart)
-
-
-async def answering(store: Store, deadline: float = 30.0) -> None:
-    async with asyncio.timeout(deadline):
-        while True:
-            try:
-                await store.append("any", Record(0, "x"), KEEP)
-                return
-            except StoreUnavailable:
-                await asyncio.sleep(0.02)
-
-
-async def in_use(store: Store, node: str) -> tuple[Lease, Position]:
-    """Somebody of `node` in a room, with a history."""
-    lease = await store.renew(node, 0, 60)
-    await store.enter(ROOM, [someone(node, 1)], lease)
-    appended = await store.append(ROOM, Record(0, "a"), KEEP, key="k", key_seconds=60)
-    return lease, appended.position
 
 
 async def lost_all(store: Store, node: str, lease: Lease, position: Position) -> None:

@@ -10,6 +10,7 @@ import pytest
 from fastapi_channels.brokers import SCHEMES as OF_BROKERS
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import SCHEMES, MemoryStore, create_store
+from fastapi_channels.stores.postgres import PostgresStore
 from fastapi_channels.stores.redis import RedisStore
 
 
@@ -24,6 +25,8 @@ from fastapi_channels.stores.redis import RedisStore
         ("redis+sentinel://user:hunter2@one,two:26380/main/5", RedisStore),
         ("rediss+cluster://user:hunter2@one:7000,two:7001", RedisStore),
         ("Redis-Stream://user:hunter2@host:1234/5", RedisStore),
+        ("postgresql://user:hunter2@host/db", PostgresStore),
+        ("postgres://host", PostgresStore),
         ("nats://host", type(None)),
         ("amqp://host", type(None)),
         ("kafka://host", type(None)),
@@ -42,6 +45,7 @@ def test_every_scheme_of_a_broker_is_known():
     [
         ("mqtt://me:hunter2@host", "'mqtt' is not a scheme that a store is known for"),
         ("hunter2", "no scheme that a store is known for"),
+        ("postgres://me:hunter2@host:port/db", "the postgres:// URL cannot be read"),
         ("redis://:pass@host:hunter2", "the redis:// URL cannot be read"),
         ("redis+cluster://:hunter2@one:1,two:hunter2", r"the redis\+cluster:// URL cannot be read"),
         ("redis+sentinel://:hunter2@one:26379", "ends with the name of a master"),
@@ -54,7 +58,9 @@ def test_what_is_wrong_with_a_url(url: str, problem: str):
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize(("scheme", "package", "extra"), [("redis", "redis", "redis")])
+@pytest.mark.parametrize(
+    ("scheme", "package", "extra"), [("redis", "redis", "redis"), ("postgres", "asyncpg", "postgres")]
+)
 def test_a_missing_package_is_named(scheme: str, package: str, extra: str):
     script = f"""
 import sys

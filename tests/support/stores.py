@@ -7,10 +7,24 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi_channels.stores import Store, create_store
-from fastapi_channels.stores.store import NO_LIMITS, Entered, Left, Limits, Occupancy, Occupant, Retention
+from fastapi_channels.stores import Store, StoreUnavailable, create_store
+from fastapi_channels.stores.store import (
+    NO_LIMITS,
+    Entered,
+    Lease,
+    Left,
+    Limits,
+    Occupancy,
+    Occupant,
+    Record,
+    Retention,
+)
+from fastapi_channels.wire.positions import Position
+
+from .servers import Server
 
 KEEP = Retention(messages=100, size=1_000_000, seconds=60)
+ROOM = "room"
 
 
 def store_at(url: str, namespace: str = "") -> Store:
@@ -61,3 +75,29 @@ async def evicted(store: Store, room: str) -> Left:
 
 def numbered(room: str, count: int) -> Iterator[str]:
     return (f"{room} {number}" for number in range(count))
+
+
+# Servers that fail
+
+
+async def restarted(server: Server) -> None:
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.restart)
+
+
+async def answering(store: Store, deadline: float = 30.0) -> None:
+    async with asyncio.timeout(deadline):
+        while True:
+            try:
+                await store.append("any", Record(0, "x"), KEEP)
+                return
+            except StoreUnavailable:
+                await asyncio.sleep(0.02)
+
+
+async def in_use(store: Store, node: str) -> tuple[Lease, Position]:
+    """Somebody of `node` in a room, with a history."""
+    lease = await store.renew(node, 0, 60)
+    await store.enter(ROOM, [someone(node, 1)], lease)
+    appended = await store.append(ROOM, Record(0, "a"), KEEP, key="k", key_seconds=60)
+    return lease, appended.position
