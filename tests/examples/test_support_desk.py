@@ -18,6 +18,8 @@ from example.support_desk.assistant import ANSWERS, Assistant, get_assistant
 from example.support_desk.database import Room, Ticket, User
 from example.support_desk.login import Signer
 from example.support_desk.main import create_app
+from fastapi_channels.contract.typescript.file import typescript
+from tests.support.asyncapi import described
 from tests.support.live import Client, Site, serving, wait_until
 
 
@@ -313,6 +315,19 @@ async def test_a_cursor_is_good_for_one_list_of_one_room(desk: Desk, numbers: li
             assert refused["code"] == "invalid_payload", fields
             assert refused["data"][0]["loc"] == [[*fields][-1]]
         assert (await ask(agent, "team:billing", action="queue", limit=2, cursor=queue))["status"] == "ok"
+
+
+def test_the_document_and_the_types_have_the_pages():
+    found = described(create_app())
+    asked = found["components"]["schemas"]["Cursor"]["properties"]
+    assert (asked["limit"]["minimum"], asked["limit"]["maximum"], asked["limit"]["default"]) == (1, 100, 20)
+    text = typescript(found)
+    assert "reply: PaginatedSummary;" in text
+    assert "reply: PaginatedLine;" in text
+    page = text[text.index("export interface PaginatedSummary {") :].partition("\n}")[0]
+    assert [line.strip() for line in page.splitlines() if line.endswith(";")] == [
+        *("items: Summary[];", "next: string | null;", "previous: string | null;", "total: number | null;"),
+    ]
 
 
 # The assistant
