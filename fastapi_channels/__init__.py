@@ -1,6 +1,5 @@
 """Class-based channels for FastAPI WebSockets."""
 
-from .actions.graph import current_connection, current_message
 from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
@@ -34,6 +33,7 @@ from .exceptions import (
     WebSocketException,
 )
 from .permission import AllowAny, BasePermission, IsAuthenticated
+from .signatures.graph import current_connection, current_message
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
 from .wire.messages import Envelope, RequestId

@@ -9,9 +9,9 @@ from fastapi_channels.channels import upstream
 
 from .actions.marks import marks
 from .actions.options import ActionOptions
-from .actions.signature import where
 from .actions.spec import ActionSpec, Func, decorator_of
 from .exceptions import ConfigurationError
+from .signatures.signature import where
 from .throttling import limiter
 
 __all__ = ["ActionOptions", "action", "limiter"]

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias, Union
 
 from starlette.websockets import WebSocket
 
-from .actions.callables import awaited
-from .actions.dependencies import Dependencies, dependencies_of, resolve
-from .actions.graph import Resolution
-from .actions.signature import wants_connection
 from .exceptions import ConfigurationError
+from .signatures.callables import awaited
+from .signatures.dependencies import Dependencies, dependencies_of, resolve
+from .signatures.graph import Resolution
+from .signatures.signature import wants_connection
 
 Permission: TypeAlias = Union[
     "BasePermission", type["BasePermission"], Callable[..., Any], bool, Iterable["Permission"], None

@@ -16,11 +16,10 @@ from typing_extensions import TypedDict
 
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError, InvalidPayload
+from fastapi_channels.signatures.dependencies import Dependencies, is_dependency, told
+from fastapi_channels.signatures.graph import DependencyErrors, Resolution
+from fastapi_channels.signatures.signature import evaluate, is_model, where
 from fastapi_channels.wire.messages import Envelope, Message, RequestId
-
-from .dependencies import Dependencies, is_dependency, told
-from .graph import DependencyErrors, Resolution
-from .signature import evaluate, is_model, where
 
 Source = Callable[[Connection, Message], Any]
 

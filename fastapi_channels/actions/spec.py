@@ -17,14 +17,14 @@ from starlette.concurrency import run_in_threadpool
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import BasePermission, as_permission
+from fastapi_channels.signatures.callables import awaited
+from fastapi_channels.signatures.graph import Resolution
+from fastapi_channels.signatures.signature import evaluate, where
 from fastapi_channels.wire.messages import Envelope, Message
 
 from .binding import Binding, adapter
-from .callables import awaited
-from .graph import Resolution
 from .marks import marks
 from .options import ActionOptions
-from .signature import evaluate, where
 
 Func = TypeVar("Func", bound=Callable[..., Any])
 

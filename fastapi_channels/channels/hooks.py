@@ -6,9 +6,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi_channels.actions.dependencies import dependencies_of
 from fastapi_channels.actions.spec import is_action
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.signatures.dependencies import dependencies_of
 from fastapi_channels.wire.rooms import RoomPattern
 
 HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json", "load_history")

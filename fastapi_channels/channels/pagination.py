@@ -17,10 +17,10 @@ from fastapi import Depends
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from fastapi_channels.actions.graph import current_connection, current_message
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import InvalidPayload
+from fastapi_channels.signatures.graph import current_connection, current_message
 from fastapi_channels.wire.messages import Message
 
 MAX_LIMIT: Final = 100

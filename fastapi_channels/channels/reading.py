@@ -7,13 +7,13 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, Field
 
-from fastapi_channels.actions.callables import awaited
 from fastapi_channels.actions.router import ActionRouter
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.recovery import was_kept_from
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.sessions.plan import Plan
+from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.wire.positions import InvalidPosition, Position
 
 MAX_PAGE: Final = 100

@@ -9,13 +9,13 @@ from typing import Any
 
 from fastapi import WebSocket
 
-from fastapi_channels.actions.callables import awaited
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.users import Member
 from fastapi_channels.connection import Connection, Exclude, ids_of
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.session import CONNECTION_KEY
+from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Published

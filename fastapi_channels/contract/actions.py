@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
-from fastapi_channels.actions.signature import is_model
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.permission import ALLOW
 from fastapi_channels.sessions.guard import Rules
+from fastapi_channels.signatures.signature import is_model
 from fastapi_channels.wire.messages import Envelope
 
 from .handshake import every

@@ -8,7 +8,7 @@ from typing import Any, Final
 from fastapi.dependencies.models import Dependant
 from fastapi.security.base import SecurityBase
 
-from fastapi_channels.actions.signature import is_model
+from fastapi_channels.signatures.signature import is_model
 
 from .schemas import Schema, Schemas
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import Any, Protocol
 
-from fastapi_channels.actions.callables import apart
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
+from fastapi_channels.signatures.callables import apart
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Body, Frame, Message, RequestId
 from fastapi_channels.wire.writer import Writer

@@ -10,14 +10,14 @@ from typing import Any, Final, TypeAlias
 
 from starlette.websockets import WebSocket
 
-from fastapi_channels.actions.callables import MaybeAwaited, awaited, is_failure
-from fastapi_channels.actions.dependencies import dependencies_of
-from fastapi_channels.actions.graph import Resolution
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, PermissionDenied, RateLimitExceeded
 from fastapi_channels.permission import ALLOW, BasePermission
+from fastapi_channels.signatures.callables import MaybeAwaited, awaited, is_failure
+from fastapi_channels.signatures.dependencies import dependencies_of
+from fastapi_channels.signatures.graph import Resolution
 from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, limit_key
 
 logger = logging.getLogger("fastapi_channels")

@@ -14,11 +14,11 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
-from fastapi_channels.actions.callables import awaited, is_failure
-from fastapi_channels.actions.dependencies import dependencies_of, resolve
-from fastapi_channels.actions.graph import Resolution
-from fastapi_channels.actions.signature import wants_connection
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.signatures.callables import awaited, is_failure
+from fastapi_channels.signatures.dependencies import dependencies_of, resolve
+from fastapi_channels.signatures.graph import Resolution
+from fastapi_channels.signatures.signature import wants_connection
 
 logger = logging.getLogger("fastapi_channels")
 

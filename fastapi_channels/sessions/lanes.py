@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from fastapi_channels.actions.callables import finish, is_failure
 from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.exceptions import CloseCode, WebSocketException
+from fastapi_channels.signatures.callables import finish, is_failure
 from fastapi_channels.wire.messages import Message
 
 from .membership import Membership

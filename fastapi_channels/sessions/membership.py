@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
 
-from fastapi_channels.actions.callables import is_failure
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.cluster.steward import Client
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ChannelFull, Disconnected, TooManyRooms
+from fastapi_channels.signatures.callables import is_failure
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Frame, Message
 from fastapi_channels.wire.outbox import Gap

@@ -23,7 +23,6 @@ from starlette.exceptions import WebSocketException as StarletteWebSocketExcepti
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
-from fastapi_channels.actions.callables import awaited
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
     ActionNotExist,
@@ -35,6 +34,7 @@ from fastapi_channels.exceptions import (
     Unavailable,
     WebSocketException,
 )
+from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Envelope, Frame, Message, decode_json
 from fastapi_channels.wire.writer import Writer

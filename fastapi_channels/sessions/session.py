@@ -12,8 +12,6 @@ from typing import Any, Final
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from fastapi_channels.actions.callables import MaybeAwaited, awaited, finish
-from fastapi_channels.actions.dependencies import warn_of_generators
 from fastapi_channels.cluster.drain import come_back
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.steward import Client
@@ -26,6 +24,8 @@ from fastapi_channels.exceptions import (
     Unavailable,
     WebSocketException,
 )
+from fastapi_channels.signatures.callables import MaybeAwaited, awaited, finish
+from fastapi_channels.signatures.dependencies import warn_of_generators
 from fastapi_channels.texts import choose_language
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Message, RequestId, size_of

@@ -8,11 +8,11 @@ from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
-from fastapi_channels.actions.callables import MaybeAwaited
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import NotFound, PermissionDenied, TooManyRooms
 from fastapi_channels.permission import BasePermission, allows, combine
+from fastapi_channels.signatures.callables import MaybeAwaited
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room, name_of
 

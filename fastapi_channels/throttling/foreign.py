@@ -11,8 +11,8 @@ import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from fastapi_channels.actions.callables import awaited
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.signatures.callables import awaited
 
 from .rates import Rate
 

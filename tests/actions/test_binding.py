@@ -12,7 +12,7 @@ from typing_extensions import TypeAliasType, TypedDict
 
 from fastapi_channels import Channel, ConfigurationError, Connection, Envelope, RequestId, action
 from fastapi_channels.actions.binding import MAX_LISTED
-from fastapi_channels.actions.dependencies import MAX_ERRORS
+from fastapi_channels.signatures.dependencies import MAX_ERRORS
 from tests.support.wire import dial, serving
 
 Handler = Callable[..., Any]

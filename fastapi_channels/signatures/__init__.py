@@ -1,0 +1,1 @@
+"""What a function asks for, and how it gets it."""
