@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ ABSENT = (
 """What may be missing where the core is imported."""
 
 MAX_LINES = 420
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Import(NamedTuple):
@@ -141,6 +143,28 @@ def test_a_folder_imports_only_from_those_above_it():
 def test_no_module_imports_itself_through_others():
     graph = {module: {use.target for use in imports(module) if use.own} for module in modules()}
     TopologicalSorter(graph).prepare()
+
+
+def test_the_picture_is_that_of_the_map():
+    """`python docs/images/make_house.py` draws it anew."""
+    images = MAP.parent / "images"
+    draw = runpy.run_path(str(images / "make_house.py"))["draw"]
+    assert (images / "house.svg").read_text() == draw()
+
+
+def test_the_path_of_a_message_is_as_it_is_told():
+    """Each of its files has the functions that are named there."""
+    section = MAP.read_text().split("## The path of a message")[1].split("\n## ")[0]
+    told = re.findall(r"^\| `(\w+)/(\w+)` \| (.+) \|$", section, re.MULTILINE)
+    assert [folder for folder, _, _ in told] == [
+        *("sessions", "sessions", "actions"),
+        *("cluster", "brokers", "cluster", "cluster"),
+    ]
+    nouns = {module.split(".")[-1] for module in modules()}
+    for folder, noun, does in told:
+        tree = ast.parse(modules()[f"{folder}.{noun}"].read_text())
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, FUNCTIONS)}
+        assert set(re.findall(r"`([a-z_]+)`", does)) - nouns <= defined, noun
 
 
 def test_the_listing_is_short():

@@ -1,32 +1,22 @@
-"""Draws house.svg: the folders from the ground up, and the two paths through them.
+"""Draws house.svg from the map in architecture.md: the folders, and the two paths through them.
 
 python docs/images/make_house.py
 """
 
 from __future__ import annotations
 
+import re
 from html import escape
 from itertools import pairwise
 from pathlib import Path
 
-ROWS = [  # from the top: the folder, what it holds
-    ("api · decorators · used", "the doors"),
-    ("channels/", "what users subclass and mount"),
-    ("sessions/", "the life of one WebSocket"),
-    ("cluster/", "one process and the others"),
-    ("throttling/", "rates"),
-    ("actions/", "what a handler's signature means"),
-    ("brokers/", "between processes"),
-    ("connection", "what a user's code sees of a client"),
-    ("wire/", "what travels, the way in and out"),
-    ("permission · exceptions · texts", "the ground"),
-]
+MAP = Path(__file__).parents[1] / "architecture.md"
 IN = ["wire/", "sessions/", "actions/"]
 """From frame to handler."""
 OUT = ["channels/", "cluster/", "brokers/", "cluster/", "wire/"]
 """From broadcast to socket."""
 
-WIDTH, HEIGHT, TOP, LEFT, HOUSE = 860, 46, 70, 210, 440
+WIDTH, HEIGHT, TOP, LEFT, HOUSE = 980, 40, 70, 130, 640
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: #1f2933 }
 .name { font-weight: 600; font-family: ui-monospace, monospace }
@@ -40,6 +30,16 @@ rect { fill: #f5f7fa; stroke: #cbd2d9 }
   .in { stroke: #63b3ed } .in-text { fill: #63b3ed } .out { stroke: #f6ad75 } .out-text { fill: #f6ad75 }
 }
 """
+
+
+def rows() -> list[tuple[str, str]]:
+    """The rows of the map, from the top: the names of each, and what they are."""
+    section = MAP.read_text().split("## The map")[1].split("\n## ")[0]
+    found = re.findall(r"^\| ((?:`[\w/]+` ?)+)\| ([^:|]+)", section, re.MULTILINE)
+    return [(" · ".join(re.findall(r"`([\w/]+)`", names)), what.strip()) for names, what in reversed(found)]
+
+
+ROWS = rows()
 
 
 def middle(name: str) -> int:

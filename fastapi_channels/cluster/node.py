@@ -23,7 +23,7 @@ from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_addre
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.messages import Body, Frame, Publication, encode_json
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERYWHERE, RESERVED
+from fastapi_channels.wire.rooms import EVERYWHERE
 from fastapi_channels.wire.wheel import COARSE, Wheel
 
 from . import registry
@@ -81,7 +81,7 @@ class Node:
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,
-            self._deliver,
+            lambda publication: self.rooms.receive(publication),
             publish_timeout=self.settings.publish_timeout,
             on_change=lambda up: self.rooms.broker_changed(up),
             on_missed=lambda topic: self.rooms.missed(topic.removeprefix(self._namespace)),
@@ -95,7 +95,9 @@ class Node:
                 "process; give a store_url= that all processes share"
             )
         self.store = store
-        self.rooms = Rooms(self.id, self._namespace, self.broker, store, self.key_of)
+        self.rooms = Rooms(
+            self.id, self._namespace, self.broker, store, self.key_of, personal=self._send_personally
+        )
         self.hub = self.rooms.hub
         self._sender = Sender(self.broker.publish, self._namespace, self.key_of)
         self._steward = Steward(self.users, self.rooms.connections, self._report)
@@ -282,19 +284,14 @@ class Node:
         else:
             await self._sender.order(order)
 
-    def _deliver(self, publication: Publication) -> None:
-        """Take what the broker brings."""
-        topic = publication.topic.removeprefix(self._namespace)
-        if not topic.startswith(RESERVED):
-            self.rooms.deliver(topic, publication)
-        elif publication.kind == "connection":
+    def _send_personally(self, publication: Publication) -> None:
+        """Hand what the broker brings for connections, or for users, to those of them that are here."""
+        if publication.kind == "connection":
             self._send_here(publication.to, publication.body)
         elif publication.kind == "user":
             self._send_to_users(publication.to, publication.body)
         elif publication.kind == "order":
             self._steward.receive(publication.body)
-        elif publication.kind == "pulse":
-            self.rooms.pulse.feel()
 
     def _send_here(self, ids: Iterable[str], body: Body) -> None:
         """Send `body` to those of the connections that are in this process."""

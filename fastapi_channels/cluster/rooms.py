@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from typing import Final
 
 from fastapi_channels.brokers import Broker
@@ -13,7 +14,7 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.stores import Limits, Occupant, Page, Record, Store
 from fastapi_channels.wire.messages import Body, Frame, Publication
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic
+from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic
 
 from .history import Histories
 from .hub import Hub
@@ -42,10 +43,18 @@ class Rooms:
         broker: of the node, which brings what is published in the rooms.
         store: what outlives a connection; None where the processes share none.
         key_of: what names a user.
+        personal: takes what the broker brings that is for no room.
     """
 
     def __init__(
-        self, node: str, namespace: str, broker: Broker, store: Store | None, key_of: UserKeys
+        self,
+        node: str,
+        namespace: str,
+        broker: Broker,
+        store: Store | None,
+        key_of: UserKeys,
+        *,
+        personal: Callable[[Publication], None],
     ) -> None:
         # pyright binds the functions that a Connection has in slots, as if they were methods.
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
@@ -64,6 +73,7 @@ class Rooms:
         self._namespace = namespace
         self._broker = broker
         self._key_of = key_of
+        self._personal = personal
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._tasks = Tasks()
 
@@ -240,7 +250,7 @@ class Rooms:
             except BrokerUnavailable as exc:
                 # It is in the history, where every process reads it when the broker is back.
                 logger.debug("published to the history alone: %s", exc)
-                self.deliver(room, publication)
+                self.receive(publication)
         return position
 
     @in_its_loop
@@ -276,14 +286,23 @@ class Rooms:
 
     # What the broker brings
 
-    def deliver(self, room: str, publication: Publication) -> None:
-        """Hand what was published in `room` to its members here."""
-        roster = self.roster
-        if roster is not None and roster.guarded and roster.withholds(self._namespace + room):
+    def receive(self, publication: Publication) -> None:
+        """Hand what was published in a room to its members here."""
+        room, roster = publication.topic.removeprefix(self._namespace), self.roster
+        if room.startswith(RESERVED):
+            self._receive_besides(publication)
+            return
+        if roster is not None and roster.guarded and roster.withholds(publication.topic):
             return
         if publication.position and self.histories is not None and self.histories.take(room, publication):
             return
         self.hub.deliver(room, Frame(publication.body, name_of(room)), publication.exclude)
+
+    def _receive_besides(self, publication: Publication) -> None:
+        if publication.kind == "pulse":
+            self.pulse.feel()
+        else:
+            self._personal(publication)
 
     def pass_on(self, room: str, frame: Frame, exclude: frozenset[str]) -> None:
         self.hub.deliver(room, frame, exclude)
