@@ -229,7 +229,7 @@ class Session(Client):
     async def _stay(self) -> None:
         """Join, then handle one message after the other until the client or the server ends it."""
         try:
-            async with asyncio.timeout(None) as self._scope:
+            async with asyncio.Timeout(None) as self._scope:
                 if await self._begin():
                     await self._serve()
         except TimeoutError:

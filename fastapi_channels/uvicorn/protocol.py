@@ -9,12 +9,13 @@ from typing import Any, Final, cast
 from uvicorn.config import Config
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.server import ServerState
-from websockets.frames import Frame, Opcode
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol as Parser
 from websockets.protocol import State
 
 from fastapi_channels.wire.messages import BINARY, TEXT, header
-from fastapi_channels.wire.port import MAX_AHEAD, Event, Port
+from fastapi_channels.wire.port import MAX_AHEAD, Event, Port, unmasking
 
 from .handshake import read
 from .opening import Opening
@@ -22,7 +23,10 @@ from .server import Server
 
 CLOSE_TIMEOUT: Final = 10.0
 """Seconds that a client has to answer a close frame."""
+_CLOSE: Final = 0x88
 _PING: Final = 0x89
+MAX_CONTROL: Final = 125
+"""Bytes of a control frame's payload (RFC 6455 section 5.5)."""
 
 REQUEST, ANSWER, OPEN, CLOSED, LOST = range(5)
 """What comes next: the client's request; the application's answer; messages; nothing from the application,
@@ -48,10 +52,10 @@ class Protocol(Port):
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        super().__init__(config.ws_max_size)
         self._server = Server.of(
             config, server_state, app_state, _loop, Protocol._send_ping, Protocol._time_out
         )
+        super().__init__(self._server.loop, config.ws_max_size)
         self._phase = REQUEST
         self._opening: Opening | None = None
         """While the request is not answered."""
@@ -132,7 +136,7 @@ class Protocol(Port):
         self._phase = ANSWER
         self._opening = Opening(found, scope, server.logger)
         self._events.append({"type": "websocket.connect"})
-        task = server.loop.create_task(self._run(scope))
+        task = self._loop.create_task(self._run(scope))
         server.tasks.add(task)
         task.add_done_callback(server.tasks.discard)
 
@@ -234,7 +238,7 @@ class Protocol(Port):
         self._close_with(code, reason)
         self._phase = CLOSED
         self.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
-        self._timer = self._server.loop.call_later(CLOSE_TIMEOUT, self.transport.close)
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self.transport.close)
         if self._read_paused:
             self._read_on()
 
@@ -257,7 +261,7 @@ class Protocol(Port):
     async def _resumed(self) -> None:
         if self._sending is None:
             self._sending = []
-        waiter = self._server.loop.create_future()
+        waiter = self._loop.create_future()
         self._sending.append(waiter)
         await waiter
 
@@ -293,6 +297,8 @@ class Protocol(Port):
             self._parser = None
 
     def _pass_on(self, data: bytes) -> bool:
+        if self._parser is None and self._take_plain_close(data):
+            return False
         parser = self._parsing()
         parser.receive_data(data)
         for frame in parser.events_received():
@@ -307,7 +313,7 @@ class Protocol(Port):
 
     def _take_frame(self, frame: Frame, parser: Parser) -> None:
         if frame.opcode is Opcode.CLOSE:
-            self._take_close(parser)
+            self._take_close(parser.close_rcvd, b"".join(parser.data_to_send()))
         elif frame.opcode is Opcode.PONG:
             self._take_pong(bytes(frame.data))
         elif frame.opcode is not Opcode.PING:  # `websockets` has made the pong
@@ -332,14 +338,26 @@ class Protocol(Port):
                 parser.send_close(1007)
             self._end_broken(parser)
 
-    def _take_close(self, parser: Parser) -> None:
+    def _take_plain_close(self, data: bytes) -> bool:
+        """End the connection if `data` is one close frame and nothing else, and right. That is how most end,
+        and to make a parser for it would take as long as all the rest of it."""
+        size = len(data) - 6
+        if data[0] != _CLOSE or not 0 <= size <= MAX_CONTROL or data[1] != 0x80 | size:
+            return False
+        payload = unmasking()(data[6:], data[2:6])
+        try:
+            close = Close.parse(payload)
+        except (ProtocolError, UnicodeDecodeError):
+            return False  # the parser says what is wrong
+        self._take_close(close, header(_CLOSE, size) + payload)
+        return True
+
+    def _take_close(self, close: Close | None, answer: bytes) -> None:
         """The client closes, or has answered a close frame."""
-        if self._phase == OPEN:
-            closed = parser.close_rcvd
-            assert closed is not None
-            self.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
+        if self._phase == OPEN and close is not None:
+            self.put_nowait({"type": "websocket.disconnect", "code": close.code, "reason": close.reason})
         self._stop_timers()
-        self._end_with(b"".join(parser.data_to_send()))
+        self._end_with(answer)
 
     def _end_broken(self, parser: Parser) -> None:
         """The client has broken the protocol, and gets to know it."""

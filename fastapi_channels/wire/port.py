@@ -48,6 +48,7 @@ class Port(asyncio.Protocol, ABC):
     """What stands at the transport of one WebSocket, and the queue of what has come.
 
     Args:
+        loop: the running one. To ask for it is a system call, up to Python 3.11.
         max_size: bytes that a message may have.
         theirs: how many of the next bytes are the parser's to read.
 
@@ -61,14 +62,14 @@ class Port(asyncio.Protocol, ABC):
         "_events",
         "_fragmented",
         "_heard",
+        "_loop",
         "_max_size",
         "_read_paused",
         "_rest",
         "_shut",
         "_size",
         "_theirs",
-        "_unmask",
-        "_waiters",
+        "_waiter",
         "on_change",
         "ready",
         "transport",
@@ -76,7 +77,8 @@ class Port(asyncio.Protocol, ABC):
 
     transport: asyncio.Transport
 
-    def __init__(self, max_size: int, *, theirs: int = 0) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, max_size: int, *, theirs: int = 0) -> None:
+        self._loop = loop
         self._shut = False
         """Whether nothing may be written any more."""
         self.ready = False
@@ -84,9 +86,9 @@ class Port(asyncio.Protocol, ABC):
         self._heard = False
         """Whether anything has come since the last ping."""
         self._events: list[Event] = []
-        self._waiters: list[asyncio.Future[None]] | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        """Done when something has come."""
         self._max_size = max_size
-        self._unmask = _unmasking()
         self._theirs = theirs
         """How many of the next bytes are the parser's to read."""
         self._read_paused = False
@@ -130,8 +132,7 @@ class Port(asyncio.Protocol, ABC):
         if not self._events:
             self._size = 0
             return
-        if self._waiters:
-            self._wake()
+        self._wake()
         self._size += len(data)
         if self._size > MAX_AHEAD:
             self._pause_reading()
@@ -148,14 +149,11 @@ class Port(asyncio.Protocol, ABC):
         """The next ASGI message."""
         events = self._events
         while not events:
-            waiter = asyncio.get_running_loop().create_future()
-            if self._waiters is None:
-                self._waiters = []
-            self._waiters.append(waiter)
-            try:
-                await waiter
-            finally:
-                self._waiters.remove(waiter)
+            if self._waiter is not None and not self._waiter.done():
+                await asyncio.wait((self._waiter,))  # which another task has, and may give up
+            else:
+                self._waiter = self._loop.create_future()
+                await self._waiter
         event = events.pop(0)
         if not events and self._read_paused:
             self._read_on()
@@ -165,9 +163,8 @@ class Port(asyncio.Protocol, ABC):
         return not self._events
 
     def _wake(self) -> None:
-        for waiter in self._waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     # The way in
 
@@ -224,7 +221,7 @@ class Port(asyncio.Protocol, ABC):
         """Hand over one message; False if it is for the parser to say what is wrong with it."""
         if self._fragmented or len(data) > self._max_size or self._shut:
             return False
-        body = self._unmask(data, mask)
+        body = unmasking()(data, mask)
         event: Event
         if kind == _WHOLE_TEXT:
             try:
@@ -269,7 +266,7 @@ class Port(asyncio.Protocol, ABC):
         """Nothing may be written any more: a close frame is there, or on its way."""
         if not self._shut and self._rest:
             # The client's close frame may be in it, and nobody is going to take what is before it.
-            asyncio.get_running_loop().call_soon(self._read_on)
+            self._loop.call_soon(self._read_on)
         self._shut = True
         self._set_ready(False)
 
@@ -281,7 +278,7 @@ class Port(asyncio.Protocol, ABC):
 
 
 @cache
-def _unmasking() -> Callable[[bytes, bytes], bytes]:
+def unmasking() -> Callable[[bytes, bytes], bytes]:
     """The fastest function that takes the mask from a payload."""
     found: Callable[[bytes, bytes], bytes] = getattr(
         sys.modules.get("websockets.frames"), "apply_mask", _unmask

@@ -85,7 +85,7 @@ class Shortcut(Port):
     """None when the connection is lost."""
 
     def __init__(self, protocol: Any, transport: Any, max_size: int, *, is_new: bool) -> None:
-        super().__init__(max_size, theirs=0 if is_new else sys.maxsize)
+        super().__init__(asyncio.get_running_loop(), max_size, theirs=0 if is_new else sys.maxsize)
         self._protocol = protocol
         self.transport = transport
         self._shut = protocol.close_sent or transport.is_closing()
@@ -99,8 +99,7 @@ class Shortcut(Port):
         timer = getattr(protocol, "pong_timer", None)
         if timer is not None:
             timer.cancel()
-            loop = asyncio.get_running_loop()
-            protocol.pong_timer = loop.call_at(timer.when(), self._keepalive_timeout)
+            protocol.pong_timer = self._loop.call_at(timer.when(), self._keepalive_timeout)
         transport.set_protocol(self)
 
     @property

@@ -13,7 +13,15 @@ from uvicorn.protocols.utils import ClientDisconnected
 from websockets.frames import Opcode
 
 from fastapi_channels.uvicorn import Protocol
-from tests.support.live import PROTOCOL, Close, RawClient, Site, serving, wait_until
+from fastapi_channels.uvicorn.server import Server
+from tests.support.live import (
+    PROTOCOL,
+    Close,
+    RawClient,
+    Site,
+    serving,
+    wait_until,
+)
 
 LITTLE: Final = 4096
 """Bytes that the kernel keeps for a client that does not read."""
@@ -141,6 +149,19 @@ async def test_a_parser_is_let_go_when_the_rest_of_its_frame_has_come() -> None:
         assert protocol._parser is None
 
 
+@pytest.mark.parametrize("payload", [b"", b"\x03\xe8", b"\x0f\xa1" + b"x" * 123])
+async def test_a_close_that_is_right_needs_none(payload: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Server, "parser")
+    endpoint = Endpoint()
+    async with serve(endpoint) as (site, client):
+        await client.send(Opcode.TEXT, b"plain")
+        assert await client.receive() == (Opcode.TEXT, b"plain")
+        await client.send(Opcode.CLOSE, payload)
+        assert await client.receive() == (Opcode.CLOSE, payload)
+        await wait_until(lambda: not site.open_connections)
+    assert endpoint.seen[-1]["code"] == (int.from_bytes(payload[:2], "big") or 1005)
+
+
 @each
 async def test_a_close_amid_a_message(ws: str) -> None:
     endpoint = Endpoint()
@@ -161,6 +182,26 @@ async def test_the_application_gets_to_know_how_the_client_left(ws: str) -> None
             assert await client.receive() == (Opcode.CLOSE, frame)
             await wait_until(lambda seen=endpoint.seen: seen)
         assert endpoint.seen == [{"type": "websocket.disconnect", "code": code, "reason": reason}]
+
+
+@each
+async def test_of_two_tasks_that_receive_one_may_give_up(ws: str) -> None:
+    app = FastAPI()
+
+    @app.websocket("/a")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        first, second = (asyncio.create_task(websocket.receive_text()) for _ in range(2))
+        await asyncio.wait((first, second), timeout=0)
+        first.cancel()
+        await asyncio.wait((first,))
+        await websocket.send_text("ready")
+        await websocket.send_text(await second)
+
+    async with serving(app, ws=ws) as site, RawClient.open(site, "/a") as client:
+        assert await client.receive() == (Opcode.TEXT, b"ready")
+        await client.send(Opcode.TEXT, b"hi")
+        assert await client.receive() == (Opcode.TEXT, b"hi")
 
 
 @each

@@ -17,7 +17,7 @@ from websockets.frames import Opcode
 
 from fastapi_channels import Channel, Connection, action
 from fastapi_channels.api import add_channel
-from fastapi_channels.wire.port import Port, _unmasking
+from fastapi_channels.wire.port import Port, unmasking
 from fastapi_channels.wire.shortcut import port_of
 from tests.support.live import (
     DEFLATING,
@@ -449,4 +449,4 @@ def test_payloads_are_unmasked_where_websockets_is_not_installed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "websockets.frames", None)
     data, mask = bytes(range(size)), b"\x01\x80\xff\x00"
-    assert _unmasking.__wrapped__()(data, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
+    assert unmasking.__wrapped__()(data, mask) == bytes(byte ^ mask[at % 4] for at, byte in enumerate(data))
