@@ -72,7 +72,6 @@ def test_the_wheel_tells_its_extras(wheel: ZipFile):
     assert extras == {
         "redis",
         "postgres",
-        "kafka",
         "nats",
         "rabbitmq",
         "fastapi-limiter",

@@ -53,7 +53,7 @@ SCHEMES: Final = {
     "nats+tls": _NATS,
     "amqp": _RABBITMQ,
     "amqps": _RABBITMQ,
-    "kafka": schemes.Scheme("", extra="kafka"),
+    "kafka": schemes.Scheme("", extra="kafka", package="broadcaster"),
 }
 
 

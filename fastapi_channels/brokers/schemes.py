@@ -20,7 +20,9 @@ class Scheme(NamedTuple):
     """With a class that takes the URL, relative to the package that knows it; empty where there is none."""
     kind: str = ""
     extra: str = ""
-    """Of this package, which has the client library."""
+    """Which has the client library."""
+    package: str = "fastapi-channels"
+    """Whose extra it is."""
 
 
 def create(url: str, scheme: Scheme, package: str, **options: Any) -> Any:
@@ -50,7 +52,7 @@ def read(url: str, scheme: Scheme, make: Callable[[str], T]) -> T:
     except ImportError as exc:
         package = (exc.name or "").partition(".")[0]
         raise ConfigurationError(
-            f"{name}:// needs the package {package!r}: pip install fastapi-channels[{scheme.extra}]"
+            f"{name}:// needs the package {package!r}: pip install {scheme.package}[{scheme.extra}]"
         ) from exc
     except ConfigurationError:
         raise
