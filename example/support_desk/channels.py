@@ -21,6 +21,7 @@ class TicketRoom(Channel):
 
     room_pattern = "ticket:{ticket_id:int}"
     event_types = (Said, TicketClosed)
+    call_types = ()
     routers = (tickets.router, assistant.router)
 
     async def authorize(self, connection: Connection, ticket_id: int) -> bool:
@@ -52,6 +53,7 @@ class TeamRoom(Channel):
 
     room_pattern = "team:{name}"
     event_types = (TicketOpened,)
+    call_types = ()
 
     async def authorize(self, connection: Connection, name: str) -> bool:
         person: Person = connection.user

@@ -5,6 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any, Final
 
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.permission import ALLOW
 from fastapi_channels.sessions.guard import Rules
@@ -29,7 +32,7 @@ def payload(spec: ActionSpec, schemas: Schemas) -> Schema | None:
     """The schema of the fields that an action takes; None where it takes whatever comes."""
     assert spec.binding is not None, "bind() comes first"
     own = spec.binding._payload
-    found = None if own is None else schemas.of(own, "in")
+    found = None if own is None else _own(spec, schemas)
     if spec.binding.dependencies is None:
         return found
     fields = [field for each in every(spec.binding.dependencies._dependant) for field in each.body_params]
@@ -40,6 +43,37 @@ def payload(spec: ActionSpec, schemas: Schemas) -> Schema | None:
     if len(asked["properties"]) == 1 and is_model(fields[0].field_info.annotation):
         asked = schemas.beside(schemas.of(fields[0], "in"), {}, [])
     return schemas.beside(found or {}, asked["properties"], asked.get("required", []))
+
+
+def _own(spec: ActionSpec, schemas: Schemas) -> Schema:
+    """The schema of what its own parameters take: one model, or a field for each, with its default."""
+    assert spec.binding is not None, "bind() comes first"
+    if spec.binding._payload_name is not None:
+        return schemas.of(spec.binding._payload, "in")
+    found = schemas.of(spec.binding._payload, "in", inline=True)
+    found.pop("title", None)
+    parameters = inspect.signature(spec.func).parameters
+    fields = found.get("properties", {})
+    defaults = {name: _plain(parameters[name].default) for name in fields if name in parameters}
+    told = {
+        name: _beside(fields[name], "default", each) for name, each in defaults.items() if each is not None
+    }
+    return {**found, "properties": {**fields, **told}} if told else found
+
+
+def _beside(schema: Schema, word: str, value: Any) -> Schema:
+    # Beside a reference everything is ignored there.
+    return {**({"allOf": [schema]} if "$ref" in schema else schema), word: value}
+
+
+def _plain(value: Any) -> Any:
+    """A default as JSON; None where it has none, or is none."""
+    if value is inspect.Parameter.empty or isinstance(value, FieldInfo):
+        return None
+    try:
+        return to_jsonable_python(value)
+    except PydanticSerializationError:
+        return None
 
 
 def reply(spec: ActionSpec, schemas: Schemas, *, ack: bool) -> Schema | None:

@@ -117,6 +117,15 @@ class _Address:
             "parameters": self._parameters(),
             "bindings": self._handshake(channels),
             **self._rules(channels),
+            "x-history": [
+                {
+                    "channel": type(channel).__name__,
+                    "publications": channel.history,
+                    "seconds": channel.history_ttl,
+                }
+                for channel in channels
+                if channel.history
+            ],
             "x-many-rooms": self._many,
             "x-envelope": {each.name: getattr(owner.envelope, each.name) for each in fields(Envelope)},
         }

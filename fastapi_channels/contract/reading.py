@@ -32,8 +32,9 @@ class Word(NamedTuple):
 
 
 class Row(NamedTuple):
-    """One field. `rows` are the fields within it."""
+    """One field. `rows` are the fields within it; `form` is the one of several objects that it is of."""
 
+    form: str
     name: str
     required: bool
     type: list[Word]
@@ -117,39 +118,60 @@ class Reader:
             yield Word(_KINDS.get(str(kind), "anything"))
 
     def _rows(self, schema: Any, without: frozenset[str], seen: tuple[str, ...], depth: int) -> Iterator[Row]:
-        for made, path in self._objects(schema, seen):
-            required = made.get("required", ())
-            for name, field in made.get("properties", {}).items():
+        for found in self._objects(schema, seen, ""):
+            required = found.schema.get("required", ())
+            for name, field in found.schema.get("properties", {}).items():
                 if name not in without:
-                    yield self._row(name, name in required, field, path, depth)
+                    yield self._row(found, name, name in required, field, depth)
 
-    def _row(self, name: str, required: bool, field: Any, seen: tuple[str, ...], depth: int) -> Row:
-        within = self._rows(field, frozenset(), seen, depth + 1) if depth + 1 < MAX_DEPTH else ()
+    def _row(self, of: _Object, name: str, required: bool, field: Any, depth: int) -> Row:
+        within = self._rows(field, frozenset(), of.seen, depth + 1) if depth + 1 < MAX_DEPTH else ()
         schema = field if isinstance(field, dict) else {}
         told = {**self.resolved(schema), **schema}
         return Row(
+            of.form,
             name,
             required,
             self.words(field),
-            list(_bounds(told)),
+            [*self._values(schema), *_bounds(told)],
             str(schema.get("description") or ""),
             bool(told.get("deprecated")),
             list(within),
         )
 
-    def _objects(self, schema: Any, seen: tuple[str, ...]) -> Iterator[tuple[Schema, tuple[str, ...]]]:
-        """The objects with fields that `schema` is, or holds; each with the names on the way there."""
+    def _values(self, schema: Schema) -> Iterator[Word]:
+        """The values of an enumeration that the type names only."""
+        found = self.resolved(next(iter(_some(schema)), schema))
+        if "enum" in found and found is not schema:
+            yield Word("oneOf", {"value": ", ".join(map(_value, found["enum"]))[:MAX_VALUE]})
+
+    def _objects(self, schema: Any, seen: tuple[str, ...], form: str) -> Iterator[_Object]:
+        """The objects with fields that `schema` is, or holds."""
         if not isinstance(schema, dict):
             return
         if "$ref" in schema:
             name = name_of(schema)
             if name not in seen:
-                yield from self._objects(self._components.get(name), (*seen, name))
+                yield from self._objects(self._components.get(name), (*seen, name), form)
             return
         if schema.get("properties"):
-            yield schema, seen
-        for inner in _inside(schema):
-            yield from self._objects(inner, seen)
+            yield _Object(schema, seen, form)
+        several = len([each for each in _some(schema) if self.resolved(each).get("properties")]) > 1
+        for number, inner in enumerate(_inside(schema), 1):
+            yield from self._objects(inner, seen, self._title(inner, number) if several else form)
+
+    def _title(self, schema: Any, number: int) -> str:
+        if isinstance(schema, dict) and "$ref" in schema:
+            return name_of(schema)
+        return str(self.resolved(schema).get("title") or number)
+
+
+class _Object(NamedTuple):
+    """An object with fields, the names of schemas on the way there, and which of several it is."""
+
+    schema: Schema
+    seen: tuple[str, ...]
+    form: str
 
 
 FORMATS: Final[Mapping[str, str]] = {
@@ -183,6 +205,12 @@ def name_of(reference: Schema) -> str:
     return str(reference["$ref"]).removeprefix(FOLDER)
 
 
+def _some(schema: Schema) -> list[Any]:
+    """What it may be, null apart; empty where it is one thing."""
+    found = [*schema.get("anyOf", ()), *schema.get("oneOf", ())]
+    return [each for each in found if each != {"type": "null"}]
+
+
 def _inside(schema: Schema) -> Iterator[Any]:
     for word in ("anyOf", "oneOf", "allOf"):
         yield from schema.get(word, ())
@@ -192,7 +220,7 @@ def _inside(schema: Schema) -> Iterator[Any]:
 
 
 def _bounds(schema: Schema) -> Iterator[Word]:
-    members = [each for each in schema.get("anyOf", ()) if each != {"type": "null"}]
+    members = _some(schema)
     if len(members) == 1 and isinstance(members[0], dict):
         yield from _bounds({"default": schema.get("default"), **members[0]})
         return

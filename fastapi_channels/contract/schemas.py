@@ -30,16 +30,20 @@ class Schemas:
     def __init__(self) -> None:
         self.components: dict[str, Schema] = {}
         self._wanted: dict[tuple[int, JsonSchemaMode], Any] = {}
-        self._made: Mapping[tuple[int, JsonSchemaMode], Schema] = {}
+        self._inline: set[tuple[int, JsonSchemaMode]] = set()
+        self._made: dict[tuple[int, JsonSchemaMode], Schema] = {}
 
-    def of(self, source: Any, mode: Literal["in", "out"]) -> Schema:
+    def of(self, source: Any, mode: Literal["in", "out"], *, inline: bool = False) -> Schema:
         """The schema of a type, a TypeAdapter or a parameter that FastAPI reads; `source` must stay alive.
 
         Args:
             mode: whether a client sends it, or the server does.
+            inline: whether it is nobody's type, made for one place: then it is no component.
         """
         key = (id(source), _MODES[mode])
         self._wanted.setdefault(key, source)
+        if inline:
+            self._inline.add(key)
         return dict(self._made.get(key, {}))
 
     def generate(self) -> None:
@@ -51,6 +55,14 @@ class Schemas:
         )
         self._made = {key: _draft_7(made[key]) for key in self._wanted}
         self.components = {name: _draft_7(schema) for name, schema in shared.get("$defs", {}).items()}
+        inline = {
+            key: self._made[key]["$ref"].removeprefix(FOLDER)
+            for key in self._inline
+            if "$ref" in self._made[key]
+        }
+        self._made.update({key: self.components[name] for key, name in inline.items()})
+        for name in set(inline.values()):
+            del self.components[name]
 
     def resolved(self, schema: Schema) -> Schema:
         """What `schema` refers to, if it is nothing but a reference."""

@@ -111,11 +111,16 @@ class _Page(Protocol):
     def policy(self, document: Mapping[str, Any]) -> str: ...
 
 
-def _page(component_url: str | None) -> _Page | None:
+def _page(component_url: str | None) -> Callable[[], _Page] | None:
+    """Where the page is got when it is asked for; None where there is none."""
     if component_url is not None:
-        return Component(component_url)
-    if importlib.util.find_spec("jinja2") is None:
-        return None
+        component = Component(component_url)
+        return lambda: component
+    return None if importlib.util.find_spec("jinja2") is None else _ours
+
+
+def _ours() -> _Page:
+    # Jinja2 takes its time to be imported: not that of an application that starts.
     from . import page
 
     return page
@@ -123,7 +128,7 @@ def _page(component_url: str | None) -> _Page | None:
 
 def _add_page(
     served: _Served,
-    page: _Page,
+    page: Callable[[], _Page],
     url: str,
     links: dict[str, str],
     dependencies: Sequence[Depends],
@@ -137,8 +142,8 @@ def _add_page(
         pages = made.setdefault(request.app, {})
         if language not in pages:
             told = json.loads(served.text(request.app))
-            body = page.render(told, language, _links(request, url, {**links, "files": files}))
-            pages[language] = body, page.policy(told)
+            body = page().render(told, language, _links(request, url, {**links, "files": files}))
+            pages[language] = body, page().policy(told)
         body, policy = pages[language]
         headers = {**_HEADERS, "content-security-policy": policy, "content-language": language}
         return Response(body, media_type="text/html", headers=headers)

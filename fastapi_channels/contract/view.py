@@ -76,7 +76,7 @@ class Address(NamedTuple):
 
 _KNOWN: Final = {
     *("permissions", "rate-limits", "room-patterns", "many-rooms", "envelope"),
-    *("stream", "deprecated", "sunset", "channel"),
+    *("stream", "deprecated", "sunset", "channel", "history"),
 }
 """What of `x-…` the page has words for."""
 _GROUPS: Final = ("actions", "events", "calls", "controls")

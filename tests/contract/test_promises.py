@@ -54,6 +54,7 @@ class Room(Channel):
     """Where one talks."""
 
     room_pattern = "room:{number:int}"
+    history = 50
     permission_classes = IsAuthenticated
     event_types = (Said,)
     call_types = (Confirm,)
@@ -69,7 +70,7 @@ class Room(Channel):
         return square
 
     @action()
-    async def count(self, to: int) -> AsyncIterator[int]:
+    async def count(self, to: int, step: int = 2) -> AsyncIterator[int]:
         yield to
 
     @action(deprecated=True)
@@ -96,7 +97,7 @@ def document() -> Document:
     async def enter(
         websocket: WebSocket,
         channel: str,
-        since: Annotated[date, Query()],
+        day: Annotated[date, Query()],
         x_client: Annotated[str, Header()],
         key: Annotated[str, Depends(APIKeyCookie(name="session"))],
         theme: Annotated[str, Cookie()] = "dark",
@@ -135,7 +136,7 @@ PROMISES: dict[str, tuple[Callable[[Document], Any], Any]] = {
         {"channel": {"description": "The name of the room: room:{number:int}"}},
     ),
     "query parameters": (
-        lambda found: handshake(found)["ws"]["query"]["properties"]["since"]["format"],
+        lambda found: handshake(found)["ws"]["query"]["properties"]["day"]["format"],
         "date",
     ),
     "header parameters": (lambda found: handshake(found)["ws"]["headers"]["required"], ["x-client"]),
@@ -183,6 +184,10 @@ PROMISES: dict[str, tuple[Callable[[Document], Any], Any]] = {
         lambda found: [name for name in found["components"]["schemas"] if "Line" in name],
         ["Line"],
     ),
+    "no schema that nobody named": (
+        lambda found: [name for name in found["components"]["schemas"] if "payload" in name],
+        [],
+    ),
     "both modes where they differ": (
         lambda found: [name for name in found["components"]["schemas"] if "Square" in name],
         ["Square-Input", "Square-Output"],
@@ -212,6 +217,17 @@ PROMISES: dict[str, tuple[Callable[[Document], Any], Any]] = {
     "permissions of an action": (
         lambda found: operation(found, "say")["x-permissions"],
         ["~IsAuthenticated"],
+    ),
+    "history": (
+        lambda found: (
+            found["channels"]["Room"]["x-history"],
+            "position" in message(found, "Room", "said.event")["properties"],
+        ),
+        ([{"channel": "Room", "publications": 50, "seconds": 300.0}], True),
+    ),
+    "defaults": (
+        lambda found: message(found, "Room", "count.request")["properties"]["step"]["default"],
+        2,
     ),
     "deprecations": (
         lambda found: (

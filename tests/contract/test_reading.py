@@ -81,6 +81,24 @@ def test_bounds_are_told_also_of_what_may_be_null():
     assert [(word.key, word.values["value"]) for word in row.bounds] == [("minimum", "1"), ("default", "3")]
 
 
+def test_what_may_be_several_objects_says_which_fields_are_whose():
+    cat = {"title": "Cat", "properties": {"lives": {}}}
+    reader = Reader({"Dog": {"properties": {"tricks": {}}}})
+    schema = {"anyOf": [{"$ref": "#/components/schemas/Dog"}, cat, {"properties": {"x": {}}}]}
+    rows = reader.rows({"properties": {"pet": schema}})[0].rows
+    assert [(row.form, row.name) for row in rows] == [("Dog", "tricks"), ("Cat", "lives"), ("3", "x")]
+    (row,) = reader.rows({"anyOf": [cat, {"type": "null"}]})
+    assert row.form == ""
+
+
+@pytest.mark.parametrize("null", [[], [{"type": "null"}]])
+def test_the_values_of_a_named_enumeration_are_told(null: list[Any]):
+    reader = Reader({"Size": {"enum": ["small", "large"]}})
+    size = {"$ref": "#/components/schemas/Size"}
+    (row,) = reader.rows({"properties": {"size": {"anyOf": [size, *null]} if null else size}})
+    assert [(word.key, word.values) for word in row.bounds] == [("oneOf", {"value": '"small", "large"'})]
+
+
 SCHEMAS = st.recursive(
     st.booleans() | st.sampled_from([{}, LINE, {"$ref": "#/components/schemas/Circle"}, {"type": "string"}]),
     lambda inner: (
@@ -144,10 +162,10 @@ def test_a_room_is_no_field_of_an_action_over_many():
 
 def test_what_the_page_does_not_know_is_shown_as_it_is():
     made = document(_application())
-    made["channels"]["Plain"]["x-history"] = {"size": 100}
+    made["channels"]["Plain"]["x-colour"] = {"size": 100}
     made["operations"]["Plain.say"]["x-presence"] = True
     (plain,) = View(made).addresses
-    assert plain.extras == {"history": {"size": 100}}
+    assert plain.extras == {"colour": {"size": 100}}
     assert plain.groups["actions"][0].extras == {"presence": True}
 
 

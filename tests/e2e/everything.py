@@ -142,6 +142,7 @@ class Shop(Channel):
 
 
 class Named(Channel):
+    history = 20
     envelope = Envelope(action="method", request_id="id", payload="params", errors="error", data="result")
 
     @action()

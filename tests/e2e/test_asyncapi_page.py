@@ -47,6 +47,34 @@ async def test_links_lead_into_it(reader: Reader) -> None:
     await reader.open("#operation/%00no-such")
 
 
+async def test_what_is_opened_is_where_the_address_leads(reader: Reader) -> None:
+    await reader.open()
+    await reader.operation("Shop.count").locator("summary").first.click()
+    assert reader.page.url.endswith("#operation/Shop.count")
+    await reader.page.reload()
+    await expect(reader.operation("Shop.count")).to_be_in_viewport()
+    await expect(reader.operation("Shop.count")).to_have_attribute("open", "")
+
+
+async def test_the_forms_of_a_union_have_their_names(reader: Reader) -> None:
+    await reader.open("#operation/Shop.order")
+    order = reader.operation("Shop.order")
+    payment = order.locator(".row", has=reader.page.locator("dt code:text-is('payment')")).first
+    await payment.locator("summary").first.click()
+    await expect(payment.locator(".form")).to_have_text(["If it is Card", "If it is Invoice"])
+    size = order.locator(".row", has=reader.page.locator("dt code:text-is('size')")).first
+    await expect(size).to_contain_text('one of "small", "large"')
+
+
+async def test_history_and_calls_are_shown(reader: Reader) -> None:
+    await reader.open("#operation/Shop.where")
+    named = reader.page.locator('[id="channel/Named"]')
+    await expect(named.locator(".chips").first).to_contain_text("Keeps the last 20 for 300 s")
+    where = reader.operation("Shop.where")
+    await expect(where.locator(".kind")).to_have_text("ask")
+    await expect(where).to_contain_text("The client answers Address")
+
+
 async def test_the_search_finds_by_any_word(reader: Reader) -> None:
     await reader.open()
     await reader.page.keyboard.press("/")

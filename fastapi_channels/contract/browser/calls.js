@@ -99,7 +99,7 @@ const code = (value) => make("pre", { className: "code", tabIndex: 0, textConten
 export function askedCard(call, { names, about, schema, schemas, answer }) {
   const card = fromTemplate("asked-template");
   card.querySelector(".name").textContent = call.call;
-  card.querySelector(".about").textContent = about;
+  card.querySelector(".asked-about").textContent = about;
   card.querySelector(".question").textContent = clip(pretty(call[names.data]), MOST_SHOWN);
   const editor = editorFor(schema, { name: names.data, required: true, schemas, level: 1 });
   card.querySelector(".asked-fields").append(editor.element);

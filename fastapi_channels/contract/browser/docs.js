@@ -16,6 +16,12 @@ export function openLinked() {
   }
 }
 
+/* Keeps the address of the page at what a person has opened last: it can be copied, and leads there. */
+export function followOpened(target) {
+  const opened = target.closest("summary")?.parentElement;
+  if (opened?.matches("details.operation") && !opened.open) history.replaceState(null, "", `#${opened.id}`);
+}
+
 /* Shows what has all words of `text`, wherever in it. */
 export function search(text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);

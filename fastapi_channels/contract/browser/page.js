@@ -2,7 +2,7 @@
 
 import { byId, locale, make, retranslate, show, store } from "./basics.js";
 import { ConnectionColumn } from "./connection.js";
-import { expandAll, openLinked, search } from "./docs.js";
+import { expandAll, followOpened, openLinked, search } from "./docs.js";
 
 const CONTRACT = JSON.parse(byId("contract").textContent);
 const MOST_CONNECTIONS = 8;
@@ -141,6 +141,7 @@ byId("docs").addEventListener("click", ({ target }) => {
   const button = target.closest("button");
   if (button?.dataset.connect) connect(button.dataset.connect);
   if (button?.dataset.try) tryOut(button.dataset.try);
+  followOpened(target);
 });
 byId("expand").addEventListener("click", ({ currentTarget }) => {
   const open = currentTarget.dataset.open === undefined;
