@@ -189,6 +189,13 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         unit="replies/s",
         quick=True,
     ),
+    "history": Scenario(
+        "fan-out to 1,000 members, with and without a history of 1,000",
+        "say",
+        {"clients": 1000},
+        windows=(1, 8),
+        only=("ours", "ours-history", "ours-redis", "ours-history-redis"),
+    ),
     "publishers": Scenario(
         "fan-out to 1,000 members, 8 of them publish, Redis",
         "say",

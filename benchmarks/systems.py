@@ -91,6 +91,25 @@ SYSTEMS: Final[dict[str, System]] = {
     "ours-redis": System(
         "**fastapi-channels**, Redis", "ours", _OURS, "ours", {**_flat("say"), **_ROOMS}, broker=True
     ),
+    "ours-history": System(
+        "**fastapi-channels**, memory, with history",
+        "ours",
+        _OURS,
+        "ours",
+        _flat("say"),
+        path="/kept",
+        awaited=1,
+    ),
+    "ours-history-redis": System(
+        "**fastapi-channels**, Redis, with history",
+        "ours",
+        _OURS,
+        "ours",
+        _flat("say"),
+        path="/kept",
+        awaited=1,
+        broker=True,
+    ),
     "broadcaster": System(
         "broadcaster, memory",
         "broadcaster",

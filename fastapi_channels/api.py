@@ -145,6 +145,7 @@ def add_channel(
         settings,
         _store(store, store_url, url or limiter_url, namespace),
     )
+    node.rooms.announces = store is None and store_url is None and _announces(node.store, url or limiter_url)
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
     router.lifespan_context = _with_node(router.lifespan_context, node)
@@ -292,6 +293,12 @@ def _store(store: Store | None, store_url: str | None, url: str | None, namespac
         if store is None:
             raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
     return store or (create_store(url, namespace=namespace) if url is not None else None)
+
+
+def _announces(store: Store | None, url: str | None) -> bool:
+    """Whether the broker of `url`, which is the server of `store` too, brings what that publishes."""
+    scheme = (url or "").partition("://")[0].lower()
+    return store is not None and store.announces and not scheme.endswith("-stream")
 
 
 def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:

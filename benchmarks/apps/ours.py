@@ -74,4 +74,10 @@ class Room(Channel):
         await self.broadcast_to_channel(data["room"], data)
 
 
+class Kept(Room):
+    scope = "kept"
+    history = 1000
+
+
 Room().mount(app, "/ws")
+Kept().mount(app, "/kept")

@@ -7,12 +7,18 @@ client directly, behind a broadcast, would overtake it.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 from fastapi_channels.wire.messages import Body
 
+logger = logging.getLogger("fastapi_channels")
+
 Echo: TypeAlias = "asyncio.Future[None]"
+Returned: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 class Echoes:
@@ -26,6 +32,26 @@ class Echoes:
         echo: Echo = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(topic, {}).setdefault(body, deque()).append(echo)
         return echo
+
+    @asynccontextmanager
+    async def around(self, topic: str, body: Body, listens: Awaitable[bool]) -> AsyncIterator[Returned]:
+        """Around making a publication. What it gives returns when that has come back, or cannot any more, or
+        at a time, in the loop's; at once where nobody listens."""
+        echo = self.expect(topic, body) if await listens else None
+
+        async def returned(deadline: float) -> None:
+            if echo is not None:
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        await echo
+                except TimeoutError:
+                    logger.debug("what was published to %r has not come back", topic)
+
+        try:
+            yield returned
+        finally:
+            if echo is not None:
+                self.forget(topic, body, echo)
 
     def take(self, topic: str, body: Body) -> None:
         """A publication has come."""

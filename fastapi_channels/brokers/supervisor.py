@@ -23,10 +23,10 @@ from typing import Any, Final, NoReturn
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import BrokerUnavailable
-from fastapi_channels.wire.messages import Publication, pack, unpack
+from fastapi_channels.wire.messages import Body, Publication, pack, unpack
 
 from .backend import MISSED, Listening, NotSent, Receive, Resuming
-from .echoes import Echoes
+from .echoes import Echoes, Returned
 from .memory import MemoryBackend
 from .subscriptions import Subscriptions
 
@@ -164,19 +164,18 @@ class Broker:
             await self._publish(publication, deadline)
 
     async def _publish(self, publication: Publication, deadline: float) -> None:
-        topic, body, packed = publication.topic, publication.body, pack(publication)
-        if publication.kind == "pulse" or not await self._subscriptions.confirmed(topic, self._timeout / 4):
+        topic, packed = publication.topic, pack(publication)
+        if publication.kind == "pulse":
             await self._call(deadline, self._backend.publish, topic, packed)
             return
-        echo = self._echoes.expect(topic, body)
-        try:
+        async with self.echoing(topic, publication.body) as echo:
             await self._call(deadline, self._backend.publish, topic, packed)
-            async with asyncio.timeout_at(deadline):
-                await echo
-        except TimeoutError:
-            self._logger.debug("what was published to %r has not come back", topic)
-        finally:
-            self._echoes.forget(topic, body, echo)
+            await echo(deadline)
+
+    def echoing(self, topic: str, body: Body) -> AbstractAsyncContextManager[Returned]:
+        """Around publishing `body`, by this broker or by whoever reaches its server. What it gives returns
+        when that has come back, if this process listens; or at a time, in the loop's."""
+        return self._echoes.around(topic, body, self._subscriptions.confirmed(topic, self._timeout / 4))
 
     async def subscribe(self, topic: str) -> None:
         """Want `topic`; what is published to it after this returned is delivered.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 
 from fastapi_channels.exceptions import ParseError
-from fastapi_channels.stores import Page, Record, Store, StoreUnavailable
+from fastapi_channels.stores import Announcement, Appended, Page, Record, Store, StoreUnavailable
 from fastapi_channels.wire.messages import Frame, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import name_of
@@ -100,7 +100,8 @@ class Histories:
         *,
         key: str | None,
         key_seconds: float,
-    ) -> tuple[Position, bool]:
+        announcement: Announcement | None = None,
+    ) -> Appended:
         """The position that `record` has got, and whether it is new.
 
         Raises:
@@ -110,7 +111,13 @@ class Histories:
         known = found.gate.position if found is not None else None
         topic = self._namespace + room
         return await self._store.append(
-            topic, record, keeping.keep, key=key, key_seconds=key_seconds, known=known
+            topic,
+            record,
+            keeping.keep,
+            key=key,
+            key_seconds=key_seconds,
+            known=known,
+            announcement=announcement,
         )
 
     def take(self, room: str, publication: Publication) -> bool:

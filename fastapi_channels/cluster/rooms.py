@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
-from fastapi_channels.stores import Limits, Occupant, Page, Record, Store
-from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.stores import Announcement, Appended, Limits, Occupant, Page, Record, Store
+from fastapi_channels.wire.messages import Body, Frame, Publication, pack_around
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic
 
@@ -30,6 +31,8 @@ logger = logging.getLogger("fastapi_channels")
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
 MAX_CONNECTION: Final = "max_connection"
+ECHO: Final = 2.0
+"""Seconds that a publisher waits at most for its own message to come back."""
 KEY_SECONDS: Final = 300.0
 """Seconds in which the key of a publication says that it is the same one."""
 
@@ -61,9 +64,14 @@ class Rooms:
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
+        self._formerly: dict[str, str] = {}
+        """The id of a connection that has ended, and of the one that its client has now."""
+        self._former: dict[str, str] = {}
         self.topics = (namespace + EVERY_NODE, namespace + node_topic(node))
         """What this process listens to beside its rooms."""
         self.pulse = Pulse(self.topics[1], broker.publish, broker.suspect)
+        self.announces = False
+        """Whether what the store appends it can also publish, where this broker listens."""
         self.roster = Roster(node, store, self._displaced, self._missed_topic) if store is not None else None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.histories = Histories(store, namespace, self) if store is not None else None
@@ -162,6 +170,9 @@ class Rooms:
         connection.keys.add(room)
         begins = histories.enter(room, keeping) if histories is not None and keeping is not None else None
         self.hub.add(room, connection)
+        if since is not None and since.connection:
+            self._formerly[since.connection] = connection.id
+            self._former[connection.id] = since.connection
         if limit is None and self._counts:
             self._roster("counting").enlist(self._namespace + room, self._occupant(connection))
         idle = self._idle.pop(room, None)
@@ -187,6 +198,10 @@ class Rooms:
             self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
             self.connections.pop(connection.id, None)
+            if connection.id in self._former:
+                was = self._former.pop(connection.id)
+                if self._formerly.get(was) == connection.id:
+                    del self._formerly[was]
 
     @in_its_loop
     async def count(self, room: str) -> int:
@@ -240,9 +255,12 @@ class Rooms:
         """
         users = {self._key_of(self.connections[id].user) for id in exclude if id in self.connections}
         record = Record(0, body, exclude, frozenset(user for user in users if user is not None))
-        position, is_new = await self._shared_histories().append(
-            room, record, keeping, key=key, key_seconds=KEY_SECONDS
+        append = partial(
+            self._shared_histories().append, room, record, keeping, key=key, key_seconds=KEY_SECONDS
         )
+        if self.announces:
+            return await self._announce(Publication(self._namespace + room, body, exclude), append)
+        position, is_new = await append()
         if is_new:
             publication = Publication(self._namespace + room, body, exclude, position=str(position))
             try:
@@ -251,6 +269,18 @@ class Rooms:
                 # It is in the history, where every process reads it when the broker is back.
                 logger.debug("published to the history alone: %s", exc)
                 self.receive(publication)
+        return position
+
+    async def _announce(
+        self, publication: Publication, append: Callable[..., Awaitable[Appended]]
+    ) -> Position:
+        """Let the store publish what it appends; returns when it has come back."""
+        topic, body = publication.topic, publication.body
+        deadline = asyncio.get_running_loop().time() + ECHO
+        async with self._broker.echoing(topic, body) as echo:
+            position, is_new = await append(announcement=Announcement(topic, *pack_around(publication)))
+            if is_new:
+                await echo(deadline)
         return position
 
     @in_its_loop
@@ -305,6 +335,9 @@ class Rooms:
             self._personal(publication)
 
     def pass_on(self, room: str, frame: Frame, exclude: frozenset[str]) -> None:
+        if exclude and self._formerly:
+            # It may have been published before the client came back, and come after.
+            exclude |= {self._formerly[id] for id in exclude if id in self._formerly}
         self.hub.deliver(room, frame, exclude)
 
     def missed(self, room: str, position: Position | None = None) -> None:

@@ -12,6 +12,8 @@ from fastapi_channels.brokers import schemes
 
 from .memory import MemoryStore
 from .store import (
+    Announcement,
+    Appended,
     Entered,
     Lease,
     LeaseLost,
@@ -26,6 +28,8 @@ from .store import (
 )
 
 __all__ = [
+    "Announcement",
+    "Appended",
     "Entered",
     "Lease",
     "LeaseLost",

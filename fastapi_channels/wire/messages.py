@@ -9,7 +9,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic_core import from_json, to_json
@@ -138,20 +138,27 @@ def pack(publication: Publication) -> str:
     """
     body = publication.body
     header: dict[str, object] = {}
+    if publication.position:
+        header["position"] = publication.position
     if publication.exclude:
         header["exclude"] = sorted(publication.exclude)
     if publication.kind:
         header["kind"] = publication.kind
     if publication.to:
         header["to"] = publication.to
-    if publication.position:
-        header["position"] = publication.position
     if isinstance(body, bytes):
         header["encoding"] = "base64"
         body = base64.b64encode(body).decode()
     elif not header and not body.startswith(MARK):
         return body
     return f"{MARK}{to_json(header).decode()}\n{body}"
+
+
+def pack_around(publication: Publication) -> tuple[str, str]:
+    """What comes before its position, and what comes behind it, in the text that goes through a broker: for
+    who publishes without knowing the position yet."""
+    head, _, tail = pack(replace(publication, position="?")).partition("?")
+    return head, tail
 
 
 def unpack(topic: str, text: str | bytes) -> Publication:

@@ -27,7 +27,8 @@ from fastapi_channels.stores import MemoryStore
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position
 from tests.support.bus import Bus
-from tests.support.live import Client, Site, application, serving, wait_until
+from tests.support.live import Client, Site, application, serving, unique, wait_until
+from tests.support.redis import RedisServer
 from tests.support.shared import SharedStore
 
 
@@ -465,3 +466,51 @@ async def test_without_a_store_that_is_shared_it_does_not_start():
 def test_a_setting_that_cannot_be(settings: dict[str, Any]):
     with pytest.raises(ConfigurationError, match=next(iter(settings))):
         type("Wrong", (Room,), settings)()
+
+
+@pytest.mark.parametrize(("scheme", "announces"), [("redis", True), ("redis-stream", False)])
+async def test_on_redis_a_publication_is_appended_and_published_by_one_script(
+    shared_redis: RedisServer, scheme: str, announces: bool
+):
+    url = shared_redis.url.replace("redis", scheme, 1)
+    namespace = unique("history")
+    async with (
+        served(url=url, namespace=namespace) as one,
+        served(url=url, namespace=namespace) as two,
+        one.connect("/tea") as here,
+        two.connect("/tea") as there,
+    ):
+        assert one.node.rooms.announces is announces
+        since = (await joined(here))["position"]
+        mine = await joined(there)
+        await say(here, "one", "zwei 二", "three ?")
+        assert await said(there, 3) == ["one", "zwei 二", "three ?"]
+        await there.send({"action": "tell", "text": "not to me"})
+        assert await said(here, 1) == ["not to me"]
+        async with two.connect(f"/tea?since={since}&connection={mine['connection']}") as back:
+            assert (await joined(back))["recovered"] is True
+            assert await said(back, 3) == ["one", "zwei 二", "three ?"]
+            await say(here, "four")
+            assert await said(back, 1) == ["four"]
+        assert await said(there, 1) == ["four"]
+
+
+class Bytes(Binary):
+    envelope = Packed()
+
+    @action()
+    async def send(self, connection: Connection) -> None:
+        await self.broadcast(connection.room, "said", "in bytes", exclude="somebody")
+
+
+async def test_bytes_are_announced_too(shared_redis: RedisServer):
+    namespace = unique("history")
+    async with (
+        served(Bytes(), url=shared_redis.url, namespace=namespace) as site,
+        site.connect("/tea") as client,
+    ):
+        await client.receive()
+        await client.send({"action": "send"})
+        frame = await client.read()
+        assert isinstance(frame, bytes)
+        assert json.loads(frame)["data"] == "in bytes"

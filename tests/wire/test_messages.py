@@ -23,6 +23,7 @@ from fastapi_channels.wire.messages import (
     decode_json,
     encode_json,
     pack,
+    pack_around,
     size_of,
     unpack,
 )
@@ -449,3 +450,13 @@ def test_what_a_client_is_told_of_its_rooms(frame: dict[str, Any], expected: dic
 )
 def test_the_size_of_a_body_is_that_of_its_bytes(body: Body, size: int) -> None:
     assert size_of(body) == size
+
+
+@given(bodies, ids, st.text(alphabet="0123456789abcdef:", min_size=1))
+def test_who_does_not_know_the_position_yet_packs_around_it(
+    body: Body, exclude: frozenset[str], position: str
+) -> None:
+    publication = Publication("r", body, exclude, position=position)
+    head, tail = pack_around(publication)
+    assert head + position + tail == pack(publication)
+    assert unpack("r", head + position + tail) == publication
