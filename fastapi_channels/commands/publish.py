@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("publish", help="send an event to everybody in a room")
     add_room(parser)
     parser.add_argument("event", metavar="EVENT")
-    parser.add_argument("data", metavar="DATA", nargs="?", default="null", help="JSON")
+    parser.add_argument("data", metavar="DATA", help="JSON; null for none")
     add_broker(parser)
     parser.set_defaults(run=run)
 

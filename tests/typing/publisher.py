@@ -1,0 +1,53 @@
+"""Read by mypy and pyright, never run: what speaks to an application from outside of it."""
+
+from typing import Annotated, assert_type
+
+from fastapi import Depends, FastAPI
+
+from fastapi_channels import (
+    Channel,
+    Connection,
+    Event,
+    Published,
+    Publisher,
+    SyncPublisher,
+    current_publisher,
+)
+
+app = FastAPI()
+
+
+class Bid(Event):
+    amount: int
+
+
+class Auction(Channel):
+    event_types = [Bid]
+
+
+@app.post("/bids")
+async def bid(publisher: Annotated[Publisher, Depends(current_publisher)]) -> None:
+    assert_type(publisher, Publisher)
+    assert_type(await publisher.broadcast("auction:7", Bid(amount=1), channel=Auction), Published)
+
+
+async def outside(connection: Connection) -> None:
+    async with Publisher("redis://localhost", namespace="shop", user_key="email") as publisher:
+        assert_type(publisher, Publisher)
+        await publisher.broadcast(["a", "b"], "said", {"text": "hi"}, exclude=connection)
+        await publisher.send_to_user("ada", Bid(amount=1), channel=Auction())
+        await publisher.send_to_connection(connection.id, "said")
+        await publisher.disconnect_user({"id": 7}, 4503, "banned")
+        await publisher.disconnect_connection(connection.id)
+        await publisher.join_room("ada", "staff")
+        await publisher.leave_room("ada", "staff", channel=Auction)
+        await publisher.broadcast("a", "said", channel=Bid)  # type: ignore[arg-type]  # no channel
+
+
+def without_a_loop() -> None:
+    with SyncPublisher("redis://localhost", publish_timeout=0.5) as publisher:
+        assert_type(publisher, SyncPublisher)
+        assert_type(publisher.broadcast("a", Bid(amount=1), channel=Auction), Published)
+        publisher.broadcast("a", "said", timeout=1)  # type: ignore[call-arg]  # there is none
+        publisher.disconnect_user("ada", 4503)
+        publisher.join_room("ada", "staff")
