@@ -194,7 +194,7 @@ async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) ->
     except (BrokerUnavailable, StoreUnavailable) as exc:
         if began:
             raise
-        logger.error("answered 503: %s", exc)
+        logger.debug("answered 503: %s", exc)
         headers = {"retry-after": "1"}
         response = JSONResponse({"detail": "Service Unavailable"}, 503, headers)
         await response(scope, receive, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
@@ -45,3 +46,9 @@ class Resuming(Listening, Protocol):
 
 class NotSent(ConnectionError):
     """Raised by a call that surely had no effect: there is no connection any more."""
+
+
+def describe(exc: BaseException) -> str:
+    """What to say about `exc`, without the credentials of a URL in it."""
+    text = re.sub(r"//\S*@", "//", str(exc))
+    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

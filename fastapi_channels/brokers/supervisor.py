@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
@@ -23,9 +22,10 @@ from typing import Any, Final, NoReturn
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Publication, pack, unpack
 
-from .backend import MISSED, Listening, NotSent, Receive, Resuming
+from .backend import MISSED, Listening, NotSent, Receive, Resuming, describe
 from .echoes import Echoes, Returned
 from .memory import MemoryBackend
 from .subscriptions import Subscriptions
@@ -78,6 +78,7 @@ class Broker:
         self._on_change = on_change
         self._on_missed = on_missed
         self._logger = logger or logging.getLogger("fastapi_channels")
+        self._failures = Seldom(self._logger)
         self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(_pull, backend)
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
         self.reset()
@@ -199,7 +200,7 @@ class Broker:
             try:
                 await self._bounded(self._backend.unsubscribe, topic)
             except Exception as exc:
-                self._logger.debug("%r could not be unsubscribed: %s", topic, _describe(exc))
+                self._logger.debug("%r could not be unsubscribed: %s", topic, describe(exc))
 
     async def _call(
         self, deadline: float, operation: Callable[..., Awaitable[None]], *args: object
@@ -223,11 +224,19 @@ class Broker:
             raise
         except TimeoutError as exc:
             if self._outage is None:
-                raise BrokerUnavailable("the broker did not answer in time") from exc
+                raise self._failed("the broker did not answer in time") from exc
             reason = self._outage.reason
-            raise BrokerUnavailable(f"the broker is down: {_describe(reason)}") from reason
+            raise self._failed(f"the broker is down: {describe(reason)}") from reason
         except Exception as exc:
-            raise BrokerUnavailable(f"the broker did not take it: {_describe(exc)}") from exc
+            raise self._failed(f"the broker did not take it: {describe(exc)}") from exc
+
+    def _failed(self, why: str) -> BrokerUnavailable:
+        """What a call raises that failed. Of an outage the log knows."""
+        if self._outage is None:
+            self._failures.warn(why)
+        else:
+            self._outage.failed_calls += 1
+        return BrokerUnavailable(why)
 
     async def _next_session(self) -> _Session:
         while self._session is None:
@@ -326,7 +335,7 @@ class Broker:
             async with asyncio.timeout(self._timeout):
                 await self._backend.disconnect()
         except Exception as exc:
-            self._logger.debug("the broken connection could not be closed: %s", _describe(exc))
+            self._logger.debug("the broken connection could not be closed: %s", describe(exc))
 
     def _reader_ended(self, session: _Session, reader: asyncio.Task[None]) -> None:
         error = None if reader.cancelled() else reader.exception()
@@ -338,14 +347,10 @@ class Broker:
         self._session = session
         self._came_up.set()
         self._tried.set()
-        outage, self._outage = self._outage, None
+        away, outage, self._outage = self.away, self._outage, None
         if outage is not None:
-            self._logger.warning(
-                "the broker is back after %.1f s and %d attempts; topics: %d",
-                time.monotonic() - outage.began,
-                outage.attempts,
-                len(self.topics),
-            )
+            told = "the broker is back after %.1f s and %d attempts; topics: %d; calls that failed: %d"
+            self._logger.warning(told, away, outage.attempts, len(self.topics), outage.failed_calls)
         self._notify(True)
 
     def _lose(self, session: _Session, reason: Exception) -> None:
@@ -358,14 +363,14 @@ class Broker:
             self._session = None
             self._came_up.clear()
             self._outage = _Outage(reason)
-            self._logger.warning("the broker is lost, reconnecting: %s", _describe(reason))
+            self._logger.warning("the broker is lost, reconnecting: %s", describe(reason))
             self._notify(False)
 
     def _heed(self, reason: Exception) -> None:
         """Remember why there is no session."""
         if self._outage is None:
             self._outage = _Outage(reason, attempts=1)
-            self._logger.warning("the broker cannot be reached, going on to try: %s", _describe(reason))
+            self._logger.warning("the broker cannot be reached, going on to try: %s", describe(reason))
         self._outage.reason = reason
         self._tried.set()
 
@@ -390,6 +395,7 @@ class _Outage:
     reason: Exception
     began: float = field(default_factory=time.monotonic)
     attempts: int = 0
+    failed_calls: int = 0
 
 
 async def _finished(work: Coroutine[Any, Any, None]) -> None:
@@ -410,9 +416,3 @@ async def _pull(backend: BroadcastBackend, receive: Receive) -> None:
     while True:
         event = await backend.next_published()
         receive(event.channel, event.message)
-
-
-def _describe(exc: BaseException) -> str:
-    """What to say about `exc`, without the credentials of a URL in it."""
-    text = re.sub(r"//\S*@", "//", str(exc))
-    return f"{type(exc).__name__}: {text}" if text else type(exc).__name__

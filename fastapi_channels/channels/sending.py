@@ -51,7 +51,7 @@ class Sending(Settings):
             event: a typed Event, or the name of an event with its `data`.
             exclude: connections, or their ids, that do not get it.
             required: False where what it tells of is done, and stands without it: that the broker does not
-                take it is then logged, and not raised.
+                take it is then not raised.
             key: a text that names it: what was broadcast with it within five minutes is not sent again to
                 the same room.
 
@@ -75,7 +75,7 @@ class Sending(Settings):
         except (BrokerUnavailable, StoreUnavailable) as exc:
             if required:
                 raise
-            logger.warning("a broadcast that was not required is lost: %s", exc)
+            logger.debug("a broadcast that was not required is lost: %s", exc)
             return Published(False, positions)
         return Published(True, positions)
 

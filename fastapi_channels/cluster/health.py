@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Final, NamedTuple
 
+logger = logging.getLogger("fastapi_channels")
+
 GRACE: Final = 5.0
-"""Seconds that the broker may be away before the process counts as not ready: a restart of it is shorter."""
+"""Seconds that the broker, or the store, may be away before the process counts as not ready: a restart of
+either is shorter."""
 
 
 class Health(NamedTuple):
@@ -15,6 +19,7 @@ class Health(NamedTuple):
         started: whether the node runs.
         draining: whether it lets its connections go, and takes no new ones.
         broker_away: seconds that the broker has been away; 0.0 while it is there.
+        store_away: the same of the store.
         connections: how many WebSockets are open here.
         rooms: in how many rooms they are.
     """
@@ -22,13 +27,37 @@ class Health(NamedTuple):
     started: bool
     draining: bool
     broker_away: float
+    store_away: float
     connections: int
     rooms: int
 
     @property
     def ready(self) -> bool:
         """Whether new connections should come here."""
-        return self.started and not self.draining and self.broker_away < GRACE
+        return self.started and not self.draining and not self.missing
+
+    @property
+    def missing(self) -> str:
+        """What has been away for too long; empty if nothing has."""
+        away = {"the broker": self.broker_away, "the store": self.store_away}
+        return " and ".join(name for name, seconds in away.items() if seconds >= GRACE)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"ready": self.ready, **self._asdict(), "broker_away": round(self.broker_away, 1)}
+        seconds = {name: round(getattr(self, name), 1) for name in ("broker_away", "store_away")}
+        return {"ready": self.ready, **self._asdict(), **seconds}
+
+
+class Readiness:
+    """Tells the log when a process is not ready because something is missing, and when it is again: a line
+    for each. Of a drain the log is told where it begins, of an outage where it is noticed."""
+
+    def __init__(self) -> None:
+        self._missing = ""
+
+    def look(self, health: Health) -> None:
+        missing, before = health.missing, self._missing
+        self._missing = missing
+        if missing and not before:
+            logger.warning("not ready: %s has been away for %g s", missing, GRACE)
+        elif before and not missing:
+            logger.warning("ready again")

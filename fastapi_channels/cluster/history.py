@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 from fastapi_channels.exceptions import ParseError
 from fastapi_channels.stores import Announcement, Appended, Page, Record, Store, StoreUnavailable
+from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Frame, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import name_of
@@ -74,6 +75,7 @@ class Histories:
         self._open: dict[str, _History] = {}
         self._tasks = Tasks()
         self._comparing = False
+        self._losses = Seldom(logger)
         self._timer: asyncio.TimerHandle | None = None
 
     def __contains__(self, room: object) -> bool:
@@ -320,7 +322,7 @@ class Histories:
                     await self._read_on(room, found)
                 except StoreUnavailable as exc:
                     if loop.time() > deadline:
-                        logger.warning("messages of %r are missing: %s", name_of(room), exc)
+                        self._losses.warn(f"messages of {name_of(room)!r} are missing: {exc}")
                         self._pass(room, found, found.gate.give_up())
                         return
                     delay = min(1.0, 2 * delay + PATIENCE)

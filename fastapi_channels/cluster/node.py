@@ -9,6 +9,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
+from functools import partial
 from socket import gethostname
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
+from fastapi_channels.wire.log import Once
 from fastapi_channels.wire.messages import Body, Frame, Publication, encode_json
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERYWHERE
@@ -28,9 +30,8 @@ from fastapi_channels.wire.wheel import COARSE, Wheel
 
 from . import registry
 from .drain import Drain, Leaver
-from .health import Health
+from .health import Health, Readiness
 from .hub import Recipient
-from .once import Once
 from .orders import Order
 from .recovery import Keeping
 from .rooms import Rooms
@@ -101,6 +102,7 @@ class Node:
         self.hub = self.rooms.hub
         self._sender = Sender(self.broker.publish, self._namespace, self.key_of)
         self._steward = Steward(self.users, self.rooms.connections, self._report)
+        self._readiness: Readiness | None = None
         self._starts = 0
         self._numbers = 0
         self.loop: asyncio.AbstractEventLoop | None = None
@@ -185,6 +187,7 @@ class Node:
             started=self.loop is not None,
             draining=self.draining,
             broker_away=self.broker.away,
+            store_away=self.rooms.store_away,
             connections=len(self.sessions),
             rooms=len(self.hub.rooms),
         )
@@ -210,9 +213,18 @@ class Node:
             await self.store.open()
         await self.broker.start()
         self.rooms.start(asyncio.get_running_loop())
+        if not self.broker.local or (self.store is not None and self.store.shared):
+            self._readiness = Readiness()
+            self._look_after(self._readiness)
+
+    def _look_after(self, readiness: Readiness) -> None:
+        """Once a second, until the node stops."""
+        if readiness is self._readiness:
+            readiness.look(self.health())
+            self.wheel.ride(partial(self._look_after, readiness), 1.0)
 
     def _forget_loop(self) -> None:
-        self.loop, self._starts = None, 0
+        self.loop, self._starts, self._readiness = None, 0, None
         self._drain = Drain(self.sessions, self.settings.retry_after)
         self.watch.stop()
         self.wheel = Wheel(COARSE, operator.call)

@@ -13,6 +13,7 @@ from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.stores import Announcement, Appended, Limits, Occupant, Page, Record, Store
+from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Frame, Publication, pack_around
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic
@@ -82,6 +83,7 @@ class Rooms:
         self._broker = broker
         self._key_of = key_of
         self._personal = personal
+        self._displacements = Seldom(logger)
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._tasks = Tasks()
 
@@ -126,6 +128,11 @@ class Rooms:
                     logger.debug("the other processes are not reached yet: %s", exc)
                     await asyncio.sleep(0.1)
         self.pulse.start()
+
+    @property
+    def store_away(self) -> float:
+        """Seconds that the store of all processes has not answered; 0.0 while it does, or there is none."""
+        return 0.0 if self.roster is None else self.roster.tenure.away
 
     # Membership
 
@@ -392,7 +399,7 @@ class Rooms:
         """A connection has lost its place in a room to another."""
         room, connection = topic.removeprefix(self._namespace), self.connections.get(id)
         if connection is not None:
-            logger.warning("%r had to give up its place in %r to another", id, name_of(room))
+            self._displacements.warn(f"{id!r} had to give up its place in {name_of(room)!r} to another")
             self.leave(room, connection)
             self._tasks.spawn(connection._carrier.displaced(room))
 

@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ChannelsError
+from fastapi_channels.wire.log import Once
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.writer import Writer
 
-from .once import Once
 from .orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Probe, decode
 from .tasks import Tasks
 from .users import Users

@@ -61,6 +61,13 @@ class Tenure:
         """The token under which everything is entered."""
         self._tasks = Tasks()
         self._renewing: asyncio.Task[None] | None = None
+        self._missing: float | None = None
+        """Since when the store does not answer."""
+
+    @property
+    def away(self) -> float:
+        """Seconds that the store has not answered; 0.0 while it does."""
+        return 0.0 if self._missing is None else time.monotonic() - self._missing
 
     @property
     def holds(self) -> bool:
@@ -117,5 +124,11 @@ class Tenure:
                 await asyncio.shield(self._renewing)
                 self._on_evicted(await self._store.evict())
             except StoreUnavailable as exc:
-                logger.debug("the lease is not renewed: %s", exc)
+                if self._missing is None:
+                    self._missing = time.monotonic()
+                    logger.warning("the store does not answer, and is tried on: %s", exc)
+            else:
+                if self._missing is not None:
+                    logger.warning("the store answers again after %.1f s", self.away)
+                    self._missing = None
             await asyncio.sleep(RENEWAL)

@@ -9,8 +9,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from typing_extensions import TypedDict
 
 from fastapi_channels.exceptions import ConfigurationError
-
-from .once import Once
+from fastapi_channels.wire.log import Once
 
 logger = logging.getLogger("fastapi_channels")
 

@@ -14,11 +14,12 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from fastapi.concurrency import contextmanager_in_threadpool
 from starlette.concurrency import run_in_threadpool
 
-from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.signatures.callables import awaited, is_failure
 from fastapi_channels.signatures.dependencies import dependencies_of, resolve
 from fastapi_channels.signatures.graph import Resolution
 from fastapi_channels.signatures.signature import wants_connection
+from fastapi_channels.stores import StoreUnavailable
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -112,7 +113,10 @@ async def _guarded(work: Any, values: Mapping[str, Any]) -> None:
         if not is_failure(exc):
             raise
         extra = {"connection": values["connection"].id, "room": values["channel"]}
-        logger.exception("a leave handler failed", extra=extra)
+        if isinstance(exc, BrokerUnavailable | StoreUnavailable):  # of which the log knows
+            logger.debug("a leave handler failed: %s", exc, extra=extra)
+        else:
+            logger.exception("a leave handler failed", extra=extra)
 
 
 class Visit:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from fastapi_channels.brokers.backend import NotSent
+from fastapi_channels.brokers.backend import NotSent, describe
 
 from .store import StoreUnavailable
 
@@ -38,7 +38,7 @@ async def within(
                     problem = exc
                 await asyncio.sleep(PAUSE)
     except TimeoutError:
-        why = f": {problem}" if problem else ""
+        why = f": {describe(problem)}" if problem else ""
         raise StoreUnavailable(f"{server} did not answer within {seconds:g} s{why}") from problem
     except broken as exc:
-        raise StoreUnavailable(f"{server} did not do it: {type(exc).__name__}: {exc}") from exc
+        raise StoreUnavailable(f"{server} did not do it: {describe(exc)}") from exc

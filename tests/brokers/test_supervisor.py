@@ -146,7 +146,9 @@ async def test_start_goes_on_in_the_background(backend: Scripted, caplog: pytest
         assert await process.receives(1) == ["x"]
     first, second = texts(caplog)
     assert first == ("the broker cannot be reached, going on to try: ConnectionRefusedError: nobody is there")
-    assert re.fullmatch(r"the broker is back after 0\.\d s and 6 attempts; topics: 0", second)
+    assert re.fullmatch(
+        r"the broker is back after 0\.\d s and 6 attempts; topics: 0; calls that failed: 0", second
+    )
 
 
 async def test_start_does_not_wait_for_a_connect_that_hangs(backend: Scripted):
@@ -279,7 +281,9 @@ async def test_a_reader_that_dies_is_replaced(backend: Scripted, caplog: pytest.
         assert process.changes == [True, False, True, False, True, False, True]
     down, up = texts(caplog)[:2]
     assert down == "the broker is lost, reconnecting: ConnectionResetError: reset"
-    assert re.fullmatch(r"the broker is back after 0\.\d s and 1 attempts; topics: 2", up)
+    assert re.fullmatch(
+        r"the broker is back after 0\.\d s and 1 attempts; topics: 2; calls that failed: 0", up
+    )
     assert len(texts(caplog)) == 6
 
 

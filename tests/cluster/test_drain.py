@@ -8,14 +8,13 @@ import math
 from collections import Counter
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import BaseChannel, Channel, ConfigurationError, Connection, Socket, action, add_channel
 from fastapi_channels.cluster.drain import TICK, Drain
 from tests.support.clock import now, timeless
-from tests.support.live import Site, serving, wait_until
+from tests.support.live import serving, wait_until
 
 
 class Room(Channel):
@@ -185,30 +184,6 @@ async def test_a_second_call_waits_for_the_first():
     async with serving(application()) as site, site.connect("/tea") as ada:
         await asyncio.gather(site.node.drain(0.1), site.node.drain(5.0))
         assert [json.loads(frame)["type"] for frame in await ada.rest()] == ["drain"]
-
-
-async def health(site: Site) -> tuple[int, int, Any]:
-    async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
-        live, ready = await http.get("/health/live"), await http.get("/health/ready")
-        return live.status_code, ready.status_code, ready.json()
-
-
-async def test_the_probes_of_an_orchestrator():
-    async with serving(application()) as site, site.connect("/tea") as ada:
-        await ada.call("quick")
-        live, ready, found = await health(site)
-        assert (live, ready) == (200, 200)
-        assert found == {
-            "ready": True,
-            "started": True,
-            "draining": False,
-            "broker_away": 0.0,
-            "connections": 1,
-            "rooms": 1,
-        }
-        await site.node.drain(0)
-        live, ready, found = await health(site)
-        assert (live, ready, found["draining"]) == (200, 503, True)
 
 
 @pytest.mark.parametrize("seconds", [-1, math.inf, math.nan, "10", True])

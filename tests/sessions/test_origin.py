@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from starlette.requests import HTTPConnection
 
 from fastapi_channels import Channel
-from fastapi_channels.cluster.once import MAX_TOLD, Once
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.sessions.origin import how_to_allow, origin_allowed, parse_origins
 from tests.support.live import application, serving
@@ -229,8 +228,3 @@ async def test_each_refused_origin_is_warned_of_once(caplog: pytest.LogCaptureFi
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert len(told) == 1
     assert "http://localhost:5173" in told[0].getMessage()
-
-
-def test_a_flood_of_origins_fills_neither_the_memory_nor_the_log():
-    once = Once()
-    assert sum(once.is_new(str(n)) for n in range(10 * MAX_TOLD)) == MAX_TOLD
