@@ -39,6 +39,10 @@ class Auction(Channel):
         await self.send_to_user(user, "told", text)
 
     @action()
+    async def kick(self, connection: Connection) -> None:
+        await connection.close(4001, "you know why")
+
+    @action()
     async def shout(self, room: str) -> None:
         await self.broadcast(room, "shouted")
 
@@ -50,6 +54,11 @@ class Auction(Channel):
 
 auction, pair = Auction(), PersonChannel(max_history=10)  # which never did anything: it warns
 auction.bind(app)
+
+
+@auction.on_event("leave")
+async def left(connection: Connection, code: int | None) -> None:
+    print(f"left {connection.room}", flush=True)
 
 
 @app.websocket("/rooms/{name}")

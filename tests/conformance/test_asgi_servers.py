@@ -146,13 +146,31 @@ async def test_a_frame_that_is_not_taken_ends_the_connection(
         assert (await client.closed()).code == (of_daphne if server.name == "daphne" else code)
 
 
+async def test_a_close_of_ones_own_has_its_code_and_on_daphne_no_reason(server: AsgiServer):
+    async with server.site.connect(ROOM) as client:
+        await client.send({"action": "kick"})
+        assert await client.closed() == (4001, "" if server.name == "daphne" else "you know why")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_who_is_there_when_the_server_is_told_to_end(server: str):
+    seen = {"hypercorn": 1011, "daphne": 1006}
+    with AsgiServer(server, APP) as started:
+        async with started.site.connect(ROOM) as client:
+            await asyncio.to_thread(started.end)
+            assert (await client.closed()).code == seen.get(started.name, 1012)
+        assert ("left auction:1" in started.said) is (started.name != "daphne")
+
+
 # Refusals
 
 
 async def test_a_page_of_another_origin_is_told_how_it_would_be_let_in(server: AsgiServer):
     pages = [f"http://{host}:5173" for host in ("localhost", "127.0.0.1")]
     for page in (*pages, *pages):
-        assert (await server.site.refusal(ROOM, origin=page)).status == 403
+        status, body = await server.site.refusal(ROOM, origin=page)
+        assert status == 403
+        assert body["code"] == "origin_denied" if server.name != "daphne" else not body
     own = f"127.0.0.1:{server.port}"
     async with server.site.connect(ROOM, origin=f"http://{own}"):
         pass
