@@ -18,6 +18,13 @@ class People {
     this.#render();
   }
 
+  /* Lists nobody: the room was not entered. */
+  clear() {
+    this.#names = new Set();
+    byId("people-hint").hidden = true;
+    this.#render();
+  }
+
   /* Adds who has said something. */
   heard(name) {
     if (!name || this.#names.has(name)) return;

@@ -159,6 +159,7 @@ class Session {
     if (error.code === "channel_full" && error.id == null) {
       this.full = true;
       this.connection.refuse();
+      this.#view.people.clear();
       return;
     }
     const { toasts, limits } = this.#view;

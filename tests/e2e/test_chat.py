@@ -89,6 +89,7 @@ async def test_a_third_guest_is_told_that_a_room_for_two_is_full(own_guests: Gue
         )
         await expect(eve.send).to_be_disabled()
         await expect(eve.log.locator(".note, .message")).to_have_count(0)
+        await eve.sees_people()
         await eve.page.get_by_role("button", name="Try again").click()
     await eve.sees_state("closed")
 
