@@ -213,6 +213,18 @@ async def test_the_oldest_connection_of_a_user_makes_room(store: Store, room: st
     assert (refused.displaced, refused.full) == ([], [f"{node}.5"])
 
 
+async def test_who_makes_room_leaves_the_seat(store: Store, room: str):
+    node = a_node()
+    tight = Limits(seats=1, per_user=1, when_over="close_oldest")
+    await enter(store, room, someone(node, 1, user="ann"), limits=tight)
+    entered = await enter(store, room, someone(node, 2, user="ann"), limits=tight)
+    assert ([one.id for one in entered.displaced], ids(entered)) == ([f"{node}.1"], [f"{node}.2"])
+    # A seat that is shared is left only by the last of it.
+    await enter(store, room, someone(node, 3, user="bob", seat=f"{node}.2"))
+    refused = await enter(store, room, someone(node, 4, user="ann"), limits=tight)
+    assert (refused.displaced, refused.full) == ([], [f"{node}.4"])
+
+
 async def test_two_rooms_have_nothing_in_common(store: Store, room: str):
     node = a_node()
     await enter(store, room, someone(node, 1))
