@@ -106,6 +106,7 @@ class Broker:
         self._session: _Session | None = None
         self._outage: _Outage | None = None
         self._supervisor: asyncio.Task[NoReturn] | None = None
+        self._came_up, self._tried = asyncio.Event(), asyncio.Event()
 
     def begin(self) -> None:
         """Connect in the background; calls wait for it, until their deadline."""
@@ -115,8 +116,7 @@ class Broker:
             self._listen = self._backend.listen
         else:
             self._turn = asyncio.Lock()
-        self._came_up = asyncio.Event()
-        self._tried = asyncio.Event()
+        self._came_up, self._tried = asyncio.Event(), asyncio.Event()
         self._outage = None
         self._supervisor = asyncio.create_task(self._supervise())
 

@@ -30,7 +30,7 @@ from fastapi_channels.texts import choose_language
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Message, RequestId, size_of
 from fastapi_channels.wire.outbox import Outbox
-from fastapi_channels.wire.port import Event, body_of
+from fastapi_channels.wire.port import ASGIEvent, body_of
 from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
@@ -315,7 +315,7 @@ class Session(Client):
         except (ValueError, RecursionError) as exc:
             raise _unreadable(exc) from None
 
-    async def _take_early(self, event: Event) -> bool:
+    async def _take_early(self, event: ASGIEvent) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
         body = body_of(event)
         if len(body) > self._terms.max_message_size:

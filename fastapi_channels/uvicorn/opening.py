@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.utils import get_client_addr, get_path_with_query_string
 
-from fastapi_channels.wire.port import Event
+from fastapi_channels.wire.port import ASGIEvent
 
 from .handshake import Handshake, Headers, acceptance, refusal
 
@@ -35,7 +35,7 @@ class Opening:
         self._headers: Headers = []
         self._body: list[bytes] = []
 
-    def answer(self, message: Event, headers: Headers) -> bytes:
+    def answer(self, message: ASGIEvent, headers: Headers) -> bytes:
         """What the client is to be sent; empty if the application has more to say.
 
         Args:
@@ -67,14 +67,14 @@ class Opening:
             return b""
         return refusal(HTTPStatus.INTERNAL_SERVER_ERROR, [], b"Internal Server Error")
 
-    def _accept(self, message: Event, headers: Headers) -> bytes:
+    def _accept(self, message: ASGIEvent, headers: Headers) -> bytes:
         own = [(name.lower(), value) for name, value in message.get("headers") or ()]
         answer = acceptance(self._handshake, [*headers, *own], message.get("subprotocol"))
         self._log("[accepted]")
         self.accepted = True
         return answer
 
-    def _refuse(self, message: Event) -> None:
+    def _refuse(self, message: ASGIEvent) -> None:
         status = message["status"]
         if not 100 <= status < 600:
             raise RuntimeError(f"Invalid HTTP status code '{status}' in response.")
@@ -82,7 +82,7 @@ class Opening:
         self._status = status
         self._headers = list(message.get("headers", []))
 
-    def _add(self, message: Event) -> bytes:
+    def _add(self, message: ASGIEvent) -> bytes:
         if message["type"] != "websocket.http.response.body":
             raise RuntimeError(
                 f"Expected ASGI message 'websocket.http.response.body' but got '{message['type']}'."

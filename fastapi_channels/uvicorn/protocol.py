@@ -15,7 +15,7 @@ from websockets.protocol import Protocol as Parser
 from websockets.protocol import State
 
 from fastapi_channels.wire.messages import BINARY, TEXT, header
-from fastapi_channels.wire.port import MAX_AHEAD, Event, Port, unmasking
+from fastapi_channels.wire.port import MAX_AHEAD, ASGIEvent, Port, unmasking
 
 from .handshake import read
 from .opening import Opening
@@ -165,7 +165,7 @@ class Protocol(Port):
             self._phase = LOST
             self._end_with(answer)
 
-    def _answer(self, opening: Opening, message: Event) -> None:
+    def _answer(self, opening: Opening, message: ASGIEvent) -> None:
         """What the application says to the request."""
         answer = opening.answer(message, self._server.headers)
         if not answer:
@@ -189,7 +189,7 @@ class Protocol(Port):
 
     # The way out
 
-    async def send(self, message: Event) -> None:
+    async def send(self, message: ASGIEvent) -> None:
         """Take an ASGI message, when the client reads.
 
         Raises:
@@ -212,7 +212,7 @@ class Protocol(Port):
                 f"Unexpected ASGI message '{message['type']}', after sending 'websocket.close'."
             )
 
-    def _send_open(self, message: Event) -> None:
+    def _send_open(self, message: ASGIEvent) -> None:
         if message["type"] not in ("websocket.send", "websocket.close"):
             raise RuntimeError(
                 f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{message['type']}'."
@@ -224,7 +224,7 @@ class Protocol(Port):
         elif not self._shut:
             self._close(message.get("code", 1000), message.get("reason", "") or "")
 
-    def _write(self, message: Event) -> None:
+    def _write(self, message: ASGIEvent) -> None:
         data, opcode = message.get("bytes"), BINARY
         if data is None:
             text = message.get("text")

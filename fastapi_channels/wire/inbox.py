@@ -13,13 +13,13 @@ from typing import Final
 
 from starlette.websockets import WebSocket, WebSocketState
 
-from .port import Event, Port
+from .port import ASGIEvent, Port
 
 TICK: Final = 0.02
 """Seconds between two looks at the actions that run."""
 OVERHEAD: Final = 256
 """Bytes that a message counts for beside its content: empty ones take memory too."""
-GONE: Final[Event] = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
+GONE: Final[ASGIEvent] = {"type": "websocket.disconnect", "code": 1006, "reason": ""}
 
 
 class Inbox:
@@ -53,17 +53,17 @@ class Inbox:
         websocket: WebSocket,
         on_disconnect: Callable[[], None],
         limit: int,
-        take_early: Callable[[Event], Awaitable[bool]],
+        take_early: Callable[[ASGIEvent], Awaitable[bool]],
     ) -> None:
         self._websocket = websocket
         self._asgi_receive = websocket._receive
         self._on_disconnect = on_disconnect
         self._limit = limit
         self._take_early = take_early
-        self._ahead: list[Event] = []
+        self._ahead: list[ASGIEvent] = []
         self._size = 0
-        self._read: asyncio.Task[Event] | None = None
-        self.left: Event | None = None
+        self._read: asyncio.Task[ASGIEvent] | None = None
+        self.left: ASGIEvent | None = None
         """How the client left, once it has."""
         self.busy = False
         """Whether a message is being handled: set by the watch, and taken back by who had it watched."""
@@ -82,23 +82,23 @@ class Inbox:
             self._asgi_receive = port.get
         self._websocket._receive = self.get
 
-    def get(self) -> Awaitable[Event]:
+    def get(self) -> Awaitable[ASGIEvent]:
         """The next ASGI message: `websocket.receive`, or `websocket.disconnect` for ever after it."""
         return self._receive() if self._read is None and not self._ahead else self._take()
 
-    def next(self) -> Awaitable[Event]:
+    def next(self) -> Awaitable[ASGIEvent]:
         """As `get`, by the shortest way: who is told here that the client has left calls `end`."""
         if self._read is None and not self._ahead and self.left is None:
             return self._asgi_receive()
         return self.get()
 
-    def end(self, event: Event) -> None:
+    def end(self, event: ASGIEvent) -> None:
         """The client has left, as `event` says."""
         if self.left is None:
             self._websocket.client_state = WebSocketState.DISCONNECTED
             self.left = event
 
-    async def _take(self) -> Event:
+    async def _take(self) -> ASGIEvent:
         """The next of those that are read ahead."""
         while not self._ahead:
             if self._read is None:
@@ -140,7 +140,7 @@ class Inbox:
         self._websocket._receive = self._asgi_receive
         del self._asgi_receive, self._on_disconnect, self._take_early, self._websocket
 
-    async def _receive(self) -> Event:
+    async def _receive(self) -> ASGIEvent:
         if self.left is not None:
             return GONE
         event = await self._asgi_receive()
@@ -150,14 +150,14 @@ class Inbox:
             self._on_disconnect()
         return event
 
-    async def _read_ahead(self) -> Event:
+    async def _read_ahead(self) -> ASGIEvent:
         """The next event that is not dealt with early."""
         while True:
             event = await self._receive()
             if event["type"] == "websocket.disconnect" or not await self._take_early(event):
                 return event
 
-    def _arrived(self, read: asyncio.Task[Event]) -> None:
+    def _arrived(self, read: asyncio.Task[ASGIEvent]) -> None:
         self._read = None
         if read.cancelled():
             return
@@ -173,7 +173,7 @@ class Inbox:
         return bool(self._ahead) and self._ahead[-1]["type"] == "websocket.disconnect"
 
 
-def _size(event: Event) -> int:
+def _size(event: ASGIEvent) -> int:
     return OVERHEAD + len(event.get("text") or event.get("bytes") or b"")
 
 

@@ -20,10 +20,10 @@ from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
-Event: TypeAlias = MutableMapping[str, Any]
+ASGIEvent: TypeAlias = MutableMapping[str, Any]
 
 
-def body_of(event: Event) -> str | bytes:
+def body_of(event: ASGIEvent) -> str | bytes:
     """The content of a `websocket.receive`."""
     text = event.get("text")
     return event.get("bytes") or b"" if text is None else text
@@ -85,7 +85,7 @@ class Port(asyncio.Protocol, ABC):
         self.on_change: Callable[[], None] | None = None
         self._heard = False
         """Whether anything has come since the last ping."""
-        self._events: list[Event] = []
+        self._events: list[ASGIEvent] = []
         self._waiter: asyncio.Future[None] | None = None
         """Done when something has come."""
         self._max_size = max_size
@@ -139,13 +139,13 @@ class Port(asyncio.Protocol, ABC):
 
     # A queue
 
-    def put_nowait(self, event: Event) -> None:
+    def put_nowait(self, event: ASGIEvent) -> None:
         if event["type"] == "websocket.disconnect":
             self._shut_down()
         self._events.append(event)
         self._wake()
 
-    async def get(self) -> Event:
+    async def get(self) -> ASGIEvent:
         """The next ASGI message."""
         events = self._events
         while not events:
@@ -222,7 +222,7 @@ class Port(asyncio.Protocol, ABC):
         if self._fragmented or len(data) > self._max_size or self._shut:
             return False
         body = unmasking()(data, mask)
-        event: Event
+        event: ASGIEvent
         if kind == _WHOLE_TEXT:
             try:
                 event = {"type": "websocket.receive", "text": body.decode()}

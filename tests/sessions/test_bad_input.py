@@ -449,3 +449,5 @@ async def test_what_is_no_websocket_frame_ends_that_client_alone(ws: str):
         for frame in (half, reserved_opcode, unmasked, b"\xf1\x80" + bytes(4), b"\xff" * 20):
             async with RawClient.open(site, "/rooms/r") as client:
                 await client.write(frame)
+                if frame is not half:
+                    assert (await client.closed()).code in (1002, 1009, None)
