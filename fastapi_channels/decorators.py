@@ -27,6 +27,8 @@ def action(name: str | None = None, **options: Unpack[ActionOptions]) -> Callabl
         sunset: the day (UTC) from which it is refused; until then replies say so.
         detached: calls run beside whatever else the client asks for, at most 32 at a time.
         concurrent: how many calls of one connection may run at a time; 1 runs all actions in order.
+        idempotent: a call that a client makes again, with the same request id, is not handled again within
+            five minutes: it gets the reply of the first.
         dependencies: resolved for each call, beside the channel's and the router's.
         response_model: the reply is validated against it and filtered; the return annotation unless given.
         summary, description, tags, include_in_schema: for the documentation.

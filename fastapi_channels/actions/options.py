@@ -17,6 +17,7 @@ class ActionOptions(TypedDict, total=False):
     sunset: date | None
     detached: bool
     concurrent: int
+    idempotent: bool
     dependencies: Sequence[Any]
     response_model: Any
     summary: str | None

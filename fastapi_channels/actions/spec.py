@@ -47,6 +47,8 @@ class ActionSpec:
     sunset: date | None = None
     concurrent: int = 1
     """How many calls of one connection may run at the same time."""
+    idempotent: bool = False
+    """Whether a call that is made again is not handled again."""
     dependencies: Sequence[Any] = ()
     response_model: Any = None
     summary: str | None = None
@@ -206,6 +208,8 @@ def make_spec(
     _check_options(name, options)
     if inspect.isgeneratorfunction(func):
         raise ConfigurationError(f"the action {name!r} must be an async generator to stream its replies")
+    if options.get("idempotent") and inspect.isasyncgenfunction(func):
+        raise ConfigurationError(f"the action {name!r} streams its replies: an idempotent one has one")
     # A stream lasts: whoever is sent one must be able to ask for something else, and to cancel it.
     beside = options.get("detached") or inspect.isasyncgenfunction(func)
     concurrent, sunset = options.get("concurrent", 1), options.get("sunset")
@@ -217,6 +221,7 @@ def make_spec(
         deprecated=bool(options.get("deprecated")),
         sunset=sunset.date() if isinstance(sunset, datetime) else sunset,
         concurrent=DETACHED if concurrent == 1 and beside else concurrent,
+        idempotent=bool(options.get("idempotent")),
         dependencies=tuple(options.get("dependencies", ())),
         response_model=_returned(func) if model is None else model,
         summary=options.get("summary"),

@@ -256,6 +256,9 @@ class BaseChannel(Sending):
         """
         if self._plan.own_scope:
             node.scopes.claim(self._plan.own_scope, type(self))
+        for spec in (self._plan.actions or {}).values():
+            if spec.idempotent:
+                node.rooms.check_store(f"{type(self).__name__}.{spec.name} (idempotent)")
         if self.max_connection is not None:
             node.rooms.check_store(f"{type(self).__name__}.max_connection")
         if self._plan.history is not None:

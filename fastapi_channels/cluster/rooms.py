@@ -31,7 +31,6 @@ logger = logging.getLogger("fastapi_channels")
 
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
-MAX_CONNECTION: Final = "max_connection"
 ECHO: Final = 2.0
 """Seconds that a publisher waits at most for its own message to come back."""
 KEY_SECONDS: Final = 300.0
@@ -167,7 +166,7 @@ class Rooms:
             if room in connection.keys:
                 return None
         if limit is not None:
-            await self._roster(MAX_CONNECTION).enter(
+            await self._roster("max_connection").enter(
                 self._namespace + room, self._occupant(connection), Limits(seats=limit)
             )
         histories = self._shared_histories() if keeping is not None else None
@@ -180,7 +179,7 @@ class Rooms:
         if since is not None and since.connection:
             self._formerly[since.connection] = connection.id
             self._former[connection.id] = since.connection
-        if limit is None and self._counts:
+        if limit is None and self._store is not None and self._store.shared:
             self._roster("counting").enlist(self._namespace + room, self._occupant(connection))
         idle = self._idle.pop(room, None)
         if idle is not None:
@@ -365,6 +364,10 @@ class Rooms:
 
     # Odds and ends
 
+    def topic(self, room: str) -> str:
+        """Where `room` is published, and kept."""
+        return self._namespace + room
+
     def check_store(self, wanted: str) -> None:
         """
         Raises:
@@ -386,11 +389,6 @@ class Rooms:
         self.check_store(wanted)
         assert self.roster is not None
         return self.roster
-
-    @property
-    def _counts(self) -> bool:
-        """Whether other processes may ask who is here."""
-        return self._store is not None and self._store.shared
 
     def _occupant(self, connection: Connection) -> Occupant:
         return Occupant(connection.id, self._key_of(connection.user), connection.seat)

@@ -91,7 +91,9 @@ def codes(spec: ActionSpec, rules: Rules, envelope: Envelope, *, many_rooms: boo
     assert spec.binding is not None, "bind() comes first"
     takes = spec.binding._payload is not None or spec.binding.dependencies is not None
     asked: list[tuple[str, Any]] = [
+        ("already_done", spec.idempotent),
         ("deprecated", spec.deprecated or spec.sunset is not None),
+        ("in_progress", spec.idempotent),
         ("invalid_payload", takes),
         ("not_joined", many_rooms),
         ("parse_error", takes and envelope.payload is not None),

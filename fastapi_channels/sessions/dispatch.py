@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
+from functools import partial
 from typing import Any, Protocol
 
 from fastapi_channels.actions.spec import ActionSpec
@@ -16,6 +17,7 @@ from fastapi_channels.wire.messages import Body, Frame, Message, RequestId
 from fastapi_channels.wire.writer import Writer
 
 from .guard import Guard
+from .repeats import once
 from .report import Party, Reporter
 
 
@@ -225,10 +227,21 @@ class Dispatcher:
         if spec.is_stream:
             items = spec.stream(channel, connection, message, channel.envelope)
             return await self._stream(spec, message, items)
-        result = await spec.call(channel, connection, message, channel.envelope)
+        if spec.idempotent:
+            result = await self._once(spec, message)
+        else:
+            result = await spec.call(channel, connection, message, channel.envelope)
         if result is None and (message.request_id is None or not (channel.ack or spec.sunset)):
             return None
         return self._reply(spec, message, result)
+
+    def _once(self, spec: ActionSpec, message: Message) -> Awaitable[Any]:
+        member = self._member
+        channel, connection, node = member.plan.channel, member.connection, member.node
+        assert node.store is not None, "the channel does not start without one"
+        call = partial(spec.call, channel, connection, message, channel.envelope)
+        room, user = node.rooms.topic(member.plan.key(connection.room)), node.key_of(connection.user)
+        return once(node.store, room, user, message.action, message.request_id, call)
 
     async def _stream(self, spec: ActionSpec, message: Message, items: AsyncGenerator[Any]) -> Frame | None:
         """Send a reply for each item, each when the one before has left; `more` is false in the last."""

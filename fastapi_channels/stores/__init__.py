@@ -12,6 +12,7 @@ from fastapi_channels.brokers import schemes
 
 from .memory import MemoryStore
 from .store import (
+    MAX_OUTCOME,
     Announcement,
     Appended,
     Entered,
@@ -28,6 +29,7 @@ from .store import (
 )
 
 __all__ = [
+    "MAX_OUTCOME",
     "Announcement",
     "Appended",
     "Entered",

@@ -687,6 +687,15 @@ def test_what_cannot_be_bound_is_told_at_once(func: Handler, sentence: str) -> N
         having(func)
 
 
+async def _streaming() -> AsyncIterator[int]:
+    yield 1
+
+
+def test_what_streams_its_replies_has_no_one_that_could_be_kept() -> None:
+    with pytest.raises(ConfigurationError, match="streams its replies"):
+        action(idempotent=True)(_streaming)
+
+
 def _method(self, text): ...
 def _selfless(): ...
 def _keyword_self(*, channel: str): ...

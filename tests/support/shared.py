@@ -18,7 +18,7 @@ from fastapi_channels.stores import (
     Store,
     StoreUnavailable,
 )
-from fastapi_channels.stores.store import NO_LIMITS, Occupancy
+from fastapi_channels.stores.store import NO_LIMITS, Claim, Occupancy
 from fastapi_channels.wire.positions import Position
 
 LATENCY = 0.002
@@ -111,6 +111,14 @@ class SharedStore(MemoryStore):
     async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
         await self._called("tops")
         return await super().tops(known)
+
+    async def claim(self, key: str, owner: str, seconds: float) -> Claim:
+        await self._called("claim")
+        return await super().claim(key, owner, seconds)
+
+    async def settle(self, key: str, owner: str, outcome: str | None, seconds: float) -> None:
+        await self._called("settle")
+        await super().settle(key, owner, outcome, seconds)
 
     def view(self) -> View:
         """The store as one more process reaches it."""
