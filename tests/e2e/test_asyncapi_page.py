@@ -1,6 +1,7 @@
 """The page at /asyncapi as a document: what it says, its links, search, languages, themes, phones."""
 
 import re
+import runpy
 
 import pytest
 from playwright.async_api import Page, expect
@@ -9,6 +10,7 @@ from .accessibility import FOCUSED, faint, overflowing, unlabelled
 from .console import Reader
 from .everything import HOSTILE
 from .guests import Guests
+from .server import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -237,3 +239,10 @@ async def test_it_is_linked_from_fastapi_and_leads_back(guests: Guests) -> None:
     assert await back.get_attribute("href") == "docs"
     spec = await (await guest.page.request.get(guest.url + "openapi.json")).json()
     assert spec["externalDocs"]["url"] == "asyncapi"
+
+
+async def test_the_pictures_in_the_readme_are_of_this_page() -> None:
+    made = runpy.run_path(str(ROOT / "docs/images/make_asyncapi.py"))
+    assert (ROOT / "docs/images/asyncapi.txt").read_text().strip() == made["page_of_today"](), (
+        "the page has changed: run docs/images/make_asyncapi.py, and look at all of them"
+    )
