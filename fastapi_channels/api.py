@@ -27,7 +27,7 @@ from .contract.serving import add_document
 from .exceptions import BrokerUnavailable, ConfigurationError
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
-from .stores import Store, StoreUnavailable, create_store
+from .stores import Store, StoreUnavailable, store_beside
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
 
 logger = logging.getLogger("fastapi_channels")
@@ -288,11 +288,7 @@ def _backend(
 def _store(store: Store | None, store_url: str | None, url: str | None, namespace: str) -> Store | None:
     if store is not None and store_url is not None:
         raise ConfigurationError("give one of store and store_url, got both")
-    if store is None and store_url is not None:
-        store = create_store(store_url, namespace=namespace)
-        if store is None:
-            raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
-    return store or (create_store(url, namespace=namespace) if url is not None else None)
+    return store or store_beside(url, store_url, namespace=namespace)
 
 
 def _announces(store: Store | None, url: str | None) -> bool:

@@ -422,7 +422,7 @@ async def test_a_broadcast_that_is_not_required_may_fail(monkeypatch: pytest.Mon
     async def away(*_: Any) -> None:
         raise BrokerUnavailable("away")
 
-    monkeypatch.setattr(node.broker, "publish", away)
+    monkeypatch.setattr(node._sender, "_publish", away)
     assert not await room.broadcast("r", "bid", required=False)
     with pytest.raises(BrokerUnavailable):
         await room.broadcast("r", "bid")

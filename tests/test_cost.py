@@ -49,7 +49,7 @@ CALLS = {
     "echo": 95,
     "typed": 82,
     "depends": 99,
-    "broadcast": 129,
+    "broadcast": 130,
     "one more member": 0.1,
     "a connection": 235,
     "a connection on our own protocol": 319,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -19,6 +20,7 @@ from fastapi_channels.cluster.users import UserKey, UserKeys
 from fastapi_channels.connection import Exclude, ids_of
 from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.plan import keeping_of
+from fastapi_channels.stores import store_beside
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position, Published
 from fastapi_channels.wire.vocabulary import Vocabulary
@@ -65,6 +67,8 @@ class Publisher:
 
     Args:
         url: the broker, as `add_channel()` has it.
+        store_url: the store of the application, for rooms with history and for `key=`; that of `url` unless
+            given.
         namespace: that of the application.
         user_key: what names a user, as the application has it.
         publish_timeout: seconds until `BrokerUnavailable`.
@@ -77,14 +81,19 @@ class Publisher:
         self,
         url: str,
         *,
+        store_url: str | None = None,
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
     ) -> None:
         self._outside: Outside | None = Outside(
-            create_backend(url), namespace=namespace, user_key=user_key, publish_timeout=publish_timeout
+            create_backend(url),
+            namespace=namespace,
+            user_key=user_key,
+            publish_timeout=publish_timeout,
+            make_store=partial(store_beside, url, store_url, namespace=namespace),
         )
-        self._outlet: Outlet = self._outside.sender
+        self._outlet: Outlet = self._outside
         self._words: dict[Voice, Vocabulary] = {}
 
     @classmethod

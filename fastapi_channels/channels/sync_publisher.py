@@ -44,12 +44,18 @@ class SyncPublisher:
         self,
         url: str,
         *,
+        store_url: str | None = None,
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
     ) -> None:
         self._make: Callable[[], Publisher] = partial(
-            Publisher, url, namespace=namespace, user_key=user_key, publish_timeout=publish_timeout
+            Publisher,
+            url,
+            store_url=store_url,
+            namespace=namespace,
+            user_key=user_key,
+            publish_timeout=publish_timeout,
         )
         self._make()  # what cannot work is said here
         self._timeout = publish_timeout + GRACE

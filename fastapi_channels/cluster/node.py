@@ -100,7 +100,7 @@ class Node:
             self.id, self._namespace, self.broker, store, self.key_of, personal=self._send_personally
         )
         self.hub = self.rooms.hub
-        self._sender = Sender(self.broker.publish, self._namespace, self.key_of)
+        self._sender = Sender(self.broker.publish, self._namespace, self.key_of, store)
         self._steward = Steward(self.users, self.rooms.connections, self._report)
         self._readiness: Readiness | None = None
         self._starts = 0
@@ -259,14 +259,12 @@ class Node:
             BrokerUnavailable: the broker did not take it before its deadline.
             StoreUnavailable: the store did not answer in time.
         """
-        check_sendable(room, body)
         if self.loop is None or self.loop.is_closed():
             await self.ensure_started()
         if keeping is not None:
+            check_sendable(room, body)
             return await self.rooms.publish(room, body, exclude, keeping, key)
-        publication = Publication(self._namespace + room, body, exclude)
-        await (self.broker.publish(publication) if key is None else self.rooms.publish_once(publication, key))
-        return None
+        return await self._sender.publish(room, body, exclude, key=key)
 
     @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:

@@ -9,8 +9,11 @@ from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.wire.messages import Publication
+from fastapi_channels.stores import Store
+from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.wire.positions import Position
 
+from .recovery import Keeping
 from .sender import Sender
 from .threads import in_its_loop
 from .users import UserKey, UserKeys
@@ -25,9 +28,10 @@ class Outside:
         namespace: that of the application.
         user_key: what names a user, as the application has it.
         publish_timeout: seconds that a call may take.
+        make_store: makes a store, which the application shares, for one event loop.
 
     Raises:
-        ConfigurationError: the backend reaches nobody.
+        ConfigurationError: the backend, or the store, reaches nobody.
     """
 
     def __init__(
@@ -38,12 +42,18 @@ class Outside:
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
+        make_store: Callable[[], Store | None] = lambda: None,
     ) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.sender = Sender(self._publish, namespace, UserKeys(user_key))
+        self.key_of = UserKeys(user_key)
+        self.sender = Sender(self._publish, namespace, self.key_of, make_store())
+        self.send_to_connection = self.sender.send_to_connection
+        self.send_to_user = self.sender.send_to_user
+        self.order = self.sender.order
+        self._make_store = make_store
         self._namespace = namespace
         self._broker = Broker(backend, deliver or _ignore, publish_timeout=publish_timeout)
-        if self._broker.local:
+        if self._broker.local or (self.sender.store is not None and not self.sender.store.shared):
             raise ConfigurationError(
                 "memory:// never leaves its process: give the URL of the broker that the application has; "
                 "inside the application, depend on current_publisher"
@@ -54,7 +64,23 @@ class Outside:
         """Disconnect; what is sent later connects again."""
         if self.loop is asyncio.get_running_loop():
             await self._broker.stop()
+            if self.sender.store is not None:
+                await self.sender.store.close()
         self.loop = None
+
+    @in_its_loop
+    async def publish(
+        self,
+        room: str,
+        body: Body,
+        exclude: frozenset[str] = frozenset(),
+        *,
+        keeping: Keeping | None = None,
+        key: str | None = None,
+    ) -> Position | None:
+        """As `Sender.publish`."""
+        self._begin()
+        return await self.sender.publish(room, body, exclude, keeping=keeping, key=key)
 
     @in_its_loop
     async def subscribe(self, topic: str) -> None:
@@ -75,6 +101,7 @@ class Outside:
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
             self._broker.reset()
+            self.sender.store = self._make_store()
             self.loop = loop
         self._broker.begin()
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
+from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.stores import Announcement, Appended, Limits, Occupant, Page, Record, Store
 from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Frame, Publication, pack_around
@@ -23,6 +22,7 @@ from .hub import Hub
 from .pulse import Pulse
 from .recovery import Arrival, Keeping, Since
 from .roster import Roster
+from .sender import KEY_SECONDS, without_store
 from .tasks import Tasks
 from .threads import in_its_loop
 from .users import Member, UserKeys
@@ -33,8 +33,6 @@ IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
 ECHO: Final = 2.0
 """Seconds that a publisher waits at most for its own message to come back."""
-KEY_SECONDS: Final = 300.0
-"""Seconds in which the key of a publication says that it is the same one."""
 
 
 class Rooms:
@@ -301,25 +299,6 @@ class Rooms:
         """
         return await self._shared_histories().read(room, keeping, at, limit, reverse)
 
-    async def publish_once(self, publication: Publication, key: str) -> None:
-        """Publish what has no history; nothing happens where `key` was used before.
-
-        Raises:
-            BrokerUnavailable: the broker did not take it before its deadline.
-            StoreUnavailable: whether `key` was used is not known.
-        """
-        self.check_store("key=")
-        assert self._store is not None
-        claimed, owner = f"{publication.topic}\n{key}", secrets.token_hex(8)
-        if (await self._store.claim(claimed, owner, KEY_SECONDS)).state != "new":
-            return
-        try:
-            await self._broker.publish(publication)
-        except BrokerUnavailable:
-            await self._store.settle(claimed, owner, None, KEY_SECONDS)
-            raise
-        await self._store.settle(claimed, owner, "", KEY_SECONDS)
-
     # What the broker brings
 
     def receive(self, publication: Publication) -> None:
@@ -374,10 +353,7 @@ class Rooms:
             ConfigurationError: there is no store for what is wanted.
         """
         if self._store is None:
-            raise ConfigurationError(
-                f"{wanted} needs a store that all processes share, and this broker brings none: "
-                "say which with add_channel(…, store_url=…)"
-            )
+            raise without_store(wanted)
         self.wants_store = True
 
     def _shared_histories(self) -> Histories:

@@ -1,4 +1,4 @@
-"""`fastapi-channels doctor`: says whether the broker works, and which processes hear what is sent over it."""
+"""`fastapi-channels doctor`: says whether broker and store work, and which processes hear what is sent."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import argparse
 import asyncio
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.cluster.orders import Probe
 from fastapi_channels.cluster.outside import Outside
+from fastapi_channels.stores import Store, store_beside
 from fastapi_channels.wire.messages import Publication, decode_json
-from fastapi_channels.wire.rooms import node_topic
+from fastapi_channels.wire.rooms import RESERVED, node_topic
 
 from .broker import add_broker, url_of
 
@@ -22,19 +24,23 @@ UNHEARD = 1
 
 def add(commands: Any) -> None:
     """Tell the parser's `commands` of this one."""
-    parser = commands.add_parser("doctor", help="probe the broker, and the processes; 1 if none hears it")
+    parser = commands.add_parser("doctor", help="probe broker, store and processes; 1 if none hears it")
     add_broker(parser)
+    parser.add_argument("--store-url", help="the store, where it is another server")
     parser.add_argument("--wait", type=float, default=1.0, help="seconds for the processes to answer; 1")
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    return asyncio.run(_examine(url_of(given), given.namespace, given.wait))
+    url, namespace = url_of(given), given.namespace
+    make_store = partial(store_beside, url, given.store_url, namespace=namespace)
+    reports = _Reports()
+    outside = Outside(create_backend(url), reports.take, namespace=namespace, make_store=make_store)
+    return asyncio.run(_examine(outside, reports, given.wait))
 
 
-async def _examine(url: str, namespace: str, wait: float) -> int:
-    me, reports = secrets.token_hex(6), _Reports()
-    outside = Outside(create_backend(url), reports.take, namespace=namespace)
+async def _examine(outside: Outside, reports: _Reports, wait: float) -> int:
+    me = secrets.token_hex(6)
     try:
         began = time.perf_counter()
         await outside.subscribe(node_topic(me))
@@ -45,6 +51,7 @@ async def _examine(url: str, namespace: str, wait: float) -> int:
         print(
             f"broker: a message came back in {_since(began)}" if returned else "broker: no message comes back"
         )
+        await _ask(outside.sender.store)
         reports.began = time.perf_counter()
         await outside.sender.order(Probe(asker=me))
         await asyncio.sleep(wait)
@@ -52,6 +59,19 @@ async def _examine(url: str, namespace: str, wait: float) -> int:
         await outside.close()
     print(f"processes: {reports.heard} heard it within {wait:g} s")
     return 0 if reports.heard else UNHEARD
+
+
+async def _ask(store: Store | None) -> None:
+    """
+    Raises:
+        StoreUnavailable: it does not answer.
+    """
+    if store is None:
+        print("store: none, so there is no history, and nobody counts over processes")
+        return
+    began = time.perf_counter()
+    await store.count(RESERVED + "doctor")
+    print(f"store: answered in {_since(began)}")
 
 
 class _Reports:

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 from fastapi_channels.brokers import schemes
+from fastapi_channels.exceptions import ConfigurationError
 
 from .memory import MemoryStore
 from .store import (
@@ -45,6 +46,7 @@ __all__ = [
     "Store",
     "StoreUnavailable",
     "create_store",
+    "store_beside",
 ]
 
 _POSTGRES: Final = schemes.Scheme(".postgres", "PostgresStore", "postgres")
@@ -70,6 +72,20 @@ SCHEMES: Final = {
     "kafka": None,
 }
 """Of every broker; None where its server keeps no state."""
+
+
+def store_beside(url: str | None, store_url: str | None, *, namespace: str = "") -> Store | None:
+    """The store of `store_url`; without one, that of the broker's server at `url`, if it keeps state.
+
+    Raises:
+        ConfigurationError: `store_url` names none; or as `create_store`.
+    """
+    if store_url is None:
+        return create_store(url, namespace=namespace) if url is not None else None
+    store = create_store(store_url, namespace=namespace)
+    if store is None:
+        raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
+    return store
 
 
 def create_store(url: str, *, namespace: str = "") -> Store | None:

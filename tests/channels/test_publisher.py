@@ -30,7 +30,7 @@ from fastapi_channels import (
 )
 from fastapi_channels.cluster.node import Node
 from tests.support.live import Client, Close, Site, serving, unique, wait_until
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import NatsServer, RedisServer, free_port
 
 
 class Bid(Event):
@@ -110,13 +110,12 @@ def url(request: pytest.FixtureRequest) -> str:
 each_kind = pytest.mark.parametrize("kind", [Publisher, SyncPublisher])
 
 
-async def do(publisher: Any, name: str, *given: Any, **named: Any) -> None:
+async def do(publisher: Any, name: str, *given: Any, **named: Any) -> Any:
     """Call a method of either kind of publisher; the plain kind in a thread."""
     method = getattr(publisher, name)
     if isinstance(publisher, SyncPublisher):
-        await asyncio.to_thread(method, *given, **named)
-    else:
-        await method(*given, **named)
+        return await asyncio.to_thread(method, *given, **named)
+    return await method(*given, **named)
 
 
 @asynccontextmanager
@@ -212,10 +211,66 @@ async def test_a_channel_gives_its_scope_and_checks_its_events(shared_redis: Red
         assert await heard(bidder, bidder, bidder) == [{"amount": 1}, {"amount": 2}, {"amount": 3}]
 
 
+class Kept(Channel):
+    room_pattern = "kept:{number:int}"
+    history = 10
+
+
+@each_kind
+@pytest.mark.parametrize("broker", ["redis", "postgresql"])
+async def test_a_room_with_history_keeps_what_comes_from_outside(
+    request: pytest.FixtureRequest, broker: str, kind: type[Any]
+):
+    server = request.getfixturevalue(BROKERS[broker])
+    namespace, app, kept = unique(), FastAPI(), Kept()
+    add_channel(app, url=server.url, namespace=namespace)
+    kept.mount(app, "/{channel}")
+    async with serving(app) as site, opened(kind, server.url, namespace=namespace) as publisher:
+        async with site.connect("/kept:1") as client:
+            begins = (await client.receive())["position"]
+            first = await do(publisher, "broadcast", "kept:1", "said", 1, key="one", channel=Kept)
+            again = await do(publisher, "broadcast", "kept:1", "said", 1, key="one", channel=Kept)
+            assert (await client.receive())["position"] == first.position == again.position
+        second = await do(publisher, "broadcast", "kept:1", "said", 2, channel=Kept)
+        async with site.connect(f"/kept:1?since={begins}") as client:
+            assert (await client.receive())["recovered"] is True
+            frames = [await client.receive() for _ in range(2)]
+            assert [(frame["data"], frame["position"]) for frame in frames] == [
+                (1, first.position),
+                (2, second.position),
+            ]
+
+
+@each_kind
+async def test_a_key_makes_one_of_two_broadcasts(shared_redis: RedisServer, kind: type[Any]):
+    namespace = unique()
+    async with (
+        two_processes(shared_redis.url, namespace) as (here, _),
+        opened(kind, shared_redis.url, namespace=namespace) as publisher,
+        here.connect("/rooms/a") as client,
+    ):
+        for number, key in ((1, "x"), (2, "x"), (3, None)):
+            await do(publisher, "broadcast", "a", "said", number, key=key)
+        assert await heard(client, client) == [1, 3]
+
+
+@each_kind
+async def test_what_needs_a_store_says_so_where_there_is_none(shared_nats: NatsServer, kind: type[Any]):
+    async with opened(kind, shared_nats.url) as publisher:
+        with pytest.raises(ConfigurationError, match=r"history needs a store .* store_url="):
+            await do(publisher, "broadcast", "kept:1", "said", 1, channel=Kept)
+        with pytest.raises(ConfigurationError, match=r"key= needs a store .* store_url="):
+            await do(publisher, "broadcast", "a", "said", 1, key="x")
+
+
 def test_what_cannot_work_is_said_when_it_is_made():
     for kind in (Publisher, SyncPublisher):
         with pytest.raises(ConfigurationError, match="memory:// never leaves its process"):
             kind("memory://")
+        with pytest.raises(ConfigurationError, match="memory:// never leaves its process"):
+            kind("nats://localhost", store_url="memory://")
+        with pytest.raises(ConfigurationError, match="there is no store for store_url='nats'"):
+            kind("nats://localhost", store_url="nats://localhost")
         with pytest.raises(ConfigurationError, match="no scheme that a broker is known for"):
             kind("localhost")
 

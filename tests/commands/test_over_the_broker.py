@@ -16,7 +16,7 @@ import pytest
 from fastapi_channels.__main__ import main
 from tests.channels.test_publisher import Auction, two_processes
 from tests.support.live import ROOT, unique
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import NatsServer, RedisServer, free_port
 
 AUCTION = f"{Auction.__module__}:{Auction.__name__}"
 
@@ -128,10 +128,21 @@ async def test_the_doctor_says_which_processes_heard_it(shared_redis: RedisServe
         assert f"process {site.node.id} (host " in done.out
         assert f"pid {os.getpid()}): ready, {number} connections in {number} rooms" in done.out
     assert "broker: a message came back in" in done.out
+    assert "store: answered in" in done.out
     assert "processes: 2 heard it within 1 s" in done.out
     alone = await run(*words)
     assert alone.status == 1
     assert "processes: 0 heard it" in alone.out
+
+
+async def test_the_doctor_says_that_there_is_no_store(shared_redis: RedisServer, shared_nats: NatsServer):
+    away = f"redis://127.0.0.1:{free_port()}"
+    done = await run("doctor", "--url", shared_redis.url, "--store-url", away)
+    assert done.status == 2
+    assert "fastapi-channels: Redis did not answer within" in done.err
+    without = await run("doctor", "--url", shared_nats.url, "--namespace", unique())
+    assert (without.status, without.err) == (1, "")
+    assert "store: none" in without.out
 
 
 @pytest.mark.parametrize("words", [("publish", "a", "said", "1"), ("listen", "a"), ("doctor",)])
