@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -72,6 +72,22 @@ async def test_a_token_comes_as_a_subprotocol_and_is_not_echoed(monkeypatch: pyt
             assert (await client.call("me"))["data"] == "ada"
         for wrong in (["app"], ["app", "bearer.x"], offered[1:], [*offered, "bearer.x"]):
             assert (await site.refusal("/rooms/lobby", subprotocols=wrong)).status == 401, wrong
+
+
+@pytest.mark.parametrize(
+    ("prefix", "root_path", "found"), [("", "/api", "/rooms/lobby"), ("/api", "", "/api/rooms/lobby")]
+)
+async def test_a_site_below_a_path_is_found_as_the_page_says(prefix: str, root_path: str, found: str):
+    """With a proxy that takes the prefix away, and with one that leaves it."""
+    app, router = FastAPI(), APIRouter(prefix=prefix)
+    add_channel(app)
+    Channel().mount(router, "/rooms/{channel}")
+    app.include_router(router)
+    async with serving(app, root_path=root_path) as site:
+        async with site.connect(found, origin=f"http://127.0.0.1:{site.port}"):
+            pass
+        [other] = {"/rooms/lobby", "/api/rooms/lobby"} - {found}
+        assert (await site.refusal(other)).status == 403
 
 
 async def test_a_rebound_name_is_let_in_without_trusted_hosts():
