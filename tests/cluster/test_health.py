@@ -25,7 +25,8 @@ class Room(Channel):
         await self.broadcast(connection.room, "said")
 
 
-def application(**settings: Any) -> FastAPI:
+def application(failed: list[BrokerUnavailable] | None = None, **settings: Any) -> FastAPI:
+    """One whose leave handlers broadcast; `failed` gets what they raised."""
     app = FastAPI()
     add_channel(app, health_url="/health", **settings)
     room = Room()
@@ -33,7 +34,12 @@ def application(**settings: Any) -> FastAPI:
 
     @room.on_event("leave")
     async def tell(connection: Connection) -> None:
-        await room.broadcast(connection.room, "left")
+        try:
+            await room.broadcast(connection.room, "left")
+        except BrokerUnavailable as exc:
+            if failed is not None:
+                failed.append(exc)
+            raise
 
     @app.post("/announce")
     async def announce() -> None:
@@ -130,7 +136,8 @@ async def test_an_outage_is_told_once_and_then_counted(
     mortal_redis: RedisServer, caplog: pytest.LogCaptureFixture
 ):
     """However many broadcasts, requests and leave handlers fail because of it."""
-    async with serving(application(url=mortal_redis.url, publish_timeout=0.2)) as site:
+    left: list[BrokerUnavailable] = []
+    async with serving(application(left, url=mortal_redis.url, publish_timeout=0.2)) as site:
         node = site.node
         async with site.clients(*["/tea"] * 20) as clients:
             await asyncio.to_thread(mortal_redis.kill)
@@ -144,7 +151,7 @@ async def test_an_outage_is_told_once_and_then_counted(
                     *(http.post("/announce") for _ in range(20)), *(http.post("/mention") for _ in range(20))
                 )
             assert [answer.status_code for answer in answers] == [503] * 20 + [200] * 20
-        await wait_until(lambda: not node.sessions)
+        await wait_until(lambda: len(left) == 20)
         await asyncio.to_thread(mortal_redis.restart)
         await wait_until(lambda: node.broker.up)
     lines = [line for line in told(caplog) if "store" not in line]
