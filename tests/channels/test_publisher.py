@@ -447,8 +447,11 @@ publisher.broadcast("a", "said", "from a script")
 """
 
 FORK = """
-import os, sys
+import os, sys, warnings
 from fastapi_channels import SyncPublisher
+
+# From Python 3.12 on it warns of what is tested here: a fork beside a thread.
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 
 publisher = SyncPublisher(sys.argv[1], namespace=sys.argv[2])
 publisher.broadcast("a", "said", "before")
