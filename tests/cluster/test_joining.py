@@ -37,6 +37,37 @@ async def join(client: Client, name: str) -> None:
     await client.send({"type": "join", "channel": name})
 
 
+@pytest.mark.parametrize("scheme", ["memory", "redis", "redis-stream"])
+async def test_what_comes_before_the_join_is_done_waits_with_all_that_follows(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch, scheme: str
+):
+    """The room's subscription is confirmed, and its first broadcast is here, while the join still goes on."""
+    url = "memory://" if scheme == "memory" else shared_redis.url.replace("redis", scheme, 1)
+    app, room = application(url)
+    async with serving(app) as site, site.connect("/socket") as ada:
+        home, name = unique("home"), unique()
+        await join(ada, home)
+        assert (await ada.receive())["type"] == "joined"
+        broker = site.node.broker
+        subscribe, opened, said = broker.subscribe, asyncio.Event(), asyncio.Event()
+
+        async def linger(topic: str) -> None:
+            await subscribe(topic)
+            if topic.endswith(name):
+                opened.set()
+                await said.wait()
+
+        monkeypatch.setattr(broker, "subscribe", linger)
+        await join(ada, name)
+        await opened.wait()
+        await room.broadcast(name, "said", 0)
+        asyncio.get_running_loop().call_soon(said.set)
+        await room.inside[home].send_event("said", 1)
+        await room.broadcast(name, "said", 2)
+        frames = [await ada.receive() for _ in range(4)]
+        assert [frame.get("data", frame["type"]) for frame in frames] == ["joined", 0, 1, 2]
+
+
 @pytest.mark.parametrize("scheme", ["redis", "redis-stream"])
 async def test_personal_sends_and_broadcasts_keep_their_order(shared_redis: RedisServer, scheme: str):
     app, room = application(shared_redis.url.replace("redis", scheme, 1))
