@@ -7,6 +7,8 @@ from typing import Any
 from .channels.channel import Channel
 from .connection import Connection
 
+__all__ = ["GroupChannel", "PersonChannel"]
+
 
 class PersonChannel(Channel):
     """A room for two people. A third is refused; `members()` says who is in it.

@@ -1,8 +1,15 @@
 """The public surface is what docs/public.txt says."""
 
+import ast
+import importlib
+import re
+from collections.abc import Iterator
 from difflib import unified_diff
+from pathlib import Path
 
-from tests.support.public import WRITTEN, surface
+from tests.support.public import ROOT, WRITTEN, surface
+
+EXAMPLE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def test_the_public_surface_is_the_one_that_is_written_down():
@@ -16,3 +23,24 @@ def test_it_holds_what_users_import():
     text = WRITTEN.read_text()
     for line in ("class BaseChannel", "    async connect(", "add_channel(parent", "class RateLimiter"):
         assert f"\n{line}" in text, line
+
+
+def test_what_the_documents_import_is_public():
+    """But for the page on the architecture, which speaks of the inside."""
+    pages = [*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")]
+    hidden = {
+        (page.name, module, name)
+        for page in pages
+        if page.name != "architecture.md"
+        for module, name in imported(page)
+        if name not in getattr(importlib.import_module(module), "__all__", ())
+    }
+    assert hidden == set()
+
+
+def imported(page: Path) -> Iterator[tuple[str, str]]:
+    """What the examples of a page import from the package."""
+    for example in EXAMPLE.findall(page.read_text()):
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastapi_channels"):
+                yield from ((str(node.module), alias.name) for alias in node.names)

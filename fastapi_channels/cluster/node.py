@@ -42,6 +42,8 @@ from .steward import Client, Steward
 from .threads import in_its_loop
 from .users import UserKeys, Users
 
+__all__ = ["Node"]
+
 logger = logging.getLogger("fastapi_channels")
 
 

@@ -24,6 +24,8 @@ from .rules import permission_names, rates
 from .schemas import Interned, Schema, Schemas
 from .served import Endpoint, endpoints
 
+__all__ = ["document"]
+
 VERSION: Final = "3.0.0"
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 

@@ -11,6 +11,8 @@ from .channel import Own, Written
 from .text import Member, comment, members
 from .types import EMPTY, Names, Types
 
+__all__ = ["typescript"]
+
 HEAD: Final = "// Written by `fastapi-channels typescript` from the application. Do not edit.\n"
 ALL: Final = "Channels"
 """The interface that has all channels."""
