@@ -1,6 +1,7 @@
 """Leases on Redis, and in which rooms something was entered under each.
 
-They are in one slot, and each room is in its own. So a room is noted here before anything is entered into it.
+They are in one slot, and each room is in its own. So a room is noted here before anything is entered into it,
+and while something of the process is in the room, that is known there.
 Under a lease that has ended nothing is noted any more, and every room that is noted gets a fence: a token, up
 to which nothing of this process is let in. This does not depend on the clocks of several servers.
 """
@@ -162,15 +163,22 @@ class Leases:
             await self._note(lease, expected)
         return lease
 
-    async def note(self, lease: Lease, room: str) -> int:
-        """Note that something will be entered into `room`. What is returned tells `left` what it is about.
+    def knows(self, lease: Lease, room: str) -> bool:
+        """Whether `room` is noted, and something of the process was in it last."""
+        noted = self._of(lease)
+        return room in noted.rooms and room not in noted.empty
+
+    async def note(self, lease: Lease, room: str) -> None:
+        """Note that something will be entered into `room`.
 
         Raises:
             LeaseLost: the lease has ended.
         """
+        await self._note(lease, [room])
+
+    def entering(self, lease: Lease, room: str) -> int:
+        """What to give `left` if nothing is found in `room` after this."""
         noted = self._of(lease)
-        if room not in noted.rooms:
-            await self._note(lease, [room])
         noted.empty.pop(room, None)
         noted.rooms[room] = noted.rooms.get(room, 0) + 1
         return noted.rooms[room]

@@ -73,6 +73,9 @@ _ENTER: Final = Script(
     + """
 local node, token, ends = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local places, per_user, displaces = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6] == 'close_oldest'
+if ARGV[7] == '0' and redis.call('ZLEXCOUNT', index, of_node(node)) == 0 then
+  return 1
+end
 local fence = redis.call('HGET', state, 'fence.' .. node)
 if ends <= now or (fence and token <= tonumber(string.match(fence, '^%d+'))) then
   return 0
@@ -131,7 +134,7 @@ local function admit(id, one)
   end
 end
 
-for i = 7, #ARGV, 4 do
+for i = 8, #ARGV, 4 do
   local id = ARGV[i]
   local one = {user = ARGV[i + 1], seat = ARGV[i + 2], data = ARGV[i + 3], token = token}
   local packed = redis.call('HGET', who, id)
@@ -230,7 +233,14 @@ class Rooms:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def enter(self, room: str, occupants: Sequence[Occupant], lease: Lease, limits: Limits) -> Outcome:
+    async def enter(
+        self, room: str, occupants: Sequence[Occupant], lease: Lease, limits: Limits, *, noted: bool
+    ) -> Outcome | None:
+        """
+        Args:
+            noted: whether the room was noted for this. Else it is enough that something of the process is in
+                it; None where nothing is, and nothing was changed.
+        """
         places = -1 if limits.seats is None else limits.seats
         per_user = -1 if limits.per_user is None else limits.per_user
         words = [
@@ -242,10 +252,12 @@ class Rooms:
             _ENTER,
             self._keys(room),
             *(lease.node, lease.token, round(lease.until * 1_000_000)),
-            *(places, per_user, limits.when_over),
+            *(places, per_user, limits.when_over, int(noted)),
             *words,
         )
-        if not answer:
+        if answer == 1:
+            return None
+        if answer == 0:
             raise LeaseLost(f"the lease {lease.token} of {lease.node} has ended")
         version, present, entered, full, over, displaced = answer
         since = {id.decode(): int(at) / 1_000_000 for id, at in _pairs(entered)}

@@ -104,8 +104,13 @@ class RedisStore:
     async def enter(
         self, room: str, occupants: Sequence[Occupant], lease: Lease, limits: Limits = NO_LIMITS
     ) -> Entered:
-        number = await self._leases.note(lease, room)
-        outcome = await self._rooms.enter(room, occupants, lease, limits)
+        known = self._leases.knows(lease, room)
+        number = self._leases.entering(lease, room)
+        outcome = await self._rooms.enter(room, occupants, lease, limits, noted=False) if known else None
+        if outcome is None:
+            await self._leases.note(lease, room)
+            outcome = await self._rooms.enter(room, occupants, lease, limits, noted=True)
+        assert outcome is not None
         if not outcome.is_present:
             self._leases.left(lease.node, room, number)
         return outcome.entered
