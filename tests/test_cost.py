@@ -57,7 +57,7 @@ CALLS = {
 """Calls within this package, and from it, for each of these."""
 KEPT = {"": 5500, " on our own protocol": 7500}
 """Bytes that this package keeps for an idle connection."""
-DOCUMENT = 1_350_000
+DOCUMENT = 1_200_000
 """Calls for the document of 200 actions with two models each, most of them in pydantic: 0.15 s of a quiet
 machine."""
 each_protocol = pytest.mark.parametrize(

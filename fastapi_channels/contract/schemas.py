@@ -48,21 +48,16 @@ class Schemas:
 
     def generate(self) -> None:
         """Make all that was asked for."""
-        inputs: list[tuple[int, JsonSchemaMode, TypeAdapter[Any]]]
-        inputs = [(number, mode, _adapter(source)) for (number, mode), source in self._wanted.items()]
-        made, shared = TypeAdapter.json_schemas(
-            inputs, ref_template=FOLDER + "{model}", schema_generator=_Generator
-        )
+        inputs: list[tuple[Any, JsonSchemaMode, Any]] = [
+            (key[0], key[1], self._core(key, source)) for key, source in self._wanted.items()
+        ]
+        made, shared = _Generator(ref_template=FOLDER + "{model}").generate_definitions(inputs)
         self._made = {key: _draft_7(made[key]) for key in self._wanted}
-        self.components = {name: _draft_7(schema) for name, schema in shared.get("$defs", {}).items()}
-        inline = {
-            key: self._made[key]["$ref"].removeprefix(FOLDER)
-            for key in self._inline
-            if "$ref" in self._made[key]
-        }
-        self._made.update({key: self.components[name] for key, name in inline.items()})
-        for name in set(inline.values()):
-            del self.components[name]
+        self.components = {name: _draft_7(schema) for name, schema in shared.items()}
+
+    def _core(self, key: tuple[int, JsonSchemaMode], source: Any) -> Any:
+        core = _adapter(source).core_schema
+        return _written_out(core) if key in self._inline else core
 
     def resolved(self, schema: Schema) -> Schema:
         """What `schema` refers to, if it is nothing but a reference."""
@@ -122,6 +117,13 @@ class _Generator(GenerateJsonSchema):
     def sort(self, value: Schema, parent_key: str | None = None) -> Schema:
         """As it is: in the order in which things are declared, the same for the same program."""
         return value
+
+
+def _written_out(core: Any) -> Any:
+    """A core schema of pydantic's that stands where it is used: what has no reference is no definition."""
+    if core["type"] == "definitions":
+        return {**core, "schema": _written_out(core["schema"])}
+    return {key: value for key, value in core.items() if key != "ref"}
 
 
 def _adapter(source: Any) -> TypeAdapter[Any]:
