@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from inspect import iscoroutinefunction
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from typing_extensions import TypedDict
@@ -74,9 +75,9 @@ class UserKeys:
     __slots__ = ("_key", "_names", "_unnamed")
 
     def __init__(self, key: UserKey = None) -> None:
-        if not (key is None or callable(key) or (isinstance(key, str) and key)):
+        if not (key is None or callable(key) or (isinstance(key, str) and key)) or iscoroutinefunction(key):
             raise ConfigurationError(
-                f"user_key= takes a function of the user, or the name of an attribute, got {key!r}"
+                f"user_key= takes a plain function of the user, or the name of an attribute, got {key!r}"
             )
         self._key = key if callable(key) else None
         self._names = (key,) if isinstance(key, str) else KEYS

@@ -124,8 +124,12 @@ def test_a_user_without_a_key_is_told_of_once_for_its_type(caplog: pytest.LogCap
 
 
 def test_what_cannot_name_a_user():
-    with pytest.raises(ConfigurationError, match="user_key= takes a function"):
-        add_channel(FastAPI(), user_key=7)  # type: ignore[arg-type]  # that is the test
+    async def key(user: Account) -> str:
+        return user.email
+
+    for wrong in (7, "", key):
+        with pytest.raises(ConfigurationError, match="user_key= takes a plain function"):
+            add_channel(FastAPI(), user_key=wrong)  # type: ignore[arg-type]  # that is the test
 
 
 async def test_the_key_holds_wherever_a_user_is_named():
