@@ -243,7 +243,7 @@ async def test_a_certificate_that_is_not_trusted(
     tls_server: tuple[RedisServer, int], caplog: pytest.LogCaptureFixture
 ):
     _, port = tls_server
-    process = Process(create_backend(f"rediss://127.0.0.1:{port}"), publish_timeout=0.3)
+    process = Process(create_backend(f"rediss://127.0.0.1:{port}"))
     async with running(process):
         assert not process.broker.up
     assert "CERTIFICATE_VERIFY_FAILED" in caplog.text

@@ -175,6 +175,7 @@ async def test_an_action_that_does_not_end_is_not_waited_for():
 # Heartbeat
 
 
+@pytest.mark.direct
 @each_with_port
 async def test_who_answers_pings_stays(ws: str):
     async with serving_room({"heartbeat": 0.2}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
@@ -195,6 +196,7 @@ async def test_who_is_silent_from_one_ping_to_the_next_is_gone(ws: str):
         await wait_until(lambda: room.left == [1011])
 
 
+@pytest.mark.direct
 @each_with_port
 async def test_any_frame_is_a_sign_of_life(ws: str):
     async with serving_room({"heartbeat": 0.3}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
@@ -270,6 +272,7 @@ async def test_a_relaying_room_without_a_port_is_not_pinged():
             assert await ada.read() == "hello"
 
 
+@pytest.mark.direct
 @each_with_port
 async def test_the_server_s_own_pings_are_enough(ws: str):
     async with (
