@@ -203,8 +203,8 @@ class RedisServer(Server):
         return sum("cmd=client" not in line for line in lines)
 
     def channels(self) -> set[str]:
-        """What somebody is subscribed to."""
-        return set(self.ask("PUBSUB", "CHANNELS").splitlines())
+        """What somebody is subscribed to; sentinels speak among themselves on one of their own."""
+        return set(self.ask("PUBSUB", "CHANNELS").splitlines()) - {"__sentinel__:hello"}
 
 
 class SentinelServer(RedisServer):
