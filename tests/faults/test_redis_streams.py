@@ -91,7 +91,7 @@ async def test_flapping(two: tuple[Told, Told], lasting_redis: RedisServer):
             await asyncio.to_thread(lasting_redis.kill)
             await asyncio.to_thread(lasting_redis.restart)
         await delivered_again(*two)
-        await until(lambda: traffic.taken)
+        await until(lambda: bool(traffic.taken))
     await everything(traffic, *two)
 
 
