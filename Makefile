@@ -6,8 +6,11 @@ HOST ?= 127.0.0.1
 PYTHON ?=
 # What pytest gets: make test ARGS="-x tests/cluster/test_hub.py"
 ARGS ?=
-# Processes that run tests: much of a test is waiting, so one more than there are cores. 0 runs them in one.
-WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 1)
+# Processes that run tests: much of a test is waiting, so two more than there are cores. 0 runs them in one.
+WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
+
+# Tests start some hundred interpreters: each would compile this package anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 VERSIONS := 3.11 3.12 3.13
 PINS := constraints.txt
@@ -31,7 +34,7 @@ test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 
 test-faults: ## Run the long tests, which kill, pause and cut off real servers
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
-	@$(RUN) pytest -m fault $(ARGS)
+	@$(RUN) pytest -m fault -n 2 --dist loadfile $(ARGS)
 
 check: ## Lint, and check the types
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
@@ -51,7 +54,7 @@ bench: ## Measure (benchmarks/README.md)
 	@$(RUN) benchmarks
 
 coverage: ## Show which branches each pure module's own tests leave out
-	@$(MAKE) --no-print-directory test ARGS="tests/test_coverage.py"
+	@$(MAKE) --no-print-directory test ARGS="-m fault tests/test_coverage.py"
 
 test-all: $(VERSIONS:%=test-%) test-lowest ## Run the tests on every Python that is here, and on the lowest versions
 

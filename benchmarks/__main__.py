@@ -19,7 +19,12 @@ from .scenarios import SCENARIOS
 from .systems import BASELINE, SYSTEMS
 
 QUICK_SYSTEMS: Final = (BASELINE, "ours", "ours-protocol", "plain-protocol", "ours-redis")
-OTHERS: Final = {"limiter": "rate limits", "brokers": "brokers", "stores": "stores"}
+OTHERS: Final = {
+    "limiter": "rate limits",
+    "brokers": "brokers",
+    "stores": "stores",
+    "authentication": "tokens",
+}
 """Benchmarks of parts, each a module of its own."""
 
 

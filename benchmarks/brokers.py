@@ -30,7 +30,7 @@ from broadcaster import Broadcast, BroadcastBackend
 
 from fastapi_channels.brokers import Broker, MemoryBackend, create_backend
 from fastapi_channels.wire.messages import Publication
-from tests.support.redis_groups import RedisCluster
+from tests.support.redis_groups import RedisCluster, RedisFailover
 from tests.support.servers import NatsServer, PostgresServer, RabbitServer, RedisServer, Server
 
 Publish = Callable[[], Awaitable[object]]
@@ -178,12 +178,6 @@ def on(url: str, name: str, bare: Open) -> list[Contender]:
     ]
 
 
-def on_cluster(url: str) -> list[Contender]:
-    from fastapi_channels.brokers.redis import ClusterBackend
-
-    return [Contender("fastapi_channels", partial(ours, lambda: ClusterBackend(url)), 3200)]
-
-
 # What is measured
 
 
@@ -256,16 +250,24 @@ async def report() -> None:
     await report_on("in memory", in_memory())
     for where, (kind, name, bare) in BARE.items():
         if kind.installed():
-            with kind() as server:
+            with kind() as server, contextlib.ExitStack() as groups:
                 url: str = getattr(server, "url")  # noqa: B009 - each kind has one
                 contenders = on(url, name, partial(bare, url))
                 if kind is RedisServer:
-                    streams = url.replace("redis:", "redis-stream:")
-                    contenders.insert(1, Contender("fastapi_channels, streams", _ours(streams), 3200))
+                    contenders[1:1] = [
+                        Contender(f"fastapi_channels, {what}", _ours(other), 3200)
+                        for what, other in others_of_redis(url, groups).items()
+                    ]
                 await report_on(f"on {where}", contenders)
-    if RedisServer.installed():
-        with RedisCluster(3) as cluster:
-            await report_on("on a Redis Cluster", on_cluster(cluster.url))
+
+
+def others_of_redis(url: str, groups: contextlib.ExitStack) -> dict[str, str]:
+    """The other ways to use Redis, which take turns with it."""
+    return {
+        "Streams": url.replace("redis:", "redis-stream:"),
+        "Sentinel": groups.enter_context(RedisFailover(1)).url,
+        "Cluster of 3": groups.enter_context(RedisCluster(3)).url,
+    }
 
 
 async def report_on(where: str, contenders: list[Contender]) -> None:

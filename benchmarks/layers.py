@@ -30,6 +30,8 @@ from websockets.frames import Frame, Opcode
 from fastapi_channels import BasePermission, Channel, Connection, action, add_channel, limiter
 from fastapi_channels.uvicorn import Protocol
 
+from .apps.bare import Bare
+
 REPETITIONS: Final = 300
 AT_ONCE: Final = 50
 """Actions in one repetition."""
@@ -154,7 +156,7 @@ async def turns(count: int) -> None:
 
 
 def message(name: str) -> bytes:
-    frame = json.dumps({"action": name, "message": TEXT}).encode()
+    frame = json.dumps({"action": name, "message": TEXT}, separators=(",", ":")).encode()
     return Frame(Opcode.TEXT, frame).serialize(mask=True)
 
 
@@ -180,6 +182,27 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
     write = send.__self__.transport.write  # type: ignore[attr-defined]  # uvicorn's protocol
     while (await receive())["type"] == "websocket.receive":
         write(b"")
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """The least that an application can do to send a text back."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (event := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": event["text"]})
+
+
+texts = FastAPI()
+
+
+@texts.websocket("/ws")
+async def back(websocket: WebSocket) -> None:
+    await websocket.accept()
+    try:
+        while True:
+            await websocket.send_text(await websocket.receive_text())
+    except WebSocketDisconnect:
+        pass
 
 
 plain = FastAPI()
@@ -276,6 +299,19 @@ async def actions(ours: Bench) -> None:
     )
 
 
+async def echoes() -> None:
+    show(
+        "one text echoed, microseconds of CPU",
+        {
+            "a bare protocol": await Bench(echo, lambda **_: Bare()).action("raw"),
+            "a raw ASGI application on uvicorn": await Bench(echo).action("raw"),
+            "a plain FastAPI endpoint on uvicorn": await Bench(texts).action("raw"),
+            "a raw ASGI application on fastapi_channels.uvicorn": await Bench(echo, Protocol).action("raw"),
+            "a plain FastAPI endpoint on it": await Bench(texts, Protocol).action("raw"),
+        },
+    )
+
+
 async def deliveries(ours: Bench) -> None:
     show(
         f"one delivery of {MEMBERS:,}, microseconds of CPU",
@@ -301,12 +337,17 @@ async def connections(ours: Bench, app: FastAPI) -> None:
 
 
 async def styles(ours: Bench) -> None:
-    """What a hand-written endpoint costs beside `mount()`, and a sent answer beside a returned one."""
+    """What a hand-written endpoint costs beside `mount()`, a sent answer beside a returned one, and all that
+    upstream's handlers take."""
     app, room = FastAPI(), Room()
     add_channel(app)
 
     @room.action("personal")
-    async def personal(websocket: WebSocket, channel: str, data: dict[str, Any], **kwargs: Any) -> None:
+    async def personal(websocket: WebSocket, data: dict[str, Any]) -> None:
+        await room.broadcast_to_personal(websocket, data["message"])
+
+    @room.action("upstream")
+    async def upstream(websocket: WebSocket, channel: str, data: dict[str, Any], **kwargs: Any) -> None:
         await room.broadcast_to_personal(websocket, data["message"])
 
     @app.websocket("/ws")
@@ -321,6 +362,7 @@ async def styles(ours: Bench) -> None:
                 "an action: mounted, its value returned": await ours.action("reply"),
                 "in an endpoint, its value returned": await by_hand.action("reply"),
                 "in an endpoint, broadcast_to_personal": await by_hand.action("personal"),
+                "the same, with channel and **kwargs": await by_hand.action("upstream"),
                 "in an endpoint, a plain FastAPI loop": await Bench(plain).action("reply"),
                 "a connection: mounted": await ours.connection(),
                 "in an endpoint": await by_hand.connection(),
@@ -344,6 +386,7 @@ async def main() -> None:
         await stack.enter_async_context(app.router.lifespan_context(app))
         ours = Bench(app)
         await actions(ours)
+        await echoes()
         await deliveries(ours)
         await connections(ours, app)
         await styles(ours)

@@ -9,7 +9,7 @@
  *   fanout   Members of `rooms` rooms (one room of everybody, unless said otherwise). `window` messages
  *            are in flight; one is done when every member has it, the sender included. The first `senders`
  *            members publish in turn; with more than one, no order is looked for.
- *   echo     Every client sends, waits for the answer, and sends again.
+ *   echo     Every client has `window` messages in flight: for each answer it sends the next.
  *   connect  Every client connects, joins, closes, and begins again.
  *   idle     Every client connects and stays.
  *
@@ -162,7 +162,7 @@ struct client {
     struct bytes unread, unsent;
     uint32_t sent;               /* echo: number of the last message */
     uint32_t seen[MAX_WINDOW];   /* fanout: number of the last message seen in each slot */
-    uint32_t newest;
+    uint32_t newest;             /* of those that came back */
 };
 
 static struct client *clients;
@@ -356,7 +356,9 @@ static void abandon(void)
 
 static void send_echo(struct client *client)
 {
-    if (publishing) put_message(client, option.publish, 0, ++client->sent);
+    if (!publishing) return;
+    in_flight++;
+    put_message(client, option.publish, 0, ++client->sent);
 }
 
 static void take_broadcast(struct client *client, uint32_t number, size_t size, uint64_t latency)
@@ -397,10 +399,13 @@ static void take_text(struct client *client, const uint8_t *text, size_t size, u
     uint64_t sent = hexadecimal(marker + 9, 16);
     last_progress = time;
     if (is_scenario("echo")) {
-        if (number != client->sent) {
+        if (number <= client->newest) {
             counted.duplicates++;
             return;
         }
+        counted.reordered += number != client->newest + 1;
+        client->newest = number;
+        in_flight--;
         count_delivery(size, time - sent);
         send_echo(client);
     } else {
@@ -687,7 +692,7 @@ static void measure(void)
     publishing = true;
     last_progress = now();
     for (int i = option.clients - option.slow; i < option.clients; i++) watch(&clients[i]);
-    for (int i = 0; is_scenario("echo") && i < option.clients; i++) send_echo(&clients[i]);
+    for (int i = 0; is_scenario("echo") && i < option.clients * window; i++) send_echo(&clients[i / window]);
     bool moves = work_until(after(option.warmup));
     memset(&counted, 0, sizeof counted);
     printf("{\"event\": \"measure\", \"window\": %d}\n", window);

@@ -132,7 +132,7 @@ class Bench:
                 for number in range(scenario_.servers)
             ]
             servers = [member for root, _ in started for member in tree(root)]
-            options = _options(it, scenario_, plan, [port for _, port in started])
+            options = options_of(it, scenario_, plan, [port for _, port in started])
             watch = _Watch(servers, pid)
             for event in drive(self._load, options):
                 watch.see(event)
@@ -200,7 +200,7 @@ class _Watch:
         }
 
 
-def _options(system: System, scenario: Scenario, plan: Plan, ports: Sequence[int]) -> dict[str, Any]:
+def options_of(system: System, scenario: Scenario, plan: Plan, ports: Sequence[int]) -> dict[str, Any]:
     options: dict[str, Any] = {
         "port": ",".join(map(str, ports)),
         "path": system.path,

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 WINDOWS: Final = (1, 8, 32)
+PIPELINED: Final = (1, 8)
+"""Of each client, where it does not wait for one answer before it sends the next message."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +125,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "echo",
         {"scenario": "echo", "clients": 100},
         unit="replies/s",
+        windows=PIPELINED,
         quick=True,
     ),
     "raw": Scenario(
@@ -130,7 +133,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         "raw",
         {"scenario": "echo", "clients": 100, "path": "/raw"},
         unit="replies/s",
-        only=("plain", "plain-protocol", "bare"),
+        windows=PIPELINED,
+        only=("plain", "plain-protocol", "asgi", "asgi-protocol", "bare"),
         quick=True,
     ),
     "connect": Scenario(

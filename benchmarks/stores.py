@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from fastapi_channels.stores import Record, Retention, Store, create_store
+from fastapi_channels.stores import Addition, Part, Record, Retention, Store, create_store
 from fastapi_channels.stores.store import NO_LIMITS, Lease, Limits, Occupant
 from tests.support.redis_groups import RedisCluster
 from tests.support.servers import PostgresServer, RedisServer
@@ -55,13 +55,14 @@ class Calls:
             "enter with limits, and leave": partial(self.pass_through, limits=Limits(seats=200, per_user=5)),
             f"leave what is not in (of {OCCUPANTS})": lambda room: store.leave(room, ["none.1"]),
             "count": store.count,
+            "count people": store.count_people,
             f"occupancy of {OCCUPANTS}": store.occupancy,
-            "append": lambda room: store.append(room, Record(0, BODY), KEEP),
+            "append": lambda room: store.append(room, Addition(Record(0, BODY), KEEP)),
             "append with a key": lambda room: store.append(
-                room, Record(0, BODY), KEEP, key=str(next(self.numbers)), key_seconds=60
+                room, Addition(Record(0, BODY), KEEP, key=str(next(self.numbers)), key_seconds=60)
             ),
-            "read 1": lambda room: store.read(room, KEEP, limit=1, reverse=True),
-            "read 100": lambda room: store.read(room, KEEP, limit=100),
+            "read 1": lambda room: store.read(room, KEEP, Part(limit=1, reverse=True)),
+            "read 100": lambda room: store.read(room, KEEP, Part(limit=100)),
             "the top of 1": lambda room: store.tops({room: None}),
             "the tops of 100": lambda room: store.tops(dict.fromkeys(f"{room} {n}" for n in range(100))),
             "claim, and settle": self.claim,
@@ -88,10 +89,10 @@ async def prepared(url: str) -> AsyncIterator[Calls]:
     lease = await store.renew(NODE, 0, 600)
     numbers = itertools.count(OCCUPANTS)
     for room in map(room_of, range(TASKS)):
-        inside = [Occupant(f"{NODE}.{n}", user=str(n), seat=str(n)) for n in range(OCCUPANTS)]
+        inside = [Occupant(f"{NODE}.{n}", str(n), seat=str(n), data='"here"') for n in range(OCCUPANTS)]
         await store.enter(room, inside, lease)
         for _ in range(KEEP.messages):
-            await store.append(room, Record(0, BODY), KEEP)
+            await store.append(room, Addition(Record(0, BODY), KEEP))
     yield Calls(store, lease, numbers)
     await store.close()
 

@@ -88,6 +88,15 @@ SYSTEMS: Final[dict[str, System]] = {
         {**_flat("say", "echo", "raw", "typed", "depends"), **_ROOMS},
         protocol=_PROTOCOL,
     ),
+    "asgi": System("a raw ASGI application", "plain", ("fastapi", SERVER), "asgi", _flat("raw")),
+    "asgi-protocol": System(
+        "a raw ASGI application on that protocol",
+        "ours",
+        _OURS,
+        "asgi",
+        _flat("raw"),
+        protocol=_PROTOCOL,
+    ),
     "ours-redis": System(
         "**fastapi-channels**, Redis", "ours", _OURS, "ours", {**_flat("say"), **_ROOMS}, broker=True
     ),

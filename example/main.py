@@ -17,13 +17,15 @@ from fastapi_channels.permission import AllowAny
 from fastapi_channels.throttling import limiter
 from fastapi_channels.used import GroupChannel, PersonChannel
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "templates", ROOT / "clients" / "typescript"
+"""The page, and the client that it includes."""
 URL = os.environ.get("CHANNELS_URL", "memory://")
 """One URL moves the demo from this process to Redis: CHANNELS_URL=redis://localhost:6379"""
 
 app = FastAPI(title="fastapi-channels demo")
 add_channel(app, url=URL, limiter_url=URL)
-templates = Jinja2Templates(TEMPLATES)
+templates = Jinja2Templates(PAGE)
 
 
 class ChatMessage(BaseModel):
@@ -108,7 +110,8 @@ async def base_chatroom_ws(websocket: WebSocket) -> None:
 @app.websocket("/person", name="chatroom_ws_person")
 async def person_chatroom_ws(websocket: WebSocket) -> None:
     # Accepted first, a third one is told that the room is full: a page never sees the status of a handshake.
-    await websocket.accept()
+    offered: list[str] = websocket.scope["subprotocols"]
+    await websocket.accept(subprotocol=offered[0] if offered else None)
     await person_chatroom.connect(websocket, channel="person_channel")
 
 

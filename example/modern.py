@@ -1,16 +1,28 @@
 """A chat room in the modern style: typed actions, events, permissions and rate limits."""
 
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias
 
 from fastapi import FastAPI, WebSocket
 from pydantic import BaseModel, Field
 
-from fastapi_channels import BasePermission, Channel, Connection, action, add_channel, limiter
+from fastapi_channels import (
+    BasePermission,
+    Channel,
+    Connection,
+    action,
+    add_channel,
+    history_router,
+    limiter,
+)
+
+Status: TypeAlias = Literal["here", "typing"]
 
 
 class Said(BaseModel):
     by: str
     text: str
+    at: datetime = Field(default_factory=lambda: datetime.now(UTC))
 
 
 class IsAdmin(BasePermission):
@@ -26,6 +38,13 @@ class Room(Channel):
     """One instance serves every room; the path says which."""
 
     max_connection = 100
+    history = 200
+    presence = True
+    presence_interval = 0.2
+    routers = (history_router,)
+
+    def presence_data(self, connection: Connection) -> Status:
+        return "here"
 
     @limiter(times=5, seconds=10)
     @action()
@@ -38,7 +57,12 @@ class Room(Channel):
     @action()
     async def who(self, connection: Connection) -> list[str]:
         """Who is in the room."""
-        return await names(connection.room)
+        return sorted(person.user or "?" for person in await self.people(connection.room))
+
+    @action()
+    async def status(self, status: Status, connection: Connection) -> None:
+        """Show the others what you do."""
+        await connection.set_presence(status)
 
     @action(permission=IsAdmin)
     async def shout(
@@ -53,23 +77,6 @@ class Room(Channel):
 
 
 room = Room()
-
-
-async def names(name: str) -> list[str]:
-    return sorted({member["user"] or "?" for member in await room.members(name)})
-
-
-@room.on_event("join")
-async def joined(connection: Connection) -> None:
-    members = await names(connection.room)
-    await room.broadcast(connection.room, "joined", {"name": connection.user, "members": members})
-
-
-@room.on_event("leave")
-async def left(connection: Connection) -> None:
-    members = await names(connection.room)
-    await room.broadcast(connection.room, "left", {"name": connection.user, "members": members})
-
 
 app = FastAPI(title="A chat room")
 add_channel(app)

@@ -4,10 +4,12 @@ from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
 from .channels.pagination import Cursor, Page, Paginated, Paginator, current_paginator
+from .channels.people import Device, Person
 from .channels.publisher import Publisher, current_publisher
 from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
 from .channels.sync_publisher import SyncPublisher
+from .channels.throttled import throttled
 from .cluster.users import Member
 from .connection import Connection
 from .decorators import ActionOptions, action, limiter
@@ -28,10 +30,16 @@ from .exceptions import (
     ParseError,
     PermissionDenied,
     RateLimitExceeded,
+    TokenExpired,
+    TooManyConnections,
     TooManyRooms,
+    Unauthenticated,
     Unavailable,
     WebSocketException,
 )
+from .operations.admin import Admin
+from .operations.connection_log import log_connections
+from .operations.jobs.job import cron, every
 from .permission import AllowAny, BasePermission, IsAuthenticated
 from .signatures.graph import current_connection, current_message
 from .throttling import rate
@@ -45,6 +53,7 @@ __all__ = [
     "ActionNotExist",
     "ActionOptions",
     "ActionRouter",
+    "Admin",
     "AllowAny",
     "BaseChannel",
     "BasePermission",
@@ -59,6 +68,7 @@ __all__ = [
     "ConfigurationError",
     "Connection",
     "Cursor",
+    "Device",
     "Disconnected",
     "Envelope",
     "Event",
@@ -75,6 +85,7 @@ __all__ = [
     "Paginator",
     "ParseError",
     "PermissionDenied",
+    "Person",
     "PersonChannel",
     "Published",
     "Publisher",
@@ -82,17 +93,24 @@ __all__ = [
     "RequestId",
     "Socket",
     "SyncPublisher",
+    "TokenExpired",
+    "TooManyConnections",
     "TooManyRooms",
+    "Unauthenticated",
     "Unavailable",
     "WebSocketException",
     "action",
     "add_channel",
+    "cron",
     "current_connection",
     "current_message",
     "current_paginator",
     "current_publisher",
+    "every",
     "history_router",
     "limiter",
+    "log_connections",
     "rate",
+    "throttled",
 ]
 __version__ = "0.1.0"

@@ -4,13 +4,31 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import Final
 
-from .commands import asyncapi, asyncapi_diff, doctor, listen, publish, typescript
+from .commands import (
+    asyncapi,
+    asyncapi_diff,
+    bench,
+    connect,
+    doctor,
+    jobs,
+    kick,
+    listen,
+    members,
+    publish,
+    rooms,
+    top,
+    typescript,
+)
 from .exceptions import ChannelsError
 
-COMMANDS: Final = (publish, listen, doctor, asyncapi, asyncapi_diff, typescript)
+COMMANDS: Final = (
+    *(publish, listen, connect, bench, doctor, top, rooms, members, kick, jobs),
+    *(asyncapi, asyncapi_diff, typescript),
+)
 FAILED: Final = 2
 """The exit status of a command that cannot do its work, as of words that the parser does not know."""
 
@@ -26,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status: int | None = given.run(given)
     except ChannelsError as exc:
         print(f"fastapi-channels: {exc}", file=sys.stderr)
+        return FAILED
+    except Exception:  # of the application, most likely: where it is, Python says
+        traceback.print_exc()
         return FAILED
     return status or 0
 

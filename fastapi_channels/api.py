@@ -8,32 +8,44 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_channels.channels import upstream
 
-from .brokers import adopt, create_backend
+from .brokers import adopt, create_backend, schemes
 from .channels.pagination import Paginator
-from .cluster.node import SCOPE_KEY, Node, current_node
+from .cluster.middleware import NodeMiddleware
+from .cluster.node import Node, current_node
 from .cluster.process import on_sigterm, warn_of_islands
 from .cluster.settings import Settings
 from .contract.serving import add_document
-from .exceptions import BrokerUnavailable, ConfigurationError
+from .encryption import encryption_by
+from .exceptions import ConfigurationError
+from .operations.jobs.job import Job, job_of, jobs_of
+from .operations.jobs.keeper import running
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
-from .stores import Store, StoreUnavailable, store_beside
+from .stores import Limits, Store, store_beside
+from .stores.store import WhenOver
 from .throttling import MemoryLimiter, RateLimiter, normalize, parse_proxies
+from .wire.rooms import check_namespace
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 logger = logging.getLogger("fastapi_channels")
 
 MIN_SECRET: Final = 32
 """Bytes of a secret: a shorter key makes HMAC-SHA256 weaker than its hash (RFC 2104 section 3)."""
+
+REDIS: Final = ("redis", "rediss", "unix")
+LIMITERS: Final[dict[str, bool]] = dict.fromkeys(("memory", *REDIS), True)
+"""The schemes of URLs by which rates are counted."""
 
 Parent = TypeVar("Parent", FastAPI, APIRouter)
 
@@ -46,6 +58,7 @@ def add_channel(
     broadcast: Broadcast | None = None,
     store_url: str | None = None,
     store: Store | None = None,
+    encryption_keys: str | Sequence[str] | None = None,
     limiter_url: str | None = None,
     storage: Any = None,
     prefix: str = "fastapi-channel",
@@ -60,9 +73,16 @@ def add_channel(
     user_key: Callable[[Any], Any] | str | None = None,
     namespace: str = "",
     publish_timeout: float = 2.0,
+    max_connections: int | None = None,
+    max_connections_per_user: int | None = None,
+    per_user_policy: WhenOver = "refuse",
+    jobs: Sequence[Callable[..., Any]] | None = (),
     drain_seconds: float = 10.0,
     retry_after: float = 1.0,
     health_url: str | None = None,
+    metrics: bool | CollectorRegistry = False,
+    metrics_url: str | None = None,
+    metrics_dependencies: Sequence[Depends] = (),
     asyncapi_url: str | None = "/asyncapi.json",
     asyncapi_docs_url: str | None = "/asyncapi",
     asyncapi_component_url: str | None = None,
@@ -79,6 +99,8 @@ def add_channel(
         store_url: where state is kept that outlives a connection, such as histories: `memory://`, or
             `redis://…` as for the broker; that of `url` unless given.
         store: a Store, in place of `store_url`.
+        encryption_keys: of what is said in rooms, as broker and store have it: the first encrypts, and each
+            decrypts; a list, or a text with commas. It needs `cryptography`. None: nothing is encrypted.
         limiter_url: where rate limits are counted: `memory://` or `redis://…`; `url` where that is Redis.
         storage: a `redis.asyncio` client to count with, or a RateLimiter.
         prefix: begins the keys of rate limits.
@@ -95,11 +117,24 @@ def add_channel(
             `username` or `sub` unless given.
         namespace: begins the broker's topics, so that two applications can share a server.
         publish_timeout: seconds until `BrokerUnavailable`.
+        max_connections: WebSockets that a process has at a time, those whose handshake is not answered yet
+            among them; one more is refused with 503. None for any number.
+        max_connections_per_user: WebSockets that a user may have at a time, in whatever rooms, over all
+            processes; None for any number. Those without a user are not counted.
+        per_user_policy: what happens beyond that: `refuse`, with 429, or `close_oldest`, which closes the
+            user's oldest with 4509.
+        jobs: functions that are marked with `@every` or `@cron`, to be run beside those of the channels that
+            are mounted. None: this process runs none, those of channels neither.
         drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
             at most; 0 leaves it to uvicorn, which closes all at once.
         retry_after: seconds that those clients are told to stay away, at least; each is told up to twice as
             many, by chance.
         health_url: where `…/live` and `…/ready` answer the probes of an orchestrator; None for nowhere.
+        metrics: whether to count for Prometheus: True in the default registry of prometheus-client, or in the
+            one that is given. It needs prometheus-client.
+        metrics_url: where the metrics of all processes are; None for nowhere. Whoever can reach it can read
+            them.
+        metrics_dependencies: of that route, to protect it: `[Depends(only_prometheus)]`.
         asyncapi_url: where the AsyncAPI document is served, and as YAML beside it where PyYAML is installed;
             None for nowhere. An application with `openapi_url=None` serves none either.
         asyncapi_docs_url: where the page is that shows the document and tries it, linked from FastAPI's own;
@@ -128,8 +163,10 @@ def add_channel(
         user_key=user_key,
         secret=_secret(secret),
         pagination_class=_paginator(pagination_class),
-        namespace=namespace,
+        namespace=check_namespace(namespace),
         publish_timeout=publish_timeout,
+        max_connections=_count_of("max_connections", max_connections),
+        per_user=_per_user(max_connections_per_user, per_user_policy),
         drain_seconds=_seconds("drain_seconds", drain_seconds),
         retry_after=_seconds("retry_after", retry_after),
         view={
@@ -139,72 +176,53 @@ def add_channel(
             "limiter_url": limiter_url,
         },
     )
+    for name, path in (
+        ("health_url", health_url),
+        ("metrics_url", metrics_url),
+        ("asyncapi_url", asyncapi_url),
+        ("asyncapi_docs_url", asyncapi_docs_url),
+    ):
+        _check_path(name, path)
+    own = None if jobs is None else [job_of(function) for function in jobs]
+    encryption = encryption_by(encryption_keys)
+    broker_url = limiter_url if url is None else url
+    listens = backend is None and broadcast is None
     node = Node(
-        _backend(url or limiter_url, backend, broadcast),
-        _limiter(limiter_url or url, storage, prefix),
+        _backend(broker_url, backend, broadcast),
+        _limiter(limiter_url, url, storage, prefix),
         settings,
-        _store(store, store_url, url or limiter_url, namespace),
+        encryption.over(_store(store, store_url, broker_url, namespace, listens)),
+        encryption.packing,
     )
-    node.rooms.announces = store is None and store_url is None and _announces(node.store, url or limiter_url)
+    if settings.per_user is not None:
+        node.rooms.check_store("max_connections_per_user")
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
-    router.lifespan_context = _with_node(router.lifespan_context, node)
+    router.lifespan_context = _with_node(router.lifespan_context, node, parent, own)
     if health_url is not None:
         _add_health(router, health_url.rstrip("/"), node)
+    _count(parent, node, metrics, metrics_url, metrics_dependencies)
     if asyncapi_url is not None:
         pages = (asyncapi_docs_url, asyncapi_component_url)
         add_document(parent, asyncapi_url, settings, asyncapi_dependencies, *pages)
     if isinstance(parent, FastAPI):
-        parent.add_middleware(_NodeMiddleware, node=node)
+        parent.add_middleware(NodeMiddleware, node=node)
     return parent
 
 
-class _NodeMiddleware:
-    """Says which node serves a request: to routes, to routers that are included and to mounted apps."""
-
-    def __init__(self, app: ASGIApp, node: Node) -> None:
-        self.app = app
-        self.node = node
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope[SCOPE_KEY] = self.node
-        token = current_node.set(self.node)
-        try:
-            await (
-                _answered(self.app, scope, receive, send)
-                if scope["type"] == "http"
-                else self.app(scope, receive, send)
-            )
-        finally:
-            current_node.reset(token)
-
-
-async def _answered(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve a request; 503 where a route lets BrokerUnavailable through. A handler of the application for it
-    comes first: this is outside of all of them."""
-    began = False
-
-    async def watched(message: Message) -> None:
-        nonlocal began
-        began = True
-        await send(message)
-
-    try:
-        await app(scope, receive, watched)
-    except (BrokerUnavailable, StoreUnavailable) as exc:
-        if began:
-            raise
-        logger.debug("answered 503: %s", exc)
-        headers = {"retry-after": "1"}
-        response = JSONResponse({"detail": "Service Unavailable"}, 503, headers)
-        await response(scope, receive, send)
-
-
-def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], Any]:
-    """The lifespan `original`, inside that of the node: user code may broadcast from first to last."""
+def _with_node(
+    original: Callable[[Any], Any], node: Node, parent: FastAPI | APIRouter, own: Sequence[Job] | None
+) -> Callable[[Any], Any]:
+    """The lifespan `original`, inside that of the node: user code may broadcast from first to last. Jobs are
+    run inside both: they find what `original` has made."""
 
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[Any]:
+        # Where the application has a node too, that one serves our channels, and runs their jobs.
+        serves = Node.attached(app) in (None, node)
+        jobs = [] if own is None else jobs_of(parent if serves else None, own)
+        if jobs:
+            node.rooms.check_store(f"the job {jobs[0].name!r}")
         token = current_node.set(node)
         await node.start()
         _warn_without_websockets()
@@ -212,7 +230,7 @@ def _with_node(original: Callable[[Any], Any], node: Node) -> Callable[[Any], An
             warn_of_islands()
         try:
             with on_sigterm(node.drain) if node.settings.drain_seconds else nullcontext():
-                async with original(app) as state:
+                async with original(app) as state, running(jobs, node, app, state):
                     yield state
         finally:
             await node.stop()
@@ -235,6 +253,31 @@ def _seconds(name: str, value: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
         raise ConfigurationError(f"{name} must be 0 or more seconds, got {value!r}")
     return float(value)
+
+
+def _check_path(name: str, path: str | None) -> None:
+    if path is not None and not (isinstance(path, str) and path.startswith("/")):
+        raise ConfigurationError(f'{name} must be a path that begins with "/", or None, got {path!r}')
+
+
+def _count_of(name: str, value: int | None) -> int | None:
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ConfigurationError(f"{name} must be 1 or more, or None, got {value!r}")
+
+
+def _per_user(limit: int | None, policy: WhenOver) -> Limits | None:
+    if policy not in get_args(WhenOver):
+        expected = " or ".join(map(repr, get_args(WhenOver)))
+        raise ConfigurationError(f"per_user_policy must be {expected}, got {policy!r}")
+    if _count_of("max_connections_per_user", limit) is not None:
+        return Limits(per_user=limit, when_over=policy)
+    if policy != "refuse":
+        raise ConfigurationError(
+            f"per_user_policy={policy!r} does nothing without max_connections_per_user: give that too; for "
+            "one room there is max_per_user of its channel"
+        )
+    return None
 
 
 def _secret(secret: str | bytes | None) -> bytes:
@@ -271,6 +314,28 @@ def _add_health(router: APIRouter, url: str, node: Node) -> None:
     router.add_api_route(f"{url}/ready", ready, include_in_schema=False)
 
 
+def _count(
+    parent: FastAPI | APIRouter,
+    node: Node,
+    metrics: bool | CollectorRegistry,
+    url: str | None,
+    dependencies: Sequence[Depends],
+) -> None:
+    if metrics is False:
+        if url is not None or dependencies:
+            raise ConfigurationError("metrics_url and metrics_dependencies do nothing without metrics=True")
+        return
+    try:
+        from .operations.exposition import add_metrics
+    except ModuleNotFoundError as exc:
+        if (exc.name or "").partition(".")[0] != "prometheus_client":
+            raise
+        raise ConfigurationError(
+            'metrics= needs prometheus-client: pip install "fastapi-channels[metrics]"'
+        ) from None
+    add_metrics(parent, node, metrics, url, dependencies)
+
+
 def _backend(
     url: str | None, backend: BroadcastBackend | None, broadcast: Broadcast | None
 ) -> BroadcastBackend:
@@ -282,27 +347,35 @@ def _backend(
         if not isinstance(backend, BroadcastBackend):
             raise ConfigurationError(f"backend= takes a broadcaster BroadcastBackend, got {backend!r}")
         return backend
-    return create_backend(url or "memory://")
+    return create_backend("memory://" if url is None else url)
 
 
-def _store(store: Store | None, store_url: str | None, url: str | None, namespace: str) -> Store | None:
+def _store(
+    store: Store | None, store_url: str | None, url: str | None, namespace: str, listens: bool
+) -> Store | None:
     if store is not None and store_url is not None:
         raise ConfigurationError("give one of store and store_url, got both")
-    return store or store_beside(url, store_url, namespace=namespace)
+    if store is not None and not callable(getattr(store, "renew", None)):
+        raise ConfigurationError(
+            f"store= takes a Store, got {type(store).__name__}; the URL of one is store_url="
+        )
+    return store or store_beside(url, store_url, namespace=namespace, listens=listens)
 
 
-def _announces(store: Store | None, url: str | None) -> bool:
-    """Whether the broker of `url`, which is the server of `store` too, brings what that publishes."""
-    scheme = (url or "").partition("://")[0].lower()
-    return store is not None and store.announces and not scheme.endswith("-stream")
-
-
-def _limiter(url: str | None, storage: Any, prefix: str) -> RateLimiter:
-    if storage is None and (url or "").partition("://")[0].lower() in ("redis", "rediss", "unix"):
+def _limiter(limiter_url: str | None, url: str | None, storage: Any, prefix: str) -> RateLimiter:
+    if limiter_url is not None:
+        schemes.of(limiter_url, LIMITERS, "a limiter")
+        url = limiter_url
+    if storage is None and (url or "").partition("://")[0].lower() in REDIS:
         storage = url
     if storage is None:
         return MemoryLimiter()
     if not isinstance(storage, str) and callable(getattr(storage, "hit", None)):
+        if not callable(getattr(storage, "wait", None)):
+            raise ConfigurationError(
+                f"storage= takes a RateLimiter, with hit(), wait() and close(): this "
+                f"{type(storage).__name__} has no wait()"
+            )
         limiter: RateLimiter = storage
         return limiter
     from .throttling import RedisLimiter

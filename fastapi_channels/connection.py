@@ -10,7 +10,7 @@ from starlette.datastructures import State
 from starlette.websockets import WebSocket
 from typing_extensions import TypeVar
 
-from .exceptions import CloseCode, Disconnected
+from .exceptions import CloseCode, ConfigurationError, Disconnected
 from .wire.messages import Body, Envelope, Frame
 from .wire.positions import Position
 from .wire.rooms import name_of
@@ -43,9 +43,15 @@ class Carrier(Protocol):
 
     def event(self, event: Event | str, data: Any, room: str) -> Body: ...
 
+    def for_each(self, name: str) -> Callable[..., Any] | None: ...
+
     def missed(self, room: str, position: Position | None = None) -> None: ...
 
-    async def displaced(self, room: str) -> None: ...
+    async def displaced(self, room: str, by_own: bool) -> None: ...
+
+    def set_presence(self, data: Any) -> None: ...
+
+    def present(self) -> None: ...
 
     async def call(self, call: Call[Any] | str, data: Any, timeout: float) -> Any: ...  # noqa: ASYNC109 - as Connection's
 
@@ -64,6 +70,7 @@ class Connection(Generic[User]):
         params: the parameters in the room's name, where the channel has a pattern.
         seat: whose place it takes in a room of limited size; its own unless the channel says otherwise.
         direct, push: for the hub.
+        presence: JSON of what the others in its rooms are told of it; empty where they are told nothing.
     """
 
     __slots__ = (
@@ -77,6 +84,7 @@ class Connection(Generic[User]):
         "id",
         "keys",
         "params",
+        "presence",
         "push",
         "room",
         "seat",
@@ -90,6 +98,7 @@ class Connection(Generic[User]):
         self.keys: set[str] = set()
         self.params: dict[str, Any] = {}
         self.seat = self.id
+        self.presence = ""
         writer = carrier.writer
         self.direct: asyncio.WriteTransport | None = writer.direct
         self.push: Callable[[Frame], None] = writer.push
@@ -128,6 +137,8 @@ class Connection(Generic[User]):
         if not self.ended:
             self._carrier.identify(user)
         self._user = user
+        if self.presence and not self.ended:
+            self._carrier.present()
 
     @property
     def state(self) -> State:
@@ -165,6 +176,18 @@ class Connection(Generic[User]):
         if not self.ended:
             self._carrier.leave(room)
 
+    async def set_presence(self, data: Any) -> None:
+        """Let the others in its rooms know `data` of this connection, in place of what they knew.
+
+        Raises:
+            ConfigurationError: the channel has no presence.
+            InvalidPresence: `data` is no JSON, or more than 4096 bytes of it. It may be raised to the client.
+            Disconnected: it has left the channel.
+        """
+        if self.ended:
+            raise Disconnected("the client has left, and is shown to nobody")
+        self._carrier.set_presence(data)
+
     async def send(self, data: Any) -> bool:
         """Send `data` to this client alone; text and bytes go as they are, other values encoded.
 
@@ -189,8 +212,8 @@ class Connection(Generic[User]):
     async def call(self, call: Call[Any] | str, data: Any = None, *, timeout: float = 10.0) -> Any:  # noqa: ASYNC109
         """Ask the client, and return its answer: a typed Call, or a name and its data.
 
-        The client receives `{"type": "call", "call": name, "call_id": n, "data": …}` and answers with
-        `{"type": "answer", "call_id": n, "data": …}`, or with `errors` in place of `data`.
+        The client receives `{"type": "call", "call": name, "call_id": n, "data": …, "within": timeout}` and
+        answers with `{"type": "answer", "call_id": n, "data": …}`, or with `errors` in place of `data`.
 
         Raises:
             TimeoutError: no answer within `timeout` seconds.
@@ -212,9 +235,21 @@ Exclude: TypeAlias = Connection | str | Iterable["Connection | str"] | None
 """Who does not get a broadcast."""
 
 
+ForEach: TypeAlias = Callable[[Connection[Any], dict[str, Any]], dict[str, Any] | None]
+"""Says what a recipient of a broadcast gets: the frame, another one, or None for nothing. It may change the
+frame that it is given."""
+
+
 def ids_of(exclude: Exclude) -> frozenset[str]:
     if exclude is None:
         return frozenset()
     if isinstance(exclude, Connection | str):
         exclude = (exclude,)
-    return frozenset(c.id if isinstance(c, Connection) else c for c in exclude)
+    ids = (
+        [c.id if isinstance(c, Connection) else c for c in exclude]
+        if isinstance(exclude, Iterable)
+        else [exclude]
+    )
+    if not all(isinstance(id, str) for id in ids):
+        raise ConfigurationError(f"exclude= takes connections, or their ids, got {exclude!r}")
+    return frozenset(ids)

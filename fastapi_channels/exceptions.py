@@ -8,6 +8,8 @@
     ├── Disconnected                   the client left before it answered (also a ConnectionError)
     ├── CallFailed                     the client answered a call with an error, or not as it was asked
     └── WebSocketException             an answer to a client; closes when `close` is true
+        ├── Unauthenticated
+        │   └── TokenExpired
         ├── PermissionDenied
         ├── RateLimitExceeded
         ├── ActionNotExist
@@ -17,6 +19,7 @@
         ├── ParseError
         │   └── InvalidPayload
         ├── ChannelFull
+        ├── TooManyConnections
         ├── TooManyRooms
         ├── Unavailable
         └── Cancelled
@@ -52,12 +55,21 @@ class CloseCode(IntEnum):
     SERVICE_RESTART = 1012
     TRY_AGAIN_LATER = 1013
     SLOW_CONSUMER = 4000
+    TOKEN_EXPIRED = 4001
     IDLE = 4008
     LIFETIME_OVER = 4010
     BAD_REQUEST = 4500
+    UNAUTHENTICATED = 4501
     NOT_FOUND = 4504
     NOT_ALLOWED = 4505
+    REPLACED = 4509
     GONE = 4510
+
+
+def may_return(code: int | None) -> bool:
+    """Whether a client that has left with this code may come back in a moment, as when it loads its page
+    anew: not if it, or the server, meant to end it."""
+    return code != CloseCode.NORMAL and code != CloseCode.POLICY_VIOLATION and (code or 0) < 4500
 
 
 class ChannelsError(Exception):
@@ -157,6 +169,14 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
         return self.message()
 
     @property
+    def http_headers(self) -> dict[str, str]:
+        """What HTTP wants beside the status: when to come back, in whole seconds (RFC 9110 section 10.2.3),
+        and how to say who is there (section 11.6.1)."""
+        wait = self.extra.get("retry_after")
+        found = {} if wait is None else {"retry-after": str(math.ceil(wait))}
+        return {**found, "www-authenticate": "Bearer"} if self.http_status == 401 else found
+
+    @property
     def kwargs(self) -> dict[str, Any]:
         """What upstream called `extra`."""
         return self.extra
@@ -167,6 +187,21 @@ class WebSocketException(ChannelsError, FastAPIWebSocketException):
 
 FOR_CLIENTS: Final = (StarletteWebSocketException, HTTPException)
 """What code may raise to tell its client something: this package's exceptions among them."""
+
+
+class Unauthenticated(WebSocketException):
+    """The client has not said who it is, or with what does not hold."""
+
+    error_code = "unauthenticated"
+    http_status = 401
+    code = CloseCode.UNAUTHENTICATED
+
+
+class TokenExpired(Unauthenticated):
+    """What the client has said it with is over: it may come back with a new token."""
+
+    error_code = "token_expired"
+    code = CloseCode.TOKEN_EXPIRED
 
 
 class PermissionDenied(WebSocketException):
@@ -231,15 +266,23 @@ class InvalidPayload(ParseError):
 
 
 class ChannelFull(WebSocketException):
-    """The room holds `max_connection` connections already."""
+    """The room holds `max_connection` connections already; or a layer's channel, all messages it takes."""
 
     error_code = "channel_full"
     http_status = 503
     code = CloseCode.TRY_AGAIN_LATER
 
 
+class TooManyConnections(WebSocketException):
+    """The user has `max_per_user` connections in the room already, or `max_connections_per_user` in all."""
+
+    error_code = "too_many_connections"
+    http_status = 429
+    code = CloseCode.TRY_AGAIN_LATER
+
+
 class TooManyRooms(WebSocketException):
-    """The connection is in `max_rooms` rooms already."""
+    """The connection is in `max_rooms` rooms already, or its user in `max_rooms_per_user`."""
 
     error_code = "too_many_rooms"
     http_status = 429

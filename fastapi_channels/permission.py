@@ -12,7 +12,7 @@ from .exceptions import ConfigurationError
 from .signatures.callables import awaited
 from .signatures.dependencies import Dependencies, dependencies_of, resolve
 from .signatures.graph import Resolution
-from .signatures.signature import wants_connection
+from .signatures.signature import check_call, wants_connection, where
 
 Permission: TypeAlias = Union[
     "BasePermission", type["BasePermission"], Callable[..., Any], bool, Iterable["Permission"], None
@@ -113,6 +113,17 @@ class BasePermission(metaclass=_Composable):
     ) -> Any:
         found = await resolve(dependencies, resolution)
         return await awaited(self.has_permission(websocket, action, **{**given, **found}))
+
+    def _check(self) -> None:
+        """
+        Raises:
+            ConfigurationError: `has_permission` cannot be called, so that it would refuse everybody.
+        """
+        what = f"{type(self).__qualname__}.has_permission"
+        names = [name for name, _ in self._named]
+        check_call(
+            what, self.has_permission, ("websocket", "action"), [*names, *_names_of(self._dependencies)]
+        )
 
     def __and__(self, other: Any) -> BasePermission:
         return _All(self, as_permission(other))
@@ -221,13 +232,8 @@ class _Function(BasePermission):
         ]
         self._count = 3 if takes_all else min(len(counted), 3)
         self._names = {**dict(_extras_of(function, resolved)), **{name: name for name in resolved}}
-        try:
-            signature.bind(*range(self._count), **dict.fromkeys(self._names))
-        except TypeError as exc:
-            raise ConfigurationError(
-                f"the permission {function!r} cannot be called: {exc}; it is called with (websocket, action) "
-                "and may name channel, connection or data behind them"
-            ) from None
+        first = ("websocket", "action", "itself")[: self._count]
+        check_call(f"the permission {where(function)}", function, first, self._names)
 
     async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> Any:
         arguments = (websocket, action, self.function)[: self._count]
@@ -253,10 +259,11 @@ def as_permission(value: Permission) -> BasePermission:
     if value is False:
         return DENY
     if isinstance(value, BasePermission):
+        value._check()
         return value
     if isinstance(value, type):
         if issubclass(value, BasePermission):
-            return value()
+            return as_permission(value())
     elif isinstance(value, list | tuple | set | frozenset):
         return _All(*map(as_permission, value)) if len(value) != 1 else as_permission(next(iter(value)))
     elif callable(value):

@@ -1,7 +1,11 @@
 """What holds for every test."""
 
+import gc
 import os
+import sys
 from collections.abc import Generator
+from functools import cache
+from types import FunctionType, ModuleType
 from typing import TypeVar
 
 import pytest
@@ -14,7 +18,7 @@ from tests.support import live
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
 
-pytest_plugins = ["tests.support.redis", "tests.support.others"]
+pytest_plugins = [f"tests.support.{name}" for name in ("asyncapi", "others", "redis", "typescript")]
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -49,13 +53,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--protocol",
         action="store_true",
-        help="serve with fastapi_channels.uvicorn:Protocol where a test does not say with what",
+        help="serve with fastapi_channels.uvicorn:Protocol where a test does not say with what, "
+        "and leave out those that serve nothing",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--protocol"):
         os.environ[live.CHOSEN] = live.PROTOCOL
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--protocol"):
+        others = [item for item in items if isinstance(item, pytest.Function) and not _serves(item.module)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item not in set(others)]
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests are no garbage: collections that tests ask for need not look at them each time."""
+    gc.collect()
+    gc.freeze()
+
+
+@cache
+def _serves(module: ModuleType) -> bool:
+    """Whether a module has something of `tests.support.live`, itself or by another of the tests."""
+    # By their types: some pretend to be of another.
+    parts = [
+        part for part in vars(module).values() if issubclass(type(part), ModuleType | FunctionType | type)
+    ]
+    names = {part.__name__ if isinstance(part, ModuleType) else part.__module__ for part in parts}
+    return live.__name__ in names or any(
+        _serves(sys.modules[name]) for name in names - {module.__name__} if name.startswith("tests.")
+    )
 
 
 @pytest.fixture(autouse=True)

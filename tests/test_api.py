@@ -1,16 +1,18 @@
 """add_channel: on what it can be called, when, how often, and what then serves which endpoint."""
 
 import asyncio
+import math
+import re
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from broadcaster import Broadcast
 from fastapi import APIRouter, FastAPI, WebSocket
-from starlette.responses import JSONResponse
 
 from fastapi_channels import (
     BrokerUnavailable,
@@ -105,7 +107,7 @@ async def test_a_router(included: str, caplog: pytest.LogCaptureFixture):
         app.include_router(router)
     async with serving(app) as site:
         await chats(site, "/api/r")
-    late = [record for record in caplog.records if "started by a connection" in record.getMessage()]
+    late = [record for record in caplog.records if "started by its first use" in record.getMessage()]
     assert len(late) == (1 if included == "before" else 0)
 
 
@@ -239,7 +241,7 @@ async def test_a_server_that_runs_no_lifespan(caplog: pytest.LogCaptureFixture):
     async with serving(application(Room()), lifespan="off") as site:
         await chats(site)
         await chats(site)
-    late = [record for record in caplog.records if "started by a connection" in record.getMessage()]
+    late = [record for record in caplog.records if "started by its first use" in record.getMessage()]
     assert len(late) == 1
 
 
@@ -283,11 +285,73 @@ def test_upstreams_keywords():
         ({"allowed_origins": "https://example.com"}, "list of origins"),
         ({"allowed_origins": ["example.com"]}, "https://example.com"),
         ({"trusted_proxies": ["10.0.0.0/99"]}, "trusted_proxies"),
+        ({"url": ""}, "the URL of a broker is empty: is a variable of the environment not set"),
+        ({"url": "", "limiter_url": "redis://localhost"}, "the URL of a broker is empty"),
+        ({"url": "memory://", "limiter_url": ""}, "the URL of a limiter is empty"),
+        ({"limiter_url": "postgres://localhost"}, "'postgres' is not a scheme that a limiter is known for"),
+        ({"store_url": ""}, "the URL of a store is empty"),
+        ({"store_url": "nats://x"}, "no store for store_url=nats://…; there is one for memory://, redis://"),
+        ({"url": 5}, "the URL of a broker is a text, got int"),
+        ({"store": 5}, "store= takes a Store, got int"),
+        ({"storage": SimpleNamespace(hit=print)}, "this SimpleNamespace has no wait()"),
+        ({"namespace": 5}, "namespace must be a text, got 5"),
+        *(
+            ({"publish_timeout": value}, "publish_timeout must be more than 0 seconds")
+            for value in (0, -1, math.nan, math.inf, "2", True, None)
+        ),
+        ({"health_url": "health"}, 'health_url must be a path that begins with "/"'),
+        ({"health_url": ""}, "health_url must be"),
+        ({"metrics": True, "metrics_url": "metrics"}, "metrics_url must be"),
+        ({"asyncapi_url": "asyncapi.json"}, "asyncapi_url must be"),
+        ({"asyncapi_docs_url": ""}, "asyncapi_docs_url must be"),
+        ({"asyncapi_url": "/{x}.json"}, "asyncapi_url must be"),
+        ({"asyncapi_docs_url": "/docs"}, "asyncapi_docs_url and FastAPI's docs_url are both '/docs'"),
+        ({"asyncapi_url": "/openapi.json"}, "asyncapi_url and FastAPI's openapi_url are both"),
+        ({"allowed_origins": [None]}, "an origin is a text, got None"),
+        *(
+            ({name: url}, "number of a database, and nothing else")
+            for url in ("redis://localhost/abc", "redis://localhost/0/1", "redis+sentinel://h/mine/x")
+            for name in ("url", "store_url")
+        ),
+        ({"limiter_url": "redis://localhost/abc"}, "number of a database, and nothing else"),
+        *(
+            ({"url": f"redis+cluster://localhost{path}"}, "a Redis Cluster has one database")
+            for path in ("/3", "?db=3", "/0/1")
+        ),
+        *(
+            ({name: url + "?nonsense=1"}, "redis-py does not take the option 'nonsense' that the URL has")
+            for name, url in (
+                ("url", "redis://h"),
+                ("url", "rediss-stream://h"),
+                ("url", "unix:///socket"),
+                ("url", "redis+sentinel://h/mine"),
+                ("url", "redis+cluster://h"),
+                ("store_url", "redis://h"),
+                ("limiter_url", "redis://h"),
+            )
+        ),
     ],
 )
 def test_what_cannot_work_is_told_at_once(settings: dict[str, Any], match: str):
-    with pytest.raises(ConfigurationError, match=match):
+    with pytest.raises(ConfigurationError, match=re.escape(match)):
         add_channel(FastAPI(), **settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:secret@localhost:6379/3?socket_timeout=2&max_connections=10",
+        "redis://localhost?db=3",
+        "redis://localhost/",
+        "rediss://localhost/0?ssl_cert_reqs=none",
+        "unix:///run/redis.sock?db=2",
+        "redis+sentinel://one,two/mine/2?sentinel_username=ada",
+        "redis+cluster://one:7000,two:7001/0?password=secret",
+        "redis+cluster://one/",
+    ],
+)
+def test_the_usual_urls_of_redis(url: str):
+    add_channel(FastAPI(), url=url)
 
 
 @pytest.mark.parametrize(
@@ -388,28 +452,6 @@ async def test_no_client_at_all_leaves_nothing():
     assert not [task for task in asyncio.all_tasks() if "Broker" in repr(task)]
 
 
-@pytest.mark.parametrize("handled", [False, True])
-async def test_a_route_without_its_broker_answers_503(handled: bool):
-    app, room = FastAPI(), Room()
-    add_channel(app)
-    room.bind(app)
-
-    @app.post("/bid")
-    async def bid() -> None:
-        raise BrokerUnavailable("away")
-
-    if handled:
-
-        @app.exception_handler(ConnectionError)
-        async def own(request: Any, exc: Exception) -> JSONResponse:
-            return JSONResponse({}, 418)
-
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
-        answer = await client.post("/bid")
-    assert answer.status_code == (418 if handled else 503)
-    assert handled or answer.headers["retry-after"] == "1"
-
-
 async def test_a_broadcast_that_is_not_required_may_fail(monkeypatch: pytest.MonkeyPatch):
     app, room = FastAPI(), Room()
     add_channel(app)
@@ -454,3 +496,29 @@ async def test_a_mounted_application_of_its_own_says_that_nobody_starts_it(caplo
     node = Node.attached(child)
     assert node is not None
     await node.stop()
+
+
+@pytest.mark.parametrize("path", ["/awaited", "/in_a_thread"])
+async def test_so_it_says_where_a_route_is_its_first_use(path: str, caplog: pytest.LogCaptureFixture):
+    """A loop that a plain route runs is no place to start the broker in: it ends with the call."""
+    parent, child, room = FastAPI(), FastAPI(), Room()
+    add_channel(child)
+    room.mount(child, "/rooms/{channel}")
+    parent.mount("/child", child)
+
+    @child.post("/awaited")
+    async def awaited() -> None:
+        await room.broadcast("r", "said")
+
+    @child.post("/in_a_thread")
+    def in_a_thread() -> None:
+        asyncio.run(room.broadcast("r", "said"))
+
+    async with serving(parent) as site:
+        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+            assert (await http.post(f"/child{path}")).status_code == 200
+        node = Node.attached(child)
+        assert node is not None
+        assert node.loop is asyncio.get_running_loop()
+        await node.stop()
+    assert "call add_channel() on the outer application" in caplog.text

@@ -9,8 +9,8 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_channels import Channel, ConfigurationError, Connection, Envelope, action
+from fastapi_channels.testing.clock import now, timeless
 from fastapi_channels.wire.outbox import OVERHEAD
-from tests.support.clock import now, timeless
 from tests.support.wire import Close, Wire, dial, dialing, others, serving
 
 

@@ -23,9 +23,13 @@ from fastapi_channels.exceptions import (
     ParseError,
     PermissionDenied,
     RateLimitExceeded,
+    TokenExpired,
+    TooManyConnections,
     TooManyRooms,
+    Unauthenticated,
     Unavailable,
     WebSocketException,
+    may_return,
 )
 from fastapi_channels.texts import TEXTS
 
@@ -33,6 +37,8 @@ ANSWERS = [
     # exception, what the frame's `code` says, close code, status of a refused handshake
     (WebSocketException, "error", 1000, 403),
     (PermissionDenied, "permission_denied", 1008, 403),
+    (Unauthenticated, "unauthenticated", 4501, 401),
+    (TokenExpired, "token_expired", 4001, 401),
     (RateLimitExceeded, "rate_limited", 1013, 429),
     (ActionNotExist, "unknown_action", 4505, 404),
     (ActionIsDeprecated, "deprecated", 4510, 410),
@@ -41,6 +47,7 @@ ANSWERS = [
     (ParseError, "parse_error", 4500, 400),
     (InvalidPayload, "invalid_payload", 4500, 422),
     (ChannelFull, "channel_full", 1013, 503),
+    (TooManyConnections, "too_many_connections", 1013, 429),
     (TooManyRooms, "too_many_rooms", 1013, 429),
     (Unavailable, "unavailable", 1013, 503),
     (Cancelled, "cancelled", 1000, 499),
@@ -89,6 +96,14 @@ def test_close_codes_keep_to_their_ranges() -> None:
         assert code not in (1001, 1002, 1004, 1005, 1006, 1015), "not for an application to send"
 
 
+@pytest.mark.parametrize(
+    ("code", "returns"),
+    [(None, True), (1006, True), (4001, True), (1000, False), (1008, False), (4501, False)],
+)
+def test_who_may_return(code: int | None, returns: bool) -> None:
+    assert may_return(code) is returns
+
+
 def test_everything_can_be_given() -> None:
     exc = WebSocketException(
         4001, "why", close=False, status=418, error_msg={"a": 1}, data=[1], request_id=7, hint="slower"
@@ -122,7 +137,7 @@ def test_the_text_is_what_was_given_or_else_translated(
 
 def test_the_context_fills_the_text() -> None:
     exc = ChannelFull(context={"limit": 2})
-    assert exc.message() == exc.reason == "The room is full: it takes 2 connections"
+    assert exc.message() == exc.reason == "The room is full: there is place for 2"
     assert "2" in exc.message("zh")
     assert ChannelFull().message() == "The room is full"
 
@@ -203,3 +218,15 @@ def test_a_class_may_say_that_it_does_not_close() -> None:
 def test_a_text_in_the_place_of_the_close_code_is_told() -> None:
     with pytest.raises(TypeError, match="is a close code, got 'no'"):
         WebSocketException("no")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("exc", "headers"),
+    [
+        (NotFound(), {}),
+        (RateLimitExceeded(retry_after=1.5), {"retry-after": "2"}),
+        (TokenExpired(), {"www-authenticate": "Bearer"}),
+    ],
+)
+def test_what_http_is_told_beside_the_status(exc: WebSocketException, headers: dict[str, str]) -> None:
+    assert exc.http_headers == headers

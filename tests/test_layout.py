@@ -13,20 +13,26 @@ from typing import NamedTuple
 
 import pytest
 
+from fastapi_channels.client.connection import comes_back
+from fastapi_channels.exceptions import CloseCode
+
 PACKAGE = "fastapi_channels"
 ROOT = Path(__file__).parents[1]
 
 MAP = ROOT / "docs" / "architecture.md"
-ROW = re.compile(r"^\| ((?:`[\w/]+` ?)+)\|", re.MULTILINE)
+ROW = re.compile(r"^\| ((?:`[\w/]+` ?)+)\|(.*)", re.MULTILINE)
+ROWS = ROW.findall(MAP.read_text().split("## The map")[1].split("\n## ")[0])
+"""Those of the map in the architecture document, from the ground up: what each is of, and what it says."""
 
 
-def layers() -> list[set[str]]:
-    """The rows of the map in the architecture document, from the ground up: folders and modules."""
-    section = MAP.read_text().split("## The map")[1].split("\n## ")[0]
-    return [{name.strip("/") for name in re.findall(r"`([\w/]+)`", row)} for row in ROW.findall(section)]
+def names(cell: str) -> set[str]:
+    """The folders and modules that are named in a cell of the map."""
+    return {name.strip("/") for name in re.findall(r"`([\w/]+)`", cell)}
 
 
-LAYERS = layers()
+LAYERS = [names(of) for of, _ in ROWS]
+SERVERS = {"memory", "nats", "postgres", "rabbitmq", "redis"}
+"""Modules and folders that the map names together, in its rows of brokers and stores."""
 
 CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typing_extensions"}
 """What every module may import; pydantic_core is pydantic's own."""
@@ -35,13 +41,22 @@ ON_REDIS = ("addresses", "cluster", "link", "masters", "pubsub", "sentinel", "se
 EXTRAS = {
     **{f"brokers.redis.{module}": {"redis"} for module in ON_REDIS},
     **{f"stores.redis.{module}": {"redis"} for module in ("connections", "server")},
+    **{f"auth.{module}": {"jwt"} for module in ("jwks", "jwt")},
+    "api": {"prometheus_client"},
     "brokers": {"redis"},
     "brokers.nats": {"nats"},
     "brokers.postgres": {"asyncpg"},
     "brokers.rabbitmq": {"aiormq", "pamqp"},
+    "client.sockets": {"websockets"},
+    "layers.django": {"cryptography", "msgpack"},
+    "encryption.cipher": {"cryptography"},
     "contract.page": {"jinja2", "markupsafe"},
     "contract.serving": {"yaml"},
+    "operations.exposition": {"prometheus_client"},
+    "operations.jobs.schedules": {"cronsim"},
     "stores.postgres": {"asyncpg"},
+    "testing.plugin": {"pytest", "pytest_asyncio"},
+    "testing.site": {"uvicorn"},
     "throttling.redis": {"redis"},
     **{f"uvicorn.{module}": {"uvicorn", "websockets"} for module in ("protocol", "server")},
     "uvicorn.deflate": {"uvicorn"},
@@ -51,8 +66,32 @@ EXTRAS = {
 """What a module may import besides: when it is asked for it, or because nobody else imports the module."""
 
 ABSENT = (
-    *("aiokafka", "aiormq", "asyncpg", "fastapi_limiter", "hiredis", "jinja2", "limits", "markupsafe"),
-    *("nats", "orjson", "pyrate_limiter", "redis", "uvicorn", "uvloop", "watchfiles", "websockets", "yaml"),
+    *(
+        "aiokafka",
+        "aiormq",
+        "asyncpg",
+        "cronsim",
+        "cryptography",
+        "fastapi_limiter",
+        "hiredis",
+        "jinja2",
+        "jwt",
+        "limits",
+    ),
+    *(
+        "markupsafe",
+        "msgpack",
+        "nats",
+        "orjson",
+        "prometheus_client",
+        "pyrate_limiter",
+        "redis",
+        "uvicorn",
+        "uvloop",
+        "watchfiles",
+        "websockets",
+        "yaml",
+    ),
 )
 """What may be missing where the core is imported."""
 
@@ -129,6 +168,20 @@ def test_every_folder_has_one_row():
     assert len(listed) == len(set(listed))
 
 
+def test_every_module_is_in_the_row_of_its_folder():
+    said = {folder.strip("`/ "): names(holds) for folder, holds in ROWS}
+    said["brokers"] |= SERVERS
+    said["stores"] |= SERVERS
+    there = {tuple(module.split(".")[:2]) for module in modules() if "." in module}
+    assert {f"{of}/{noun}" for of, noun in there if of != "commands" and noun not in said[of]} == set()
+
+
+def test_every_folder_is_tested_in_one_of_its_name():
+    """But for uvicorn: a type checker would take a `tests/uvicorn` for what the tests import by that name."""
+    folders = {module.split(".")[0] for module in modules() if "." in module} - {"uvicorn"} | {"protocol"}
+    assert {folder for folder in folders if not (ROOT / "tests" / folder / "__init__.py").exists()} == set()
+
+
 def test_a_folder_imports_only_from_those_above_it():
     """References for types are no exception."""
     down = {
@@ -167,9 +220,19 @@ def test_the_path_of_a_message_is_as_it_is_told():
         assert set(re.findall(r"`([a-z_]+)`", does)) - nouns <= defined, noun
 
 
+def test_who_ends_a_connection_is_as_it_is_told():
+    """Each is where the table says, and its code says to clients what stands there."""
+    section = MAP.read_text().split("### Who ends it")[1].split("\n## ")[0]
+    told = re.findall(r"^\| .+ \| `(\w+)/(\w+)` \| ([\d, ]+) \| (yes|no) \|$", section, re.MULTILINE)
+    assert len(told) >= 12
+    assert {f"{folder}.{noun}" for folder, noun, _, _ in told} <= modules().keys()
+    codes = {CloseCode(int(code)): back for *_, each, back in told for code in each.split(", ")}
+    assert codes == {code: "yes" if comes_back(code) else "no" for code in codes}
+
+
 def test_the_listing_is_short():
     """Whoever opens the package sees where a frame comes in, an action is run, a broadcast goes out."""
-    assert len({module.split(".")[0] for module in modules()}) <= 24
+    assert len({module.split(".")[0] for module in modules()}) <= 27
 
 
 def test_only_declared_packages_are_imported():
@@ -185,6 +248,7 @@ def test_only_declared_packages_are_imported():
 def test_modules_are_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
     assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
+    assert f"at most {MAX_LINES} lines" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
 def test_the_core_imports_without_any_extra():

@@ -1,5 +1,6 @@
 """What is uploaded, what it declares, and what is pinned."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -10,6 +11,12 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+import yaml
+
+from fastapi_channels import __version__
+from tests.docs.test_docs import blocks
+from tests.support.environments import environment
+from tests.support.live import process
 
 ROOT = Path(__file__).parents[1]
 BROWSER = ROOT / "fastapi_channels" / "contract" / "browser"
@@ -34,6 +41,20 @@ def bounds() -> dict[str, str | None]:
     return {normal(match[1]): match[2] for match in found if match}
 
 
+def test_who_cites_names_this_version():
+    """CITATION.cff, by the Citation File Format 1.2.0: `message`, `title` and `authors` are required."""
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = PROJECT["project"]
+    assert cited["cff-version"] == "1.2.0"
+    assert cited["message"]
+    assert [cited[name] for name in ("title", "version", "license")] == [
+        project["name"],
+        __version__,
+        project["license"],
+    ]
+    assert cited["authors"] == project["authors"]
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
@@ -44,13 +65,25 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(built: Path) -> ZipFile:
-    return ZipFile(next(built.glob("*.whl")))
+    return ZipFile(one(built, "*.whl"))
+
+
+def one(folder: Path, pattern: str) -> Path:
+    return next(folder.glob(pattern))
 
 
 def test_the_source_is_what_a_clone_holds(built: Path):
-    with tarfile.open(next(built.glob("*.tar.gz"))) as source:
+    with tarfile.open(one(built, "*.tar.gz")) as source:
         names = {Path(*Path(name).parts[1:]) for name in source.getnames()}
-    assert {name.parts[0] for name in names} >= {"Makefile", "LICENSE", "fastapi_channels", "tests", ".ci"}
+    assert {name.parts[0] for name in names} >= {
+        "Makefile",
+        "LICENSE",
+        "SECURITY.md",
+        "CITATION.cff",
+        "fastapi_channels",
+        "tests",
+        ".ci",
+    }
     assert [name for name in names if name.parts[0].startswith(".venv") or "__pycache__" in name.parts] == []
 
 
@@ -66,6 +99,21 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: ZipFile):
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
+@pytest.mark.fault  # long: it installs what the package needs
+@pytest.mark.parametrize("kind", ["*.whl", "*.tar.gz"])
+async def test_the_application_of_the_readme_runs_in_a_fresh_environment(
+    built: Path, tmp_path: Path, kind: str
+):
+    pinned = ("--constraint", str(ROOT / "constraints.txt"), "uvicorn[standard]")
+    python = await asyncio.to_thread(environment, tmp_path / "env", *pinned, str(one(built, kind)))
+    program = next(block for block in blocks((ROOT / "README.md").read_text()) if block.language == "python")
+    (tmp_path / "app.py").write_text(program.source)
+    server = process("app:app", python=python, folder=tmp_path)
+    async with server as served, served.site.connect("/rooms/lobby") as client:
+        heard = await client.call("say", text="hello")
+    assert (heard["event"], heard["channel"], heard["data"]["text"]) == ("said", "lobby", "hello")
+
+
 def test_the_wheel_tells_its_extras(wheel: ZipFile):
     metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
     extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
@@ -74,11 +122,33 @@ def test_the_wheel_tells_its_extras(wheel: ZipFile):
         "postgres",
         "nats",
         "rabbitmq",
+        "encryption",
         "fastapi-limiter",
+        "client",
+        "jwt",
+        "metrics",
+        "cron",
         "page",
         "demo",
+        "django",
         "all",
     }
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
+def test_the_readme_names_every_extra(page: str):
+    _, _, table = (ROOT / page).read_text().partition("| extra |")
+    cells = [row.split("|")[1] for row in table.partition("\n\n")[0].splitlines()[2:]]
+    named = re.findall(r"`([\w-]+)`", "".join(cells))
+    assert sorted(named) == sorted(PROJECT["project"]["optional-dependencies"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
+def test_the_readme_says_which_versions_were_measured(page: str):
+    chanx, socketio = (pins(f"benchmarks/constraints/{name}.txt") for name in ("chanx", "socketio"))
+    versions = {f"Chanx {chanx['chanx']}", f"python-socketio {socketio['python-socketio']}"}
+    text = (ROOT / page).read_text()
+    assert {version for version in versions if version not in text} == set()
 
 
 def test_all_is_every_extra():

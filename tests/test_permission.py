@@ -379,8 +379,29 @@ def test_a_function_gets_as_much_as_it_takes(function: Callable[..., Any]) -> No
     ],
 )
 def test_a_function_that_cannot_be_called_is_told_at_once(function: Callable[..., Any], name: str) -> None:
-    with pytest.raises(ConfigurationError, match=f"the permission <function .*'{name}'"):
+    with pytest.raises(ConfigurationError, match=f"the permission .*<lambda> cannot be called: .*'{name}'"):
         as_permission(function)
+
+
+def _something() -> str:
+    return "something"
+
+
+def test_a_class_that_cannot_be_called_is_told_when_it_is_used() -> None:
+    def has_permission(
+        self: Any, thing: Annotated[str, Depends(_something)], websocket: Any, action: Any
+    ) -> bool:
+        return True
+
+    TooEarly: Any = type("TooEarly", (BasePermission,), {"has_permission": has_permission})
+    told = r"TooEarly.has_permission cannot be called: .*'thing'; it is given first websocket"
+    for use in (
+        lambda: as_permission(TooEarly),
+        lambda: as_permission([TooEarly()]),
+        lambda: IsMember & TooEarly,
+    ):
+        with pytest.raises(ConfigurationError, match=told):
+            use()
 
 
 def test_an_action_is_none_while_connecting() -> None:

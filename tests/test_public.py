@@ -20,8 +20,11 @@ def test_the_public_surface_is_the_one_that_is_written_down():
 
 
 def test_it_holds_what_users_import():
+    """Also what the class that exports it inherits from one that is ours alone."""
     text = WRITTEN.read_text()
-    for line in ("class BaseChannel", "    async connect(", "add_channel(parent", "class RateLimiter"):
+    lines = ("class BaseChannel", "    async connect(", "add_channel(parent", "class RateLimiter")
+    inherited = ("    async broadcast(", "    room_pattern:", "    async send_to_user(", "    async listen(")
+    for line in (*lines, *inherited, "class Protocol", "class DeflateProtocol"):
         assert f"\n{line}" in text, line
 
 

@@ -26,7 +26,7 @@ def test_every_language_has_every_text_with_the_same_placeholders(language: str)
         ("unknown", "en", {}, "The request was refused"),
         ("unknown", "zh", {}, "请求被拒绝"),
         ("unknown", "xx", {}, "The request was refused"),
-        ("channel_full", "en", {"limit": 3}, "The room is full: it takes 3 connections"),
+        ("channel_full", "en", {"limit": 3}, "The room is full: there is place for 3"),
         ("channel_full", "en", {}, "The room is full"),
         ("unknown_action", "en", {"action": "{limit}", "limit": 1}, "The action {limit} does not exist"),
         ("not_found", "en", {"unused": 1}, "Not Found"),

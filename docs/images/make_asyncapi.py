@@ -58,8 +58,11 @@ async def _show(guests: Guests, name: str, options: dict[str, Any]) -> None:
     await page.request.post(guest.url + "login", data={"name": "ada"})
     opened = await page.request.post(guest.url + "tickets", data={"room": "billing", "subject": "Hi"})
     room = f"ticket:{(await opened.json())['id']}"
-    reader = await Reader(page, guest.url).open("#operation/Socket.assistant.ask")
-    column = await (await reader.connect("Socket")).connect()
+    reader = await Reader(page, guest.url).open("#operation/Desk.assistant.ask")
+    column = await reader.connect("Desk")
+    ticket = await page.evaluate("fetch('/pass', { method: 'POST' }).then((answer) => answer.json())")
+    await column.field("BearerSubprotocol").fill(ticket)
+    await column.connect()
     await column.root.locator(".join-room").fill(room)
     await column.root.locator(".join button").click()
     await expect(column.root.locator(".joined")).to_contain_text(room)

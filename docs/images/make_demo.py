@@ -22,7 +22,7 @@ IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parents[1]
 SCREEN = {"width": 1440, "height": 810}
 TALK = [
-    ("Ada", "Hi Grace! This room is a class with four actions."),
+    ("Ada", "Hi Grace! This room is a class with six actions."),
     ("Grace", "And in the middle is what really travels?"),
     ("Ada", "Every frame. The panel on the right calls any action."),
     ("Ada", "Pull the plug on the server, if you like."),

@@ -12,7 +12,7 @@ from fastapi_channels import Channel, Connection, Cursor, Page, Paginated, Socke
 from . import assistant, tickets
 from .database import Room, Session, Sessions, Ticket
 from .events import Said, TicketClosed, TicketOpened
-from .login import Person
+from .login import Person, by_socket
 from .pages import Keyset, Pages
 
 
@@ -86,4 +86,12 @@ def _tickets_of(team: str) -> Select[Any]:
 
 ticket_room = TicketRoom()
 team_room = TeamRoom()
-desk = Socket(ticket_room, team_room)
+
+
+class Desk(Socket):
+    """Everything that is said at the desk."""
+
+    authenticator = by_socket
+
+
+desk = Desk(ticket_room, team_room)

@@ -1,41 +1,26 @@
-"""Who somebody is: a signed cookie that says it, and nothing that proves it.
+"""Who somebody is: a token that says it, and nothing that proves it.
 
 Whoever knows a name can log in with it. A real desk asks for a password, or leaves the question to an
-identity provider; everything behind `current_person` stays as it is.
+identity provider, whose keys a `JWKS` fetches; everything behind the authenticators stays as it is.
 """
 
 from __future__ import annotations
 
-import hmac
-from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias
+import secrets
+import time
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Final, TypeAlias
 
-from fastapi import Depends, HTTPException
+import jwt
+from fastapi import Depends
+from fastapi.security import APIKeyCookie, HTTPBearer
 from starlette.requests import HTTPConnection
 
-from .database import Sessions, User, get_sessions
+from fastapi_channels.auth import JWT, Authenticator, BearerSubprotocol, Identity, Tickets
 
 COOKIE: Final = "desk_user"
-
-
-class Signer:
-    """Makes values of cookies that nobody else can make."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-
-    def sign(self, user_id: int) -> str:
-        return f"{user_id}.{self._signature(str(user_id))}"
-
-    def read(self, cookie: str) -> int | None:
-        """The user's id, or None if the cookie was not signed here."""
-        user_id, _, signature = cookie.partition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(user_id).encode()):
-            return None
-        return int(user_id)
-
-    def _signature(self, value: str) -> str:
-        return hmac.digest(self._secret, value.encode(), "sha256").hex()
+SECONDS: Final = 3600
+"""A token is good for an hour. Who is still there brings a new one."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +33,46 @@ class Person:
     """The room of an agent; None for a customer."""
 
 
-async def current_person(
-    connection: HTTPConnection, sessions: Annotated[Sessions, Depends(get_sessions)]
-) -> Person:
-    """Who sends a request, or opens a WebSocket.
+class Tokens:
+    """Makes tokens that nobody else can make, and verifies them."""
 
-    It takes a session for a moment only: what an endpoint of a WebSocket depends on with `yield` stays
-    open as long as the WebSocket.
-    """
-    signer: Signer = connection.app.state.signer
-    user_id = signer.read(connection.cookies.get(COOKIE, ""))
-    async with sessions() as session:
-        user = None if user_id is None else await session.get(User, user_id)
-    if user is None:
-        raise HTTPException(401, "log in first")
-    return Person(user.id, user.name, user.room.name if user.room else None)
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+        self._verify = JWT(secret, algorithms=["HS256"], audience="desk", user=_person)
+
+    def sign(self, person: Person, *, seconds: float = SECONDS) -> str:
+        now = time.time()
+        claims = {"sub": str(person.id), "aud": "desk", "iat": now, "exp": now + seconds}
+        return jwt.encode(
+            {**claims, "sid": secrets.token_hex(8), "person": asdict(person)}, self._secret, algorithm="HS256"
+        )
+
+    async def __call__(self, token: Any, connection: HTTPConnection) -> Identity | None:
+        return await self._verify(token, connection)
+
+
+def _person(claims: dict[str, Any]) -> Person:
+    return Person(**claims["person"])
+
+
+async def by_token(token: Any, connection: HTTPConnection) -> Identity | None:
+    tokens: Tokens = connection.app.state.tokens
+    return await tokens(token, connection)
+
+
+passes = Tickets(user=Person, bind=["origin"])
+"""For one WebSocket each: a page cannot read the token in its cookie, to send it."""
+by_request = Authenticator(by_token, sources=[HTTPBearer(), APIKeyCookie(name=COOKIE)])
+"""Who sends a request: a program by header, a page by cookie."""
+by_socket = Authenticator(passes, by_token, sources=[HTTPBearer(), BearerSubprotocol()], revocable=True)
+"""Who opens a WebSocket: a program by header, a page by a pass."""
+
+CurrentIdentity: TypeAlias = Annotated[Identity, Depends(by_request)]
+
+
+async def current_person(identity: CurrentIdentity) -> Person:
+    person: Person = identity.user
+    return person
 
 
 CurrentPerson: TypeAlias = Annotated[Person, Depends(current_person)]

@@ -9,18 +9,18 @@ from contextlib import asynccontextmanager
 from tempfile import TemporaryDirectory
 from typing import Annotated
 
-from fastapi import APIRouter, Body, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi import APIRouter, Body, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
-from fastapi_channels import add_channel
+from fastapi_channels import Publisher, add_channel, current_publisher
 
 from .channels import desk, team_room, ticket_room
 from .database import Room, Session, Ticket, User, create_tables
 from .events import TicketOpened
-from .login import COOKIE, CurrentPerson, Signer
+from .login import COOKIE, CurrentIdentity, CurrentPerson, Person, Tokens, passes
 from .pages import SelectPaginator
 from .tickets import TicketIsClosed, close, find, room_of
 
@@ -44,9 +44,41 @@ async def login(name: Annotated[str, Body(embed=True)], request: Request, sessio
     user = await session.scalar(select(User).where(User.name == name))
     if user is None:
         raise HTTPException(404, "nobody has that name")
-    response = JSONResponse({"name": name})
-    response.set_cookie(COOKIE, request.app.state.signer.sign(user.id), httponly=True, samesite="lax")
+    token = request.app.state.tokens.sign(Person(user.id, user.name, user.room.name if user.room else None))
+    response = JSONResponse({"name": name, "token": token})
+    response.set_cookie(COOKIE, token, httponly=True, samesite="lax")
     return response
+
+
+@api.post("/pass")
+async def get_pass(identity: CurrentIdentity, request: Request) -> str:
+    """A ticket for one WebSocket, as the subprotocol `bearer.…`; it is good for half a minute."""
+    return await passes.issue(identity, request)
+
+
+@api.post("/token")
+async def renew(person: CurrentPerson, request: Request, session: Session) -> str:
+    """A new token, for an open WebSocket: the room of the person may be another by now."""
+    user = await session.get(User, person.id)
+    if user is None:
+        raise HTTPException(401, "log in first")
+    known = Person(user.id, user.name, user.room.name if user.room else None)
+    token: str = request.app.state.tokens.sign(known)
+    return token
+
+
+@api.delete("/people/{name}/sessions", status_code=204)
+async def sign_out(
+    name: str,
+    person: CurrentPerson,
+    session: Session,
+    publisher: Annotated[Publisher, Depends(current_publisher)],
+) -> None:
+    """Sign somebody out of everything: oneself, or anybody as an agent."""
+    user = await session.scalar(select(User).where(User.name == name))
+    if user is None or (person.room is None and person.id != user.id):
+        raise HTTPException(404, "nobody has that name")
+    await publisher.revoke_user(str(user.id))
 
 
 @api.post("/tickets", status_code=201)
@@ -77,8 +109,8 @@ async def close_ticket(ticket_id: int, person: CurrentPerson, session: Session) 
 
 
 @api.websocket("/desk")
-async def enter(websocket: WebSocket, person: CurrentPerson) -> None:
-    await desk.connect(websocket, user=person)
+async def enter(websocket: WebSocket) -> None:
+    await desk.connect(websocket)
 
 
 async def ticket_is_closed(request: object, exc: Exception) -> Response:
@@ -91,7 +123,8 @@ def create_app(database: str | None = None, secret: bytes | None = None) -> Fast
 
     Args:
         database: a URL of SQLAlchemy; without it, a SQLite file that is gone when the application stops.
-        secret: signs cookies and cursors; without it, everybody has to log in again after a restart.
+        secret: signs tokens and cursors, 32 bytes or more; without it, everybody has to log in again after a
+            restart.
     """
 
     @asynccontextmanager
@@ -106,7 +139,7 @@ def create_app(database: str | None = None, secret: bytes | None = None) -> Fast
 
     app = FastAPI(title="A support desk", lifespan=lifespan)
     secret = secret or secrets.token_bytes()
-    app.state.signer = Signer(secret)
+    app.state.tokens = Tokens(secret)
     app.add_exception_handler(TicketIsClosed, ticket_is_closed)
     app.include_router(api)
     return add_channel(app, secret=secret, pagination_class=SelectPaginator)

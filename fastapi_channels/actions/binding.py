@@ -47,7 +47,7 @@ class Binding:
         ConfigurationError: names the parameter that nothing can be bound to.
     """
 
-    __slots__ = ("_may_be_empty", "_payload", "_payload_name", "_sources", "dependencies", "payload_type")
+    __slots__ = ("_payload", "_payload_name", "_sources", "dependencies", "may_be_empty", "payload_type")
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class Binding:
         self._sources: tuple[tuple[str, Source], ...] = ()
         self._payload: TypeAdapter[Any] | None = None
         self._payload_name: str | None = None
-        self._may_be_empty = False
+        self.may_be_empty = False
         self.payload_type: Any = None
         """The type that payloads are validated against, or None."""
         sources: dict[str, Source] = {}
@@ -99,7 +99,7 @@ class Binding:
             found[name] = source(connection, message)
         if self._payload is not None:
             payload = envelope.payload_of(message)
-            if not payload and self._may_be_empty:
+            if not payload and self.may_be_empty:
                 return found
             try:
                 value = self._payload.validate_python(payload)
@@ -128,7 +128,7 @@ class Binding:
         first = next(iter(fields.values()))
         if len(fields) == 1 and is_model(first.annotation):
             self._payload_name, self.payload_type = first.name, first.annotation
-            self._may_be_empty = first.default is not _EMPTY
+            self.may_be_empty = first.default is not _EMPTY
             self._payload = adapter(first.annotation, _parameter(func, first.name))
             return
         members = {name: _field_type(parameter) for name, parameter in fields.items()}

@@ -13,10 +13,11 @@ ATTRIBUTE: Final = "__fastapi_channels__"
 
 @dataclass(slots=True)
 class Marks:
-    """The rate limits of a function, and the action that it is."""
+    """The rate limits of a function, and the action, or the job, that it is."""
 
     limits: list[Any] = field(default_factory=list)
     action: Any = None
+    job: Any = None
 
 
 def marks(func: Callable[..., Any]) -> Marks:
@@ -32,7 +33,7 @@ def marks(func: Callable[..., Any]) -> Marks:
     found: Marks | None = _own(func)
     if found is not None and found is not _own(getattr(func, "__wrapped__", None)):
         return found
-    found = Marks() if found is None else Marks(list(found.limits), found.action)
+    found = Marks() if found is None else Marks(list(found.limits), found.action, found.job)
     try:
         setattr(func, ATTRIBUTE, found)
     except (AttributeError, TypeError):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime
-from typing import Any, Final, TypeVar, Unpack, get_args
+from typing import Any, Final, TypeAlias, TypeVar, Unpack, get_args
 
 from fastapi.params import Depends
 from pydantic import TypeAdapter
@@ -19,7 +20,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.permission import BasePermission, as_permission
 from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.signatures.graph import Resolution
-from fastapi_channels.signatures.signature import evaluate, where
+from fastapi_channels.signatures.signature import evaluate, names_of, where
 from fastapi_channels.wire.messages import Envelope, Message
 
 from .binding import Binding, adapter
@@ -27,6 +28,8 @@ from .marks import marks
 from .options import ActionOptions
 
 Func = TypeVar("Func", bound=Callable[..., Any])
+Recall: TypeAlias = Callable[[], Awaitable[tuple[Any] | None]]
+"""Says what a call was answered, if it was handled before."""
 
 MAX_NAME: Final = 128
 """Characters of an action's name."""
@@ -95,37 +98,68 @@ class ActionSpec:
         )
         return bound
 
+    def refuse_fields(self, taken: Collection[str]) -> None:
+        """
+        Raises:
+            ConfigurationError: a field of its payload has a name that stands for something else in a frame.
+        """
+        assert self.binding is not None, "bind() comes first"
+        lost = sorted(names_of(self.binding.payload_type) & set(taken))
+        if lost:
+            raise ConfigurationError(
+                f"the action {self.name!r} would never get the field {lost[0]!r}: that name belongs to the "
+                'frame. Give the field an alias, or nest payloads: envelope = Envelope(payload="payload")'
+            )
+
     @property
     def gone(self) -> bool:
         """Whether it is refused now: deprecated, or its sunset has come (UTC)."""
-        return self.deprecated or (self.sunset is not None and datetime.now(UTC).date() >= self.sunset)
+        if self.sunset is None:
+            return self.deprecated
+        return self.deprecated or datetime.fromtimestamp(time.time(), UTC).date() >= self.sunset
 
     def call(
-        self, owner: Any, connection: Connection, message: Message, envelope: Envelope
+        self,
+        owner: Any,
+        connection: Connection,
+        message: Message,
+        envelope: Envelope,
+        recall: Recall | None = None,
     ) -> Awaitable[Any]:
         """Bind and call; to be awaited for the reply's data, which is None when there is nothing to reply.
 
         Dependencies are closed before that is there, so that what fails in closing them is not followed by
         a reply.
 
+        Args:
+            recall: asked when everything fits, and the handler is what is left to call.
+
         Raises:
             InvalidPayload: the payload does not fit. Whatever the handler raises passes through.
         """
         assert self.binding is not None, "bind() comes first"
-        if self.binding.dependencies is not None:
-            return self._call_with_dependencies(self.binding, owner, connection, message, envelope)
+        if self.binding.dependencies is not None or recall is not None:
+            return self._call_within(self.binding, owner, connection, message, envelope, recall)
         arguments = self.binding.arguments(connection, message, envelope)
         result = self._called(owner, arguments)
         return result if self._reply is None else self._encoded_later(result)
 
-    async def _call_with_dependencies(
-        self, binding: Binding, owner: Any, connection: Connection, message: Message, envelope: Envelope
+    async def _call_within(
+        self,
+        binding: Binding,
+        owner: Any,
+        connection: Connection,
+        message: Message,
+        envelope: Envelope,
+        recall: Recall | None,
     ) -> Any:
         async with Resolution(connection.websocket, connection, message, envelope) as resolution:
             # First: who may not call an action is not told what would fit it.
             found = await binding.depend(resolution, message)
             arguments = binding.arguments(connection, message, envelope)
             arguments.update(found)
+            if recall is not None and (known := await recall()) is not None:
+                return known[0]
             return self._encoded(await self._called(owner, arguments))
 
     async def stream(
@@ -244,7 +278,7 @@ def _name_of(func: Callable[..., Any], name: str | None) -> str:
         raise ConfigurationError(f"{func!r} has no name of its own: give the action one")
     if not isinstance(name, str) or not name or len(name) > MAX_NAME:
         raise ConfigurationError(
-            f"an action's name must be a text of 1 to {MAX_NAME} characters, got {name!r}"
+            f"an action's name must be a text of 1 to {MAX_NAME} characters, got {name!r} for {where(func)}"
         )
     return name
 
@@ -270,12 +304,19 @@ def collect(
 
     As with any attribute the first definition along the MRO counts: an override that is not marked
     takes the action away.
+
+    Raises:
+        ConfigurationError: two have one name, or a limit is on what is no action.
     """
     table: dict[str, ActionSpec] = {}
-    for owner, value in _attributes(cls):
+    for owner, value in attributes(cls):
         func = getattr(value, "__func__", value)
-        spec = marks(func).action if inspect.isfunction(func) else None
+        if not inspect.isfunction(func):
+            continue
+        spec = marks(func).action
         if spec is None:
+            if marks(func).limits:
+                raise ConfigurationError(f"{where(func)} has a rate limit, and is no action: add @action()")
             continue
         if spec.func is not func:
             # A wrapper stands above `@action`, and must not be passed by.
@@ -292,7 +333,8 @@ def collect(
     return table
 
 
-def _attributes(cls: type) -> Iterator[tuple[type, Any]]:
+def attributes(cls: type) -> Iterator[tuple[type, Any]]:
+    """What `cls` and its parents define, each with its class: of one name the first along the MRO."""
     seen: set[str] = set()
     for owner in cls.__mro__:
         for name, value in vars(owner).items():

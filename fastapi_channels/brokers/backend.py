@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import re
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+
+from broadcaster import BroadcastBackend
+
+from fastapi_channels.exceptions import ConfigurationError
 
 Receive: TypeAlias = Callable[[str, Any], None]
 """Takes the topic and the content of one message; or the topic and `MISSED`."""
@@ -51,4 +57,45 @@ class NotSent(ConnectionError):
 def describe(exc: BaseException) -> str:
     """What to say about `exc`, without the credentials of a URL in it."""
     text = re.sub(r"//\S*@", "//", str(exc))
+    if isinstance(exc, NotSent) and text:
+        return text
     return f"{type(exc).__name__}: {text}" if text else type(exc).__name__
+
+
+async def connect(backend: BroadcastBackend, seconds: float) -> None:
+    """Connect within `seconds`.
+
+    Raises:
+        ConnectionError: it took longer; or whatever the backend raises.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await backend.connect()
+    except TimeoutError as exc:
+        raise ConnectionError(no_connection(seconds)) from exc
+
+
+async def pull(backend: BroadcastBackend, receive: Receive) -> None:
+    """Hand on the messages of a backend that has to be asked for each."""
+    while True:
+        event = await backend.next_published()
+        receive(event.channel, event.message)
+
+
+def no_connection(seconds: float) -> str:
+    """What to say where nothing came of a connection, and no reason either."""
+    return (
+        f"no connection within {seconds:g} s; a server that is there says nothing where only one of the two "
+        "means TLS, as with rediss:// and a plain Redis"
+    )
+
+
+def checked_deadline(seconds: float) -> float:
+    """
+    Raises:
+        ConfigurationError: it is no number of seconds above 0.
+    """
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds < math.inf:
+        raise ConfigurationError(f"publish_timeout must be more than 0 seconds, got {seconds!r}")
+    return seconds

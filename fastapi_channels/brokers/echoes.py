@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from fastapi_channels.wire.messages import Body
@@ -33,25 +32,10 @@ class Echoes:
         self._waiting.setdefault(topic, {}).setdefault(body, deque()).append(echo)
         return echo
 
-    @asynccontextmanager
-    async def around(self, topic: str, body: Body, listens: Awaitable[bool]) -> AsyncIterator[Returned]:
+    def around(self, topic: str, body: Body, listens: Awaitable[bool]) -> Echoing:
         """Around making a publication. What it gives returns when that has come back, or cannot any more, or
         at a time, in the loop's; at once where nobody listens."""
-        echo = self.expect(topic, body) if await listens else None
-
-        async def returned(deadline: float) -> None:
-            if echo is not None:
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        await echo
-                except TimeoutError:
-                    logger.debug("what was published to %r has not come back", topic)
-
-        try:
-            yield returned
-        finally:
-            if echo is not None:
-                self.forget(topic, body, echo)
+        return Echoing(self, topic, body, listens)
 
     def take(self, topic: str, body: Body) -> None:
         """A publication has come."""
@@ -83,6 +67,42 @@ class Echoes:
         """The connection is lost."""
         for topic in list(self._waiting):
             self.give_up(topic)
+
+
+class Echoing:
+    """Around one publication: gives its `returned`."""
+
+    __slots__ = ("_body", "_echo", "_echoes", "_listens", "_topic")
+
+    def __init__(self, echoes: Echoes, topic: str, body: Body, listens: Awaitable[bool]) -> None:
+        self._echoes = echoes
+        self._topic = topic
+        self._body = body
+        self._listens = listens
+        self._echo: Echo | None = None
+
+    async def __aenter__(self) -> Returned:
+        if await self._listens:
+            self._echo = self._echoes.expect(self._topic, self._body)
+        return self._returned
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        echo = self._echo
+        if echo is not None and (not echo.done() or echo.cancelled()):
+            self._echoes.forget(self._topic, self._body, echo)
+
+    async def _returned(self, deadline: float) -> None:
+        if self._echo is None or self._echo.done():
+            return
+        timer = asyncio.get_running_loop().call_at(deadline, self._miss, self._echo)
+        try:
+            await self._echo
+        finally:
+            timer.cancel()
+
+    def _miss(self, echo: Echo) -> None:
+        logger.debug("what was published to %r has not come back", self._topic)
+        self._echoes.forget(self._topic, self._body, echo)
 
 
 def _end(echo: Echo) -> None:

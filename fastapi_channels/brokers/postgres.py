@@ -20,6 +20,8 @@ from typing import Any, Final, TypeAlias
 import asyncpg  # type: ignore[import-untyped]  # it has annotations here and there
 from broadcaster import BroadcastBackend, Event
 
+from fastapi_channels.exceptions import ConfigurationError
+
 from .backend import NotSent, Receive
 from .backlog import LIMIT, Backlog
 from .link import Errand, Link, connected, decoded, encoded, server_name, subscription
@@ -130,12 +132,19 @@ class Connection(asyncpg.Connection):  # type: ignore[misc]  # for the same reas
 
 
 async def connect(url: str, **settings: str) -> Connection:
-    """A connection to a database whose texts are those of Python, with settings of its session."""
-    connection: Connection = await asyncpg.connect(
-        url,
-        connection_class=Connection,
-        server_settings={"application_name": "fastapi-channels", **settings},
-    )
+    """A connection to a database whose texts are those of Python, with settings of its session.
+
+    Raises:
+        ConfigurationError: the URL has an option that is neither asyncpg's nor a setting of PostgreSQL.
+    """
+    try:
+        connection: Connection = await asyncpg.connect(
+            url,
+            connection_class=Connection,
+            server_settings={"application_name": "fastapi-channels", **settings},
+        )
+    except (asyncpg.UndefinedObjectError, asyncpg.InvalidParameterValueError) as exc:
+        raise ConfigurationError(f"PostgreSQL does not take an option that the URL has: {exc}") from None
     encoding = connection.get_settings().server_encoding
     if encoding != "UTF8":
         connection.terminate()

@@ -8,9 +8,11 @@ messages were missed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -36,6 +38,18 @@ CLOSING: Final = 0.5
 
 _KEY: Final = re.compile(".*", re.DOTALL)
 _MAX_KEY: Final = 255
+_ours: Final = ContextVar("ours", default=False)
+"""Whether what runs is a task of a connection of ours: it has the context in which it was begun."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nobody else says it: what ends our connections is raised, and told once for each outage. That a
+    server is short of memory, only aiormq says."""
+    return not _ours.get() or record.levelno <= logging.DEBUG or "blocked" in str(record.msg)
+
+
+for _name in ("aiormq.connection", "aiormq.channel"):
+    logging.getLogger(_name).addFilter(_is_news)
 
 
 class RabbitBackend(BroadcastBackend):
@@ -69,12 +83,15 @@ class RabbitBackend(BroadcastBackend):
         # Whichever is lost, reading ends with it: there is one state, not two.
         self._publisher = _Publisher(self._url, self._backlog.fail)
         self._consumer = _Consumer(self._url, self._backlog.put, self._backlog.fail)
+        before = _ours.set(True)
         try:
             await self._publisher.open()
             await self._consumer.open()
         except BaseException:
             await self.disconnect()
             raise
+        finally:
+            _ours.reset(before)
 
     async def disconnect(self) -> None:
         ends = [end.close() for end in (self._publisher, self._consumer) if end is not None]
@@ -226,6 +243,7 @@ class _Consumer:
         await channel.queue_declare(self._queue, passive=True)  # fails if somebody deleted it
 
     async def _took(self, message: DeliveredMessage) -> None:
+        _ours.set(False)  # what follows from a message may be the application's
         topic = self._topics.get(message.routing_key or "")
         if topic is not None:
             self._receive(topic, message.body)

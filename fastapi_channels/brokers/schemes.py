@@ -71,12 +71,18 @@ def of(url: str, known: Mapping[str, Any], who: str) -> str:
     """The scheme of `url`, in lower case.
 
     Raises:
-        ConfigurationError: it is not among those that `who` is known for.
+        ConfigurationError: it is not among those that `who` is known for, or `url` is no text.
     """
+    if not isinstance(url, str):
+        raise ConfigurationError(f"the URL of {who} is a text, got {type(url).__name__}")
+    if not url:
+        raise ConfigurationError(
+            f"the URL of {who} is empty: is a variable of the environment not set? None is for no URL"
+        )
     scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
     if not separator or scheme not in known:
-        names = ", ".join(f"{name}://" for name in known)
+        names = ", ".join(f"{name}://" for name, kind in known.items() if kind is not None)
         given = f"{scheme!r} is not a scheme that" if separator and _is_scheme(scheme) else "no scheme that"
         raise ConfigurationError(f"{given} {who} is known for; known are {names}")
     return scheme

@@ -1,4 +1,4 @@
-"""What is made once for all that wait for it."""
+"""What is made once for all that wait for it, and what is done whoever waits for it."""
 
 from __future__ import annotations
 
@@ -57,3 +57,17 @@ class Shared(Generic[T]):
     def _made(self, making: asyncio.Task[T]) -> None:
         if (making.cancelled() or making.exception()) and self._making is making:
             self._making = None
+
+
+async def finished(work: Coroutine[Any, Any, None]) -> None:
+    """Await all of `work`, which does not last long, also if this is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait((task,))
+        except asyncio.CancelledError as exc:
+            cancelled = exc
+    if cancelled is not None:
+        raise cancelled
+    task.result()

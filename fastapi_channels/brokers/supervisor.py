@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,13 +21,26 @@ from typing import Any, Final, NoReturn
 
 from broadcaster import BroadcastBackend
 
-from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.wire.log import Seldom
-from fastapi_channels.wire.messages import Body, Publication, pack, unpack
+from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.wire.packing import PLAIN, Packs, Unreadable
 
-from .backend import MISSED, Listening, NotSent, Receive, Resuming, describe
-from .echoes import Echoes, Returned
+from .backend import (
+    MISSED,
+    Listening,
+    NotSent,
+    Receive,
+    Resuming,
+    checked_deadline,
+    connect,
+    describe,
+    no_connection,
+    pull,
+)
+from .echoes import Echoes, Echoing
 from .memory import MemoryBackend
+from .shared import finished
 from .subscriptions import Subscriptions
 
 AT_ONCE: Final = 500
@@ -47,6 +60,7 @@ class Broker:
         backend: any of broadcaster's contract; driven better if it is `Listening`.
         deliver: called on the event loop with each message of a topic that is wanted, in the order in
             which they came. What it raises is logged.
+        packing: makes what the backend carries.
         publish_timeout: seconds that any one call may take, and that a caller waits for a connection.
         backoff: the least and the most seconds to wait, with full jitter, between two attempts.
         on_change: called on the event loop after each change of `up`, except by `start` failing and
@@ -61,6 +75,7 @@ class Broker:
         backend: BroadcastBackend,
         deliver: Callable[[Publication], None],
         *,
+        packing: Packs = PLAIN,
         publish_timeout: float = 2.0,
         backoff: tuple[float, float] = (0.05, 1.0),
         on_change: Callable[[bool], None] | None = None,
@@ -73,13 +88,15 @@ class Broker:
         """Whether nothing is missed by losing the connection, except what `on_missed` tells of."""
         self._backend = backend
         self._deliver = deliver
-        self._timeout = publish_timeout
+        self._packing = packing
+        self._timeout = checked_deadline(publish_timeout)
         self._backoff = backoff
         self._on_change = on_change
         self._on_missed = on_missed
         self._logger = logger or logging.getLogger("fastapi_channels")
         self._failures = Seldom(self._logger)
-        self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(_pull, backend)
+        self._unreadable = Seldom(self._logger)
+        self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(pull, backend)
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
         self.reset()
 
@@ -121,15 +138,17 @@ class Broker:
         self._supervisor = asyncio.create_task(self._supervise())
 
     async def start(self) -> None:
-        """Connect; if that fails, or takes too long, go on trying in the background."""
+        """Connect; if that fails, or takes too long, go on trying in the background. Raises the
+        ConfigurationError of a backend that says that no attempt can succeed."""
         if self._supervisor is not None:
             return
         self.begin()
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._tried.wait()
-        except TimeoutError:
-            pass
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._timeout):
+                    await self._tried.wait()
+            if self._outage is not None and isinstance(self._outage.reason, ConfigurationError):
+                raise self._outage.reason
         except BaseException:
             await self.stop()
             raise
@@ -165,7 +184,7 @@ class Broker:
             await self._publish(publication, deadline)
 
     async def _publish(self, publication: Publication, deadline: float) -> None:
-        topic, packed = publication.topic, pack(publication)
+        topic, packed = publication.topic, self._packing.pack(publication)
         if publication.kind == "pulse":
             await self._call(deadline, self._backend.publish, topic, packed)
             return
@@ -173,7 +192,7 @@ class Broker:
             await self._call(deadline, self._backend.publish, topic, packed)
             await echo(deadline)
 
-    def echoing(self, topic: str, body: Body) -> AbstractAsyncContextManager[Returned]:
+    def echoing(self, topic: str, body: Body) -> Echoing:
         """Around publishing `body`, by this broker or by whoever reaches its server. What it gives returns
         when that has come back, if this process listens; or at a time, in the loop's."""
         return self._echoes.around(topic, body, self._subscriptions.confirmed(topic, self._timeout / 4))
@@ -224,7 +243,8 @@ class Broker:
             raise
         except TimeoutError as exc:
             if self._outage is None:
-                raise self._failed("the broker did not answer in time") from exc
+                why = "the broker did not answer in time"
+                raise self._failed(why if self._session else no_connection(self._timeout)) from exc
             reason = self._outage.reason
             raise self._failed(f"the broker is down: {describe(reason)}") from reason
         except Exception as exc:
@@ -257,9 +277,12 @@ class Broker:
                 self._miss(topic)
                 return
             if not isinstance(message, Publication):
-                message = unpack(topic, message)
+                message = self._packing.unpack(topic, message)
                 self._echoes.take(topic, message.body)
             self._deliver(message)
+        except Unreadable as exc:
+            self._unreadable.warn(f"a message for {topic!r} cannot be read: {exc}")
+            self._miss(topic)
         except Exception:
             self._logger.exception("a message for %r could not be delivered", topic)
 
@@ -287,8 +310,7 @@ class Broker:
         session = _Session(asyncio.get_running_loop().create_future())
         reader: asyncio.Task[None] | None = None
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._backend.connect()
+            await connect(self._backend, self._timeout)
             reader = asyncio.create_task(self._listen(self._receive))
             reader.add_done_callback(partial(self._reader_ended, session))
             await self._resubscribe()
@@ -299,7 +321,7 @@ class Broker:
         except Exception as exc:
             return exc
         finally:
-            await _finished(self._hang_up(reader))
+            await finished(self._hang_up(reader))
 
     def _end_if_stopped(self) -> None:
         """Cancel the supervisor again, where a backend swallowed it."""
@@ -396,23 +418,3 @@ class _Outage:
     began: float = field(default_factory=time.monotonic)
     attempts: int = 0
     failed_calls: int = 0
-
-
-async def _finished(work: Coroutine[Any, Any, None]) -> None:
-    """Await all of `work`, which does not last long, also if this is cancelled meanwhile."""
-    task = asyncio.create_task(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    if cancelled is not None:
-        raise cancelled
-    task.result()
-
-
-async def _pull(backend: BroadcastBackend, receive: Receive) -> None:
-    while True:
-        event = await backend.next_published()
-        receive(event.channel, event.message)

@@ -16,18 +16,22 @@ from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import CloseCode, ConfigurationError, WebSocketException
 from fastapi_channels.permission import Permission, as_permission
+from fastapi_channels.sessions.call_session import CallSession
 from fastapi_channels.sessions.handlers import EventType, Handlers, JoinLeave
 from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
+from fastapi_channels.sessions.stream_session import StreamSession
 from fastapi_channels.throttling import normalize
 from fastapi_channels.wire.rooms import RoomPattern
+from fastapi_channels.wire.stream import Exchange, Stream
 from fastapi_channels.wire.vocabulary import Vocabulary
-from fastapi_channels.wire.words import calls_by_name, events_by_name
+from fastapi_channels.wire.words import calls_by_name, events_by_name, functions_by_name
 
 from . import upstream
 from .hooks import HOOKS, check_authorize, hook
+from .http import Mounted
 from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
 from .sending import Sending
@@ -82,6 +86,7 @@ class BaseChannel(Sending):
             authorize=hook(self, BaseChannel, "authorize"),
             decode=hook(self, BaseChannel, "decode_json"),
             seat_of=self._seat_of,
+            present=hook(self, BaseChannel, "presence_data") or _nothing,
         )
         self._encode_json = hook(self, BaseChannel, "encode_json")
         self._load_history = hook(self, BaseChannel, "load_history")
@@ -90,11 +95,13 @@ class BaseChannel(Sending):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         upstream.warn_of_overrides(cls, is_action)
-        refuse_misspelt(cls, (*Settings.__annotations__, *BaseChannel.__annotations__, *HOOKS), is_action)
+        known = (*Settings.__annotations__, *BaseChannel.__annotations__, *HOOKS)
+        refuse_misspelt(cls, BaseChannel, known, is_action)
         if cls.event_types is not None:
             events_by_name(cls.event_types)
         if cls.call_types is not None:
             calls_by_name(cls.call_types)
+        functions_by_name(cls.for_each)
         if cls.room_pattern is not None:
             check_authorize(cls, BaseChannel)
 
@@ -122,9 +129,7 @@ class BaseChannel(Sending):
         Raises:
             ConfigurationError: no add_channel() covers the endpoint.
         """
-        node = Node.of(websocket.scope)
-        self._use(node)
-        await node.ensure_started(websocket.scope)
+        node = await self._node_of(websocket)
         session = RoomSession(self._plan, websocket, channel or self.channel, node, user)
         await session.run(subprotocol, headers_of(headers))
 
@@ -135,32 +140,43 @@ class BaseChannel(Sending):
         *,
         name: str | None = None,
         user: Callable[..., Any] | None = None,
+        sse: bool = False,
+        http: bool = False,
         **options: Any,
     ) -> None:
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
 
         Raises:
             ConfigurationError: the path has parameters, and none of them is `channel`; or another guarded
-                class of this name is in the application.
+                class of this name is in the application. Over HTTP: the envelope is binary, there are no
+                actions, or a dependency takes a WebSocket.
 
         Args:
             name: of the route; that of the class unless given.
             user: a dependency, whose value is `connection.user`.
+            sse: whether `GET {path}/events` is the room as Server-Sent Events.
+            http: whether `POST {path}/actions/{name}` calls an action.
             options: whatever `app.websocket()` takes, such as `dependencies`.
         """
         node = Node.attached(app)
         if node is not None:
             self._claim(node)
-        add_route(
-            app,
-            path,
-            self,
-            partial(BaseChannel.connect, self),
-            name=name or type(self).__name__,
-            in_room=names_room(path),
-            user=user,
-            options=options,
-        )
+        name, in_room = name or type(self).__name__, names_room(path, self.room_pattern)
+        connect = partial(BaseChannel.connect, self)
+        add_route(app, path, self, connect, name=name, in_room=in_room, user=user, options=options)
+        if not (sse or http):
+            return
+        if self.envelope.binary:
+            raise ConfigurationError(f"{type(self).__name__}.envelope is binary: over HTTP frames are texts")
+        if http and self._plan.actions is None:
+            raise ConfigurationError(f"{type(self).__name__} has no actions to call: leave out http=")
+        dependencies = options.get("dependencies") or ()
+        mounted = Mounted(app, path, name=name, in_room=in_room, user=user, dependencies=dependencies)
+        if sse:
+            mounted.add_stream(partial(BaseChannel._stream, self))
+        if http:
+            actions = list((self._plan.actions or {}).values())
+            mounted.add_actions(partial(BaseChannel._exchange, self), actions, self.envelope)
 
     def bind(self, app: FastAPI | APIRouter) -> None:
         """Broadcast through the node of `app` also outside of its requests and lifespan."""
@@ -236,11 +252,35 @@ class BaseChannel(Sending):
         # `*args` is never passed: with both, type checkers let an override name the parameters it takes.
         return True
 
+    def presence_data(self, connection: Connection) -> Any:
+        """What the others in a room are told of a client that joins: override it, plain or async. JSON of at
+        most 4096 bytes; its type stands in the AsyncAPI document."""
+        return None
+
     # For the session. Nothing here calls a public method: an action may have its name.
 
     def _seat_of(self, connection: Connection) -> str:
         """Whose place a connection takes in a room with a `max_connection`."""
         return connection.id
+
+    async def _stream(self, stream: Stream, channel: str | None = None, user: Any = None) -> None:
+        """Serve a stream of events in the room `channel`; returns when its client has left."""
+        node = await self._node_of(stream.websocket)
+        await StreamSession(self._plan, stream, channel or self.channel, node, user).run()
+
+    async def _exchange(
+        self, exchange: Exchange, action: str, channel: str | None = None, user: Any = None
+    ) -> None:
+        """Serve a call of an action in the room `channel`."""
+        node = await self._node_of(exchange.websocket)
+        await CallSession(self._plan, exchange, action, channel or self.channel, node, user).run()
+
+    async def _node_of(self, websocket: WebSocket) -> Node:
+        """The node that serves `websocket`, and runs."""
+        node = Node.of(websocket.scope)
+        self._use(node)
+        await node.ensure_started(websocket.scope)
+        return node
 
     def _use(self, node: Node) -> None:
         """Broadcast through `node` where no request says otherwise."""
@@ -254,13 +294,22 @@ class BaseChannel(Sending):
         Raises:
             ConfigurationError: it does not have it.
         """
-        if self._plan.own_scope:
-            node.scopes.claim(self._plan.own_scope, type(self))
+        node.scopes.claim(type(self), self._plan.words, keeps=self._plan.history is not None)
         for spec in (self._plan.actions or {}).values():
             if spec.idempotent:
                 node.rooms.check_store(f"{type(self).__name__}.{spec.name} (idempotent)")
-        if self.max_connection is not None:
-            node.rooms.check_store(f"{type(self).__name__}.max_connection")
+        for name in ("max_connection", "max_per_user", "max_rooms_per_user"):
+            if getattr(self, name) is not None:
+                node.rooms.check_store(f"{type(self).__name__}.{name}")
+        if self.authenticator is not None and self.authenticator.revocable:
+            node.rooms.check_store(f"{type(self).__name__}.authenticator (revocable)")
+        if self._plan.showing is not None:
+            if self._plan.actions is None:
+                raise ConfigurationError(
+                    f"{type(self).__name__} relays what clients send, and sends them nothing of its own: "
+                    "presence needs a Channel"
+                )
+            node.rooms.check_store(f"{type(self).__name__}.presence")
         if self._plan.history is not None:
             if self._plan.actions is None:
                 raise ConfigurationError(
@@ -268,6 +317,10 @@ class BaseChannel(Sending):
                     "a history needs a Channel, with an action that broadcasts"
                 )
             node.rooms.check_store(f"{type(self).__name__}.history")
+
+
+def _nothing(connection: Connection) -> None:
+    """What is said of a client where the channel says nothing."""
 
 
 def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
@@ -279,6 +332,7 @@ def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
         cls.__name__,
         event_types=channel.event_types,
         call_types=channel.call_types,
+        for_each=channel.for_each,
         pattern=channel.room_pattern,
         scope=channel.scope,
         guarded=hook(channel, BaseChannel, "authorize") is not None,

@@ -34,7 +34,7 @@ class Channel(BaseChannel):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._plan.actions = dict(self._class_actions)
+        self._take(self._class_actions)
 
     @property
     def actions(self) -> list[str]:
@@ -52,11 +52,17 @@ class Channel(BaseChannel):
         Raises:
             ConfigurationError: an action has the name of one that is there.
         """
-        self._plan.actions = _merged(self._plan.actions or {}, self._bound(router, self._plan.pattern))
+        self._take(self._bound(router, self._plan.pattern))
 
     def _add(self, spec: ActionSpec) -> None:
-        bound = self._bind(spec, self.dependencies, self._plan.pattern)
-        self._plan.actions = _merged(self._plan.actions or {}, {spec.name: bound})
+        self._take({spec.name: self._bind(spec, self.dependencies, self._plan.pattern)})
+
+    def _take(self, actions: dict[str, ActionSpec]) -> None:
+        names = self.envelope
+        for spec in actions.values():
+            if names.payload is None:
+                spec.refuse_fields((names.action, names.request_id))
+        self._plan.actions = _merged(self._plan.actions or {}, actions)
 
     @classmethod
     def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:

@@ -7,11 +7,19 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi_channels.actions.spec import is_action
-from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.signatures.dependencies import dependencies_of
+from fastapi_channels.signatures.signature import check_call
 from fastapi_channels.wire.rooms import RoomPattern
 
-HOOKS: Final = ("routers", "announce", "authorize", "encode_json", "decode_json", "load_history")
+HOOKS: Final = (
+    "routers",
+    "announce",
+    "authorize",
+    "encode_json",
+    "decode_json",
+    "load_history",
+    "presence_data",
+)
 
 
 def hook(channel: Any, base: type, name: str) -> Callable[..., Any] | None:
@@ -38,13 +46,5 @@ def check_authorize(cls: Any, base: type) -> None:
     names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
     dependencies = dependencies_of(cls.authorize)
     resolved = dependencies.names if dependencies is not None else ()
-    try:
-        inspect.signature(cls.authorize).bind(
-            *(() if isinstance(found, staticmethod | classmethod) else (None,)),
-            None,
-            **dict.fromkeys(names),
-            **dict.fromkeys(resolved),
-        )
-    except TypeError as exc:
-        given = ", ".join(["connection", *names])
-        raise ConfigurationError(f"{cls.__name__}.authorize cannot be called with {given}: {exc}") from None
+    first = ["connection"] if isinstance(found, staticmethod | classmethod) else ["self", "connection"]
+    check_call(f"{cls.__name__}.authorize", cls.authorize, first, [*names, *resolved])

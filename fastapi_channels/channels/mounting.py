@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -39,6 +38,8 @@ def add_route(
         user: a dependency whose value it takes as `user`.
         options: those of `app.websocket()`.
     """
+    if path and not path.startswith("/"):
+        raise ConfigurationError(f"a path begins with a slash: mount({'/' + path!r}), not {path!r}")
     endpoint = _endpoint(connect, user, in_room=in_room)
     setattr(endpoint, SERVES, owner)
     app.add_api_websocket_route(path, endpoint, name, **options)
@@ -50,17 +51,18 @@ def add_route(
     _shorten(app, serve)
 
 
-def names_room(path: str) -> bool:
-    """Whether the path says which room is meant.
+def names_room(path: str, pattern: str | None) -> bool:
+    """Whether the path says which room of those of `pattern` is meant.
 
     Raises:
         ConfigurationError: the path has parameters, and none of them is `channel`.
     """
     names = names_in(path)
     if names and "channel" not in names:
+        whole = "" if pattern is None else f", which is the whole name of one of room_pattern = {pattern!r}"
         raise ConfigurationError(
             f"mount({path!r}) would put everybody into one room: call the parameter that names it "
-            "{channel}, or write an endpoint and call connect()"
+            f"{{channel}}{whole}; or write an endpoint, and call connect() with the name"
         )
     return bool(names)
 
@@ -68,20 +70,25 @@ def names_room(path: str) -> bool:
 def _endpoint(
     connect: Callable[..., Awaitable[None]], user: Callable[..., Any] | None, *, in_room: bool
 ) -> Callable[..., Awaitable[None]]:
-    """A FastAPI endpoint that calls `connect`, with the room of the path and the value of the dependency
-    `user` where these are wanted."""
+    """A FastAPI endpoint that calls `connect`."""
 
     async def endpoint(websocket: WebSocket, **wanted: Any) -> None:
         await connect(websocket, **wanted)
 
-    keyword = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
-    parameters = [keyword("websocket", annotation=WebSocket)]
-    if in_room:
-        parameters.append(keyword("channel", annotation=str))
-    if user is not None:
-        parameters.append(keyword("user", annotation=Annotated[Any, Depends(user)]))
-    endpoint.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what FastAPI reads
+    websocket = inspect.Parameter("websocket", inspect.Parameter.KEYWORD_ONLY, annotation=WebSocket)
+    signature = inspect.Signature([websocket, *wanted_of(user, in_room=in_room)])
+    endpoint.__signature__ = signature  # type: ignore[attr-defined]  # what FastAPI reads
     return endpoint
+
+
+def wanted_of(user: Callable[..., Any] | None, *, in_room: bool) -> list[inspect.Parameter]:
+    """What a route gives to its channel beside the request: `channel`, the room of the path, and `user`, the
+    value of that dependency, where these are wanted."""
+    wanted: dict[str, Any] = {"channel": str} if in_room else {}
+    if user is not None:
+        wanted["user"] = Annotated[Any, Depends(user)]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return [inspect.Parameter(name, kind, annotation=annotation) for name, annotation in wanted.items()]
 
 
 def _shorten(app: FastAPI | APIRouter, serve: Callable[[WebSocket], Awaitable[None]]) -> None:

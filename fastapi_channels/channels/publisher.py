@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Iterable
-from functools import partial
+from collections.abc import Awaitable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias, TypeVar
 
@@ -13,20 +11,26 @@ from starlette.requests import HTTPConnection
 
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.cluster.node import Node
-from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order
+from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Revoke
 from fastapi_channels.cluster.outside import Outside
 from fastapi_channels.cluster.recovery import Keeping
+from fastapi_channels.cluster.revocations import REMEMBERED, now
+from fastapi_channels.cluster.scopes import Scopes
+from fastapi_channels.cluster.tasks import all_of
 from fastapi_channels.cluster.users import UserKey, UserKeys
-from fastapi_channels.connection import Exclude, ids_of
+from fastapi_channels.connection import Exclude, ForEach, ids_of
+from fastapi_channels.encryption import encryption_by
 from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.plan import keeping_of
-from fastapi_channels.stores import store_beside
+from fastapi_channels.stores import Occupant, store_beside
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position, Published
+from fastapi_channels.wire.rooms import rooms_of
 from fastapi_channels.wire.vocabulary import Vocabulary
 from fastapi_channels.wire.words import Event
 
 from .base import BaseChannel, words_of
+from .people import Person, people_of
 
 Voice: TypeAlias = BaseChannel | type[BaseChannel]
 """In whose words something is said: a channel, or its class."""
@@ -46,6 +50,7 @@ class Outlet(Protocol):
         *,
         keeping: Keeping | None = None,
         key: str | None = None,
+        for_each: str = "",
     ) -> Awaitable[Position | None]: ...
 
     def send_to_connection(self, connection_id: str, body: Body) -> Awaitable[None]: ...
@@ -53,6 +58,16 @@ class Outlet(Protocol):
     def send_to_user(self, user: Any, body: Body) -> Awaitable[None]: ...
 
     def order(self, order: Order) -> Awaitable[None]: ...
+
+    def revoke(self, order: Revoke, seconds: float) -> Awaitable[None]: ...
+
+
+class Crowd(Protocol):
+    """Who is in the rooms of an application."""
+
+    def occupants(self, room: str) -> Awaitable[list[Occupant]]: ...
+
+    def count_people(self, room: str) -> Awaitable[int]: ...
 
 
 class Publisher:
@@ -67,8 +82,9 @@ class Publisher:
 
     Args:
         url: the broker, as `add_channel()` has it.
-        store_url: the store of the application, for rooms with history and for `key=`; that of `url` unless
-            given.
+        store_url: the store of the application, for rooms with history, for `key=` and for who is in a room;
+            that of `url` unless given.
+        encryption_keys: those of the application.
         namespace: that of the application.
         user_key: what names a user, as the application has it.
         publish_timeout: seconds until `BrokerUnavailable`.
@@ -82,18 +98,23 @@ class Publisher:
         url: str,
         *,
         store_url: str | None = None,
+        encryption_keys: str | Sequence[str] | None = None,
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
     ) -> None:
+        encryption = encryption_by(encryption_keys)
         self._outside: Outside | None = Outside(
             create_backend(url),
             namespace=namespace,
             user_key=user_key,
             publish_timeout=publish_timeout,
-            make_store=partial(store_beside, url, store_url, namespace=namespace),
+            packing=encryption.packing,
+            make_store=lambda: encryption.over(store_beside(url, store_url, namespace=namespace)),
         )
         self._outlet: Outlet = self._outside
+        self._crowd: Crowd = self._outside
+        self._scopes: Scopes | None = None
         self._words: dict[Voice, Vocabulary] = {}
 
     @classmethod
@@ -101,6 +122,7 @@ class Publisher:
         """One that sends through `node`."""
         publisher = cls.__new__(cls)
         publisher._outside, publisher._outlet, publisher._words = None, node, {}
+        publisher._crowd, publisher._scopes = node.rooms, node.scopes
         return publisher
 
     async def __aenter__(self) -> Self:
@@ -124,6 +146,7 @@ class Publisher:
         *,
         exclude: Exclude = None,
         key: str | None = None,
+        for_each: ForEach | None = None,
         channel: Voice | None = None,
     ) -> Published:
         """Send an event frame to everybody in a room, or in each of several.
@@ -133,6 +156,7 @@ class Publisher:
             exclude: connections, or their ids, that do not get it.
             key: a text that names it: what was broadcast with it within five minutes is not sent again to
                 the same room.
+            for_each: one of the channel's `for_each`, as `Channel.broadcast` has it.
             channel: whose rooms and events these are.
 
         Returns:
@@ -140,19 +164,20 @@ class Publisher:
 
         Raises:
             ParseError: a room's name is not usable.
-            ConfigurationError: the channel has no such room, or no such event.
+            ConfigurationError: `room` is no name; or the channel has no such room, event or `for_each`.
             pydantic.ValidationError: the data does not fit the event.
             BrokerUnavailable, StoreUnavailable: it was not taken before the deadline, for one of the rooms.
         """
         words, skip = self._words_of(channel), ids_of(exclude)
         voice: Any = channel
-        keeping = None if voice is None else keeping_of(voice)
-        rooms = (room,) if isinstance(room, str) else tuple(room)
-        said = [(words.key(each), words.event(event, data, each)) for each in rooms]
-        # Together: they share round trips, and one deadline.
-        positions = await _all(
-            [self._outlet.publish(to, body, skip, keeping=keeping, key=key) for to, body in said]
-        )
+        keeping, function = None if voice is None else keeping_of(voice), words.function(for_each)
+        rooms = rooms_of(room)
+        said = [(self._key(each, channel, said=True), words.event(event, data, each)) for each in rooms]
+
+        def send(to: tuple[str, Body]) -> Awaitable[Position | None]:
+            return self._outlet.publish(*to, skip, keeping=keeping, key=key, for_each=function)
+
+        positions = await all_of(send, said)
         found = zip(rooms, positions, strict=True)
         return Published(True, {each: str(position) for each, position in found if position is not None})
 
@@ -178,6 +203,20 @@ class Publisher:
         """
         await self._outlet.send_to_connection(connection_id, self._words_of(channel).event(event, data))
 
+    async def people(self, room: str, *, channel: Voice | None = None) -> list[Person]:
+        """Who is in a room with presence, over all processes: as `Channel.people()`.
+
+        Raises:
+            ParseError: the room's name is not usable.
+            ConfigurationError: the channel has no such room; or there is no store.
+            StoreUnavailable: the store did not answer in time.
+        """
+        return people_of(await self._crowd.occupants(self._words_of(channel).key(room)))
+
+    async def count_people(self, room: str, *, channel: Voice | None = None) -> int:
+        """How many `people()` there are, without reading who. Raises as that."""
+        return await self._crowd.count_people(self._words_of(channel).key(room))
+
     # Orders. What they ask for is done after they returned, by the processes.
 
     async def disconnect_user(self, user: Any, code: int = CloseCode.NORMAL, reason: str = "") -> None:
@@ -192,6 +231,24 @@ class Publisher:
             BrokerUnavailable: the broker did not take it before its deadline.
         """
         await self._order(DisconnectUser, user=self._outlet.key_of.named(user), code=int(code), reason=reason)
+
+    async def revoke_user(self, user: Any, *, seconds: float = REMEMBERED) -> None:
+        """Close every WebSocket of a user with 4501, and refuse the tokens that it has got so far: where an
+        authenticator is `revocable`.
+
+        Args:
+            seconds: how long that is remembered: as long as a token may live, or longer.
+
+        Raises:
+            ConfigurationError: `user` is nobody, or has no key; or there is no store.
+            StoreUnavailable, BrokerUnavailable: call again.
+        """
+        order = Revoke(user=self._outlet.key_of.named(user), at=now())
+        await self._outlet.revoke(order, seconds)
+
+    async def revoke_session(self, session: str, *, seconds: float = REMEMBERED) -> None:
+        """The same for one log-in of a user: what `Identity.session` names, such as the `sid` of a JWT."""
+        await self._outlet.revoke(Revoke(session=session, at=now()), seconds)
 
     async def disconnect_connection(
         self, connection_id: str, code: int = CloseCode.NORMAL, reason: str = ""
@@ -215,7 +272,7 @@ class Publisher:
             ConfigurationError: `user` is nobody, or has no key; or the channel has no such room.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        key = self._words_of(channel).key(room)
+        key = self._key(room, channel)
         await self._order(Join, user=self._outlet.key_of.named(user), room=key)
 
     async def leave_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
@@ -226,7 +283,7 @@ class Publisher:
             ConfigurationError: `user` is nobody, or has no key; or the channel has no such room.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        key = self._words_of(channel).key(room)
+        key = self._key(room, channel)
         await self._order(Leave, user=self._outlet.key_of.named(user), room=key)
 
     async def _order(self, kind: type[Order], **fields: Any) -> None:
@@ -237,8 +294,18 @@ class Publisher:
             raise ConfigurationError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None
         await self._outlet.order(order)
 
+    def _key(self, room: str, channel: Voice | None, *, said: bool = False) -> str:
+        """A room as the processes know it; with a warning, inside of one, where that is hardly meant."""
+        if channel is None and self._scopes is not None:
+            self._scopes.warn_of(room, kept=said)
+        return self._words_of(channel).key(room)
+
     def _words_of(self, channel: Voice | None) -> Vocabulary:
         voice = BaseChannel if channel is None else channel
+        if not isinstance(voice, BaseChannel) and not (
+            isinstance(voice, type) and issubclass(voice, BaseChannel)
+        ):
+            raise ConfigurationError(f"channel= takes a channel, or its class, got {channel!r}")
         words = self._words.get(voice)
         if words is None:
             words = self._words[voice] = words_of(voice)
@@ -251,15 +318,3 @@ async def current_publisher(connection: HTTPConnection) -> Publisher:
     `Annotated[Publisher, Depends(current_publisher)]`
     """
     return Publisher._of(Node.of(connection.scope))
-
-
-async def _all(work: list[Awaitable[T]]) -> list[T]:
-    """Await all of `work`, then raise the first failure."""
-    if len(work) == 1:
-        return [await work[0]]
-    done: list[T] = []
-    for outcome in await asyncio.gather(*work, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        done.append(outcome)
-    return done

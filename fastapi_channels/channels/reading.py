@@ -9,11 +9,12 @@ from pydantic import BaseModel, Field
 
 from fastapi_channels.actions.router import ActionRouter
 from fastapi_channels.cluster.node import Node, current_node
-from fastapi_channels.cluster.recovery import was_kept_from
+from fastapi_channels.cluster.recovery import placed, was_kept_from
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.signatures.callables import awaited
+from fastapi_channels.stores import Page
 from fastapi_channels.wire.positions import InvalidPosition, Position
 
 MAX_PAGE: Final = 100
@@ -32,7 +33,8 @@ class HistoryPage(BaseModel):
         items: frames as they were sent, with their positions.
         position: the newest of the room.
         next: `since` of the next page in this direction; None at the end.
-        complete: whether nothing is missing between `since` and the first item.
+        complete: whether nothing is missing between `since` and the first item; where there is none, between
+            `since` and the end of the history in this direction.
     """
 
     items: list[dict[str, Any]]
@@ -59,9 +61,9 @@ async def read_page(
         raise ConfigurationError(f"a page has 1 item or more, got limit={limit!r}")
     load = load if reverse else None
     at, is_own = _parse(since, may_be_own=load is not None)
-    page = await node.rooms.read(plan.key(room), keeping, at, limit=limit, reverse=reverse)
+    key, histories = plan.key(room), node.rooms.histories
+    page = await node.rooms.read(key, keeping, at, limit=limit, reverse=reverse)
     top = str(Position(page.epoch, page.top))
-    began_anew = at is not None and at.epoch != page.epoch
     if load is not None and (is_own or not page.records):
         frames = list(await awaited(load(room, since or top, limit)))
         end = frames[-1].get(plan.envelope.position) if len(frames) >= limit else None
@@ -70,17 +72,33 @@ async def read_page(
     items, last = [], None
     for record in page.records:
         last = Position(page.epoch, record.offset)
-        if connection is None or not was_kept_from(record, connection.id, user):
-            items.append(plan.envelope.decode(keeping.place(record.body, str(last))))
+        was = histories.connection_at(key, connection.id, last) if histories and connection else ""
+        if connection is not None and was_kept_from(record, was, user):
+            continue
+        frame = placed(room, keeping, page.epoch, record)
+        if connection is not None and record.for_each:
+            seen = node.rooms.renditions.frame(connection, record.for_each, frame)
+        else:
+            seen = frame
+        if seen is not None:
+            items.append(plan.envelope.decode(seen.body))
     ended = last is None or last.offset == (page.first if reverse else page.top)
     more = last if not ended or (load is not None and last is not None) else None
-    skipped = not reverse and at is not None and page.first > at.offset + 1
     return HistoryPage(
         items=items,
         position=top,
         next=None if more is None else str(more),
-        complete=not (began_anew or skipped),
+        complete=at is None or _follows(page, at, reverse),
     )
+
+
+def _follows(page: Page, at: Position, reverse: bool) -> bool:
+    """Whether nothing is missing between `at` and `page`, which was read from there on."""
+    if at.epoch != page.epoch or at.offset > page.top:
+        return False
+    if reverse:
+        return bool(page.records) or at.offset <= 1
+    return page.first <= at.offset + 1
 
 
 def _parse(since: str | None, *, may_be_own: bool) -> tuple[Position | None, bool]:

@@ -10,8 +10,9 @@ from typing import Any
 from fastapi import WebSocket
 
 from fastapi_channels.cluster.node import Node, current_node
+from fastapi_channels.cluster.tasks import all_of
 from fastapi_channels.cluster.users import Member
-from fastapi_channels.connection import Connection, Exclude, ids_of
+from fastapi_channels.connection import Connection, Exclude, ForEach, ids_of
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.session import CONNECTION_KEY
@@ -19,8 +20,10 @@ from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Published
+from fastapi_channels.wire.rooms import rooms_of
 from fastapi_channels.wire.words import Event
 
+from .people import Person, people_of
 from .reading import HistoryPage, read_page
 from .settings import Settings
 
@@ -44,6 +47,7 @@ class Sending(Settings):
         exclude: Exclude = None,
         required: bool = True,
         key: str | None = None,
+        for_each: ForEach | None = None,
     ) -> Published:
         """Send an event frame to everybody in a room, or in each of several, in every process.
 
@@ -54,24 +58,36 @@ class Sending(Settings):
                 take it is then not raised.
             key: a text that names it: what was broadcast with it within five minutes is not sent again to
                 the same room.
+            for_each: one of the channel's `for_each`; called in every process with each recipient and the
+                frame, says what that one gets: the frame, another, or None for nothing. Where it fails the
+                client gets nothing.
 
         Returns:
             Whether it was taken, and its positions; that of the first with the same `key`.
 
         Raises:
             ParseError: a room's name is not usable.
-            ConfigurationError: it does not fit the channel's `room_pattern`.
+            ConfigurationError: it does not fit the channel's `room_pattern`, or is no name; or the event has
+                none; or the channel does not declare `for_each`.
             BrokerUnavailable: the broker did not take it before its deadline.
             StoreUnavailable: the history did not.
         """
+        _check_instance(self, "broadcast")
+        function = self._plan.words.function(for_each) if for_each else ""
         node, skip, positions = self._current_node(), ids_of(exclude), {}
         keeping = self._plan.history
+        rooms = rooms_of(room)
+        # Nothing is sent where one of them is wrong.
+        bodies = [(each, self._plan.key(each), self._plan.event(event, data, each)) for each in rooms]
+
+        async def send(said: tuple[str, str, Body]) -> None:
+            to, name, body = said
+            position = await node.publish(name, body, skip, keeping=keeping, key=key, for_each=function)
+            if position is not None:
+                positions[to] = str(position)
+
         try:
-            for each in (room,) if isinstance(room, str) else tuple(room):
-                body = self._plan.event(event, data, each)
-                position = await node.publish(self._plan.key(each), body, skip, keeping=keeping, key=key)
-                if position is not None:
-                    positions[each] = str(position)
+            await all_of(send, bodies)
         except (BrokerUnavailable, StoreUnavailable) as exc:
             if required:
                 raise
@@ -104,10 +120,12 @@ class Sending(Settings):
 
     async def send_to_connection(self, connection_id: str, event: Event | str, data: Any = None) -> None:
         """Send an event frame to one connection, by its id, in whichever process it is."""
+        _check_instance(self, "send_to_connection")
         await self._current_node().send_to_connection(connection_id, self._plan.event(event, data))
 
     async def send_to_user(self, user: Any, event: Event | str, data: Any = None) -> None:
         """Send an event frame to all connections of a user (an object, or its key), in every process."""
+        _check_instance(self, "send_to_user")
         await self._current_node().send_to_user(user, self._plan.event(event, data))
 
     async def get_connection_count(self, channel: str) -> int:
@@ -117,6 +135,28 @@ class Sending(Settings):
     async def members(self, channel: str) -> list[Member]:
         """Who is in the room, over all processes: `id` and `user` (its key or None) of each connection."""
         return await self._current_node().rooms.members(self._plan.key(channel))
+
+    async def people(self, channel: str) -> list[Person]:
+        """Who is in the room, over all processes, each with their devices: those whom its members see.
+
+        One call of the store. Somebody whose page is just being loaded anew is not in it.
+
+        Raises:
+            ConfigurationError: the channel has no presence.
+            StoreUnavailable: the store did not answer in time.
+        """
+        _check_presence(self)
+        return people_of(await self._current_node().rooms.occupants(self._plan.key(channel)))
+
+    async def count_people(self, channel: str) -> int:
+        """How many `people()` there are, without reading who: one call of the store.
+
+        Raises:
+            ConfigurationError: the channel has no presence.
+            StoreUnavailable: the store did not answer in time.
+        """
+        _check_presence(self)
+        return await self._current_node().rooms.count_people(self._plan.key(channel))
 
     async def read_history(
         self,
@@ -180,3 +220,23 @@ class Sending(Settings):
     def _current_node(self) -> Node:
         bound = self._node() if self._node is not None else None
         return current_node.get() or bound or Node.of()
+
+
+def _check_instance(speaker: Any, method: str) -> None:
+    """
+    Raises:
+        ConfigurationError: the method was called on the class, so that its first argument is `self`.
+    """
+    if not isinstance(speaker, Sending):
+        raise ConfigurationError(
+            f"{method}() was called on the class: call it on the channel that is mounted, "
+            f"or a Publisher's {method}(…, channel=TheClass)"
+        )
+
+
+def _check_presence(channel: Settings) -> None:
+    if not channel.presence:
+        name = type(channel).__name__
+        raise ConfigurationError(
+            f"{name} has no presence, so nobody is shown in its rooms: set presence = True"
+        )

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
+from fastapi_channels.auth import Authenticator
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import (
     ConfigurationError,
 )
 from fastapi_channels.permission import Permission, as_permission
 from fastapi_channels.sessions.http import headers_of
-from fastapi_channels.sessions.life import LIMITS, is_limit
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.socket_session import SocketSession
 from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 
 from .channel import Channel
+from .hooks import HOOKS
 from .misspelt import refuse_misspelt
 from .mounting import add_route
-
-IN_FLIGHT: Final = 64
-"""How many messages of one socket may be waiting or running; beyond them the client waits."""
+from .settings import Settings, check_limits
 
 
 class Socket:
@@ -42,6 +41,8 @@ class Socket:
 
     Attributes:
         envelope: that of the channels.
+        authenticator: as of a channel; those of the channels are not asked.
+        connect_throttle_classes: as of a channel.
         max_rooms: how many rooms one client may be in.
         max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout, idle_timeout, max_lifetime,
             heartbeat: as of a channel. What is said here holds for the WebSocket as a whole; a channel's own
@@ -49,6 +50,8 @@ class Socket:
     """
 
     permission_classes: Permission = None
+    authenticator: Authenticator | None = None
+    connect_throttle_classes: Any = None
     max_rooms: int = 100
     max_message_size: int = 64 * 1024
     outbox_limit: int = DEFAULT_LIMIT
@@ -61,17 +64,21 @@ class Socket:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        refuse_misspelt(cls, tuple(Socket.__annotations__), lambda value: False)
+        refuse_misspelt(cls, Socket, tuple(Socket.__annotations__), lambda value: False)
+        for name in vars(cls):
+            if name in (*Settings.__annotations__, *HOOKS) and not hasattr(Socket, name):
+                raise ConfigurationError(
+                    f"{cls.__name__}.{name} is a setting or hook of a channel, and a Socket does not read "
+                    "it: set it on its channels. If it is yours, give it another name"
+                )
 
     def __init__(self, *channels: Channel, permission_classes: Permission = None) -> None:
         if not channels:
             raise ConfigurationError("a Socket needs at least one channel")
-        for channel in channels:
+        for number, channel in enumerate(channels):
             _check(channel, channels[0])
-        for name in LIMITS:
-            if not is_limit(value := getattr(self, name)):
-                expected = "must be more than 0 seconds, or None"
-                raise ConfigurationError(f"{type(self).__name__}.{name} {expected}, got {value!r}")
+            _check_reached(channel, channels[:number])
+        check_limits(self)
         self.channels = channels
         self.envelope: Envelope = channels[0].envelope
         self._permission = as_permission(permission_classes or self.permission_classes)
@@ -105,7 +112,18 @@ class Socket:
         user: Callable[..., Any] | None = None,
         **options: Any,
     ) -> None:
-        """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`."""
+        """Add a WebSocket route for this socket. The arguments are those of a channel's `mount`.
+
+        Raises:
+            ConfigurationError: a channel lacks something of the application, or another guarded class of its
+                name is there.
+        """
+        node = Node.attached(app)
+        if node is not None:
+            for channel in self.channels:
+                channel._claim(node)
+            if self.authenticator is not None and self.authenticator.revocable:
+                node.rooms.check_store(f"{type(self).__name__}.authenticator (revocable)")
         name = name or type(self).__name__
         add_route(app, path, self, self.connect, name=name, in_room=False, user=user, options=options)
 
@@ -135,3 +153,22 @@ def _check(channel: Channel, first: Channel) -> None:
         raise ConfigurationError(f"{name} has another envelope than {type(first).__name__}: a Socket has one")
     if channel._plan.has_decoder:
         raise ConfigurationError(f"a Socket decodes with its envelope: decode_json of {name} is not called")
+    if channel.envelope.payload is None:
+        for spec in (channel._plan.actions or {}).values():
+            spec.refuse_fields((channel.envelope.channel,))
+
+
+def _check_reached(channel: Channel, before: Sequence[Channel]) -> None:
+    """
+    Raises:
+        ConfigurationError: `channel` would never have a room: one before it takes all that fit it.
+    """
+    pattern = channel._plan.pattern
+    for other in before:
+        takes = other._plan.pattern
+        if takes is None or (pattern is not None and takes.is_like(pattern)):
+            raise ConfigurationError(
+                f"{type(channel).__name__} would never have a room: the first channel that fits has it, and "
+                f"{type(other).__name__} before it takes "
+                + ("every name" if takes is None else f"the same, {takes.pattern!r}")
+            )

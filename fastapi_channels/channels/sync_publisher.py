@@ -6,24 +6,34 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from functools import partial
+from functools import partial, wraps
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
 from fastapi_channels.cluster.users import UserKey
-from fastapi_channels.connection import Exclude
-from fastapi_channels.exceptions import BrokerUnavailable, CloseCode
-from fastapi_channels.wire.positions import Published
-from fastapi_channels.wire.words import Event
+from fastapi_channels.exceptions import BrokerUnavailable
 
-from .publisher import Publisher, Voice
+from .publisher import Publisher
 
+P = ParamSpec("P")
 T = TypeVar("T")
 GRACE: Final = 1.0
 """Seconds after its deadline in which a call can still tell its caller why."""
+
+
+def _waited(
+    method: Callable[Concatenate[Publisher, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[SyncPublisher, P], T]:
+    """A method of `Publisher`, as a plain function."""
+
+    @wraps(method)
+    def call(self: SyncPublisher, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._call(lambda publisher: method(publisher, *args, **kwargs))
+
+    return call
 
 
 class SyncPublisher:
@@ -45,6 +55,7 @@ class SyncPublisher:
         url: str,
         *,
         store_url: str | None = None,
+        encryption_keys: str | Sequence[str] | None = None,
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
@@ -53,6 +64,7 @@ class SyncPublisher:
             Publisher,
             url,
             store_url=store_url,
+            encryption_keys=encryption_keys,
             namespace=namespace,
             user_key=user_key,
             publish_timeout=publish_timeout,
@@ -79,50 +91,17 @@ class SyncPublisher:
         if end is not None:
             end()
 
-    def broadcast(
-        self,
-        room: str | Iterable[str],
-        event: Event | str,
-        data: Any = None,
-        *,
-        exclude: Exclude = None,
-        key: str | None = None,
-        channel: Voice | None = None,
-    ) -> Published:
-        """As `Publisher.broadcast`."""
-        return self._call(
-            lambda it: it.broadcast(room, event, data, exclude=exclude, key=key, channel=channel)
-        )
-
-    def send_to_user(
-        self, user: Any, event: Event | str, data: Any = None, *, channel: Voice | None = None
-    ) -> None:
-        """As `Publisher.send_to_user`."""
-        self._call(lambda it: it.send_to_user(user, event, data, channel=channel))
-
-    def send_to_connection(
-        self, connection_id: str, event: Event | str, data: Any = None, *, channel: Voice | None = None
-    ) -> None:
-        """As `Publisher.send_to_connection`."""
-        self._call(lambda it: it.send_to_connection(connection_id, event, data, channel=channel))
-
-    def disconnect_user(self, user: Any, code: int = CloseCode.NORMAL, reason: str = "") -> None:
-        """As `Publisher.disconnect_user`."""
-        self._call(lambda it: it.disconnect_user(user, code, reason))
-
-    def disconnect_connection(
-        self, connection_id: str, code: int = CloseCode.NORMAL, reason: str = ""
-    ) -> None:
-        """As `Publisher.disconnect_connection`."""
-        self._call(lambda it: it.disconnect_connection(connection_id, code, reason))
-
-    def join_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
-        """As `Publisher.join_room`."""
-        self._call(lambda it: it.join_room(user, room, channel=channel))
-
-    def leave_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
-        """As `Publisher.leave_room`."""
-        self._call(lambda it: it.leave_room(user, room, channel=channel))
+    broadcast = _waited(Publisher.broadcast)
+    send_to_user = _waited(Publisher.send_to_user)
+    send_to_connection = _waited(Publisher.send_to_connection)
+    people = _waited(Publisher.people)
+    count_people = _waited(Publisher.count_people)
+    disconnect_user = _waited(Publisher.disconnect_user)
+    revoke_user = _waited(Publisher.revoke_user)
+    revoke_session = _waited(Publisher.revoke_session)
+    disconnect_connection = _waited(Publisher.disconnect_connection)
+    join_room = _waited(Publisher.join_room)
+    leave_room = _waited(Publisher.leave_room)
 
     def _call(self, work: Callable[[Publisher], Coroutine[Any, Any, T]]) -> T:
         with self._lock:

@@ -65,15 +65,16 @@ def drop_of_action(options: ActionOptions) -> None:
 
 
 def warn_of_overrides(cls: type, is_action: Callable[[Any], bool]) -> None:
-    """Warn of methods that upstream would have called."""
-    for name in OVERRIDDEN:
+    """Warn of methods that upstream would have called, and of attributes that never did anything."""
+    said = {
+        **dict.fromkeys(
+            OVERRIDDEN, "overrides what upstream called; nothing calls it here: see docs/upstream.md"
+        ),
+        **dict.fromkeys(CHANNEL, "has no effect and is ignored: remove it"),
+    }
+    for name, what in said.items():
         if name in vars(cls) and not is_action(vars(cls)[name]):
-            warnings.warn(
-                f"{cls.__name__}.{name} overrides what upstream called; nothing calls it here: "
-                "see docs/upstream.md",
-                FutureWarning,
-                stacklevel=_level_of_user(),
-            )
+            warnings.warn(f"{cls.__name__}.{name} {what}", FutureWarning, stacklevel=_level_of_user())
 
 
 def _level_of_user() -> int:

@@ -66,7 +66,8 @@ class Drain:
         logger.info("draining: %d connections within %.1f s", len(going), window)
         delays = [round(random.uniform(1, 2) * self._retry_after, 2) for _ in going]  # noqa: S311
         for leaver, delay in zip(going, delays, strict=True):
-            leaver.announce(window, delay)
+            # An action may begin within the window, and gets its time from then on.
+            leaver.announce(round(window + leaver.finish_timeout, 2), delay)
         batch = max(1, round(len(going) * TICK / window)) if window else 1
         retiring: list[asyncio.Task[None]] = []
         for first in range(0, len(going), batch):
@@ -74,18 +75,20 @@ class Drain:
                 await asyncio.sleep(TICK)
             some = slice(first, first + batch)
             leaving = zip(going[some], delays[some], strict=True)
-            retiring += [asyncio.ensure_future(_retire(leaver, delay)) for leaver, delay in leaving]
+            retiring += [asyncio.ensure_future(self._retire(leaver, delay)) for leaver, delay in leaving]
         await asyncio.gather(*retiring, return_exceptions=True)
         logger.info("drained: %d connections are left", len(self._leavers))
 
-
-async def _retire(leaver: Leaver, retry_after: float) -> None:
-    """Let what runs finish, up to its deadline, then close."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + leaver.finish_timeout
-    while leaver.is_working and loop.time() < deadline:  # noqa: ASYNC110 - nobody says when an action ends
-        await asyncio.sleep(TICK / 5)
-    await leaver.go(retry_after)
+    async def _retire(self, leaver: Leaver, retry_after: float) -> None:
+        """Let what runs finish, up to its deadline, then close. One that has left by itself, or that uvicorn
+        has closed, is not asked: nothing of it may be there any more."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + leaver.finish_timeout
+        while leaver in self._leavers:
+            if not leaver.is_working or loop.time() >= deadline:
+                await leaver.go(retry_after)
+                return
+            await asyncio.sleep(TICK / 5)  # nobody says when an action ends
 
 
 def come_back(why: str, retry_after: float) -> str:

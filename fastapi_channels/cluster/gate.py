@@ -51,6 +51,11 @@ class Gate:
         """Whether there is more than has passed."""
         return bool(self._held) or self._ahead is not None
 
+    def has_passed(self, wanted: Position) -> bool:
+        """Whether the store need not be asked about `wanted`; so also where it will be asked anyway."""
+        position = self.position
+        return position is None or (position.epoch == wanted.epoch and position.offset >= wanted.offset)
+
     def take(self, epoch: str, record: Record) -> Passed | None:
         """What may pass now that `record` has come; None for nothing."""
         position = self.position

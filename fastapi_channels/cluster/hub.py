@@ -7,13 +7,19 @@ connection sees one order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import heapq
+import operator
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
 from fastapi_channels.wire.messages import Frame
+from fastapi_channels.wire.rooms import name_of
+from fastapi_channels.wire.traffic import Traffic
 
 MAX_JOINED: Final = 64 * 1024
 """Bytes of frames that are joined for one write."""
+MAX_LISTED: Final = 1000
+"""Rooms that are told to who asks."""
 MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
 
@@ -75,15 +81,19 @@ class Hub(Generic[M]):
 
     Args:
         at_turns_end: calls a function when the current turn of the event loop has ended.
+
+    Attributes:
+        traffic: is added to once for all members that are written to at once; None where nobody asked.
     """
 
-    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size")
+    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size", "traffic")
 
     def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
         self._rooms: dict[str, _Room[M]] = {}
         self._at_turns_end = at_turns_end
         self._collected: list[tuple[str, Frame, Collection[str]]] = []
         self._size = 0
+        self.traffic: Traffic | None = None
 
     @property
     def rooms(self) -> Collection[str]:
@@ -119,6 +129,12 @@ class Hub(Generic[M]):
     def count(self, room: str) -> int:
         return len(self._rooms[room].members) if room in self._rooms else 0
 
+    def listed(self, text: str = "") -> tuple[int, dict[str, int]]:
+        """How many rooms here have `text` in their names; and how many members those of them have that have
+        the most."""
+        counts = {room: len(found.members) for room, found in self._rooms.items() if text in name_of(room)}
+        return len(counts), dict(heapq.nlargest(MAX_LISTED, counts.items(), key=operator.itemgetter(1)))
+
     def members(self, room: str) -> list[M]:
         return list(self._rooms[room].members.values()) if room in self._rooms else []
 
@@ -132,6 +148,18 @@ class Hub(Generic[M]):
         self._size += frame.size
         if self._size >= MAX_COLLECTED:
             self.flush()
+
+    def send(self, recipients: Iterable[Recipient], frame: Frame) -> None:
+        """Send `frame` to some, behind what was delivered before."""
+        self.flush()
+        for recipient in recipients:
+            if recipient.direct is not None:
+                recipient.direct.write(frame.wire)
+                if self.traffic is not None:
+                    self.traffic.sent += 1
+                    self.traffic.sent_bytes += frame.size
+            else:
+                recipient.push(frame)
 
     def flush(self) -> None:
         """Send what was collected."""
@@ -167,6 +195,9 @@ class Hub(Generic[M]):
             transports = list(found.transports.values())
         for transport in transports:
             transport.write(wire)
+        if self.traffic is not None:
+            self.traffic.sent += len(run) * len(transports)
+            self.traffic.sent_bytes += sum([frame.size for frame in run]) * len(transports)
         for member in queued:
             if member.id not in exclude:
                 for frame in run:

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from functools import partial
 from socket import gethostname
-from typing import Any, Final
+from time import perf_counter
+from typing import Any, Final, Protocol
 
 from broadcaster import BroadcastBackend
 from starlette.types import Scope
@@ -23,20 +24,25 @@ from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.log import Once
-from fastapi_channels.wire.messages import Body, Frame, Publication, encode_json
+from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.packing import PLAIN, Packing
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERYWHERE
+from fastapi_channels.wire.traffic import Traffic
 from fastapi_channels.wire.wheel import COARSE, Wheel
 
 from . import registry
 from .drain import Drain, Leaver
 from .health import Health, Readiness
 from .hub import Recipient
-from .orders import Order
+from .observer import Observer
+from .orders import Order, Revoke
+from .questions import Questions
 from .recovery import Keeping
+from .revocations import Revocations
 from .rooms import Rooms
 from .scopes import Scopes, why_no_lifespan
-from .sender import Sender, check_sendable
+from .sender import Sender
 from .settings import Settings
 from .steward import Client, Steward
 from .threads import in_its_loop
@@ -53,6 +59,18 @@ SCOPE_KEY: Final = "fastapi_channels"
 current_node: ContextVar[Node | None] = ContextVar("current_node", default=None)
 
 
+class Companion(Protocol):
+    """What runs beside the connections of a node, in its event loop."""
+
+    async def start(self) -> None:
+        """Begin; the broker may not be there yet. Must not fail for what comes back."""
+        ...
+
+    async def stop(self) -> None:
+        """Undo `start`, before the broker and the store are let go."""
+        ...
+
+
 class Node:
     """One process of one application.
 
@@ -61,6 +79,7 @@ class Node:
         limiter: counts for the rate limits.
         settings: what holds for every channel.
         store: keeps what outlives a connection; None where the processes share none.
+        packing: makes the texts that the broker carries.
     """
 
     def __init__(
@@ -69,15 +88,18 @@ class Node:
         limiter: RateLimiter | None = None,
         settings: Settings | None = None,
         store: Store | None = None,
+        packing: Packing = PLAIN,
     ) -> None:
         self.id = secrets.token_hex(6)
         self.settings = settings or Settings()
         self.key_of = UserKeys(self.settings.user_key)
         self.users: Users[Client] = Users(self.key_of)
-        self.refused_origins = Once()
+        self.refused_origins = Once("refused origins")
         self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
         """The WebSockets that were accepted and are open."""
+        self.served = 0
+        """How many WebSockets there are, those counted whose handshake is not answered."""
         self._drain = Drain(self.sessions, self.settings.retry_after)
         self.watch = Watch()
         self.wheel: Wheel[Callable[[], None]] = Wheel(COARSE, operator.call)
@@ -85,8 +107,9 @@ class Node:
         self.broker = Broker(
             backend,
             lambda publication: self.rooms.receive(publication),
+            packing=packing,
             publish_timeout=self.settings.publish_timeout,
-            on_change=lambda up: self.rooms.broker_changed(up),
+            on_change=self._broker_changed,
             on_missed=lambda topic: self.rooms.missed(topic.removeprefix(self._namespace)),
         )
         self._namespace = self.settings.namespace
@@ -102,12 +125,27 @@ class Node:
             self.id, self._namespace, self.broker, store, self.key_of, personal=self._send_personally
         )
         self.hub = self.rooms.hub
-        self._sender = Sender(self.broker.publish, self._namespace, self.key_of, store)
-        self._steward = Steward(self.users, self.rooms.connections, self._report)
+        self.observers: tuple[Observer, ...] = ()
+        """Are told of what happens, if anybody asked: see `observe`."""
+        publish, echoing = self.broker.publish, self.broker.echoing
+        self._sender = Sender(publish, echoing, self._namespace, self.key_of, store, packing, self.rooms)
+        self.revocations = Revocations(store, self._namespace, self._sender.order)
+        self.questions = Questions(self.id, self._sender.order, self._sender.report, alone=self.broker.local)
+        self.questions.answers["health"] = self._described
+        self.questions.answers["rooms"] = self.hub.listed
+        here, answer, revoke = self.rooms.connections, self.questions.answer, self.revocations.carry_out
+        self._steward = Steward(
+            self.users, here, answer, revoke, lambda id: self.drain() if id == self.id else None
+        )
+        self.companions: list[Companion] = []
+        """What runs beside the connections: starts and stops with the node."""
         self._readiness: Readiness | None = None
         self._starts = 0
         self._numbers = 0
+        self._started = False
+        self._why = why_no_lifespan(None)
         self.loop: asyncio.AbstractEventLoop | None = None
+        """That in which it runs, or will when it is started; None while nobody knows."""
         self._turns: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
 
     # Life
@@ -153,16 +191,21 @@ class Node:
             self._forget_loop()
         async with self._turn():
             self._starts += 1
-            if self.loop is None:
-                self.loop = loop
+            if not self._started:
+                self.loop, self._started = loop, True
                 await self._start()
 
+    def meet(self, scope: Scope) -> None:
+        """Take note of a request that came before, or without, the application's lifespan. What it starts
+        runs in its event loop, also where it does that from a thread."""
+        self.loop, self._why = asyncio.get_running_loop(), why_no_lifespan(scope)
+
     async def ensure_started(self, scope: Scope | None = None) -> None:
-        """Start for a connection that came before, or without, the application's lifespan."""
-        if self.loop is not asyncio.get_running_loop():
+        """Start for a use that came before, or without, the application's lifespan."""
+        if not self._started or self.loop is not asyncio.get_running_loop():
             logger.warning(
-                "started by a connection, not by the lifespan: nothing will stop the broker cleanly (%s)",
-                why_no_lifespan(scope),
+                "started by its first use, not by the lifespan: nothing will stop the broker cleanly (%s)",
+                self._why if scope is None else why_no_lifespan(scope),
             )
             await self.start()
 
@@ -170,8 +213,13 @@ class Node:
         """Undo one `start`; the last one disconnects."""
         async with self._turn():
             self._starts = max(0, self._starts - 1)
-            if self._starts == 0 and self.loop is not None:
+            if self._starts == 0 and self._started:
                 await self._stop()
+
+    def observe(self, observer: Observer) -> None:
+        """Tell `observer` of what happens, from before the first connection on, and count what passes."""
+        self.observers = (*self.observers, observer)
+        self.hub.traffic = self.hub.traffic or Traffic()
 
     @property
     def draining(self) -> bool:
@@ -186,7 +234,7 @@ class Node:
     def health(self) -> Health:
         """What is known without asking anybody."""
         return Health(
-            started=self.loop is not None,
+            started=self._started,
             draining=self.draining,
             broker_away=self.broker.away,
             store_away=self.rooms.store_away,
@@ -202,8 +250,11 @@ class Node:
         return self._turns[1]
 
     async def _stop(self) -> None:
+        for companion in reversed(self.companions):
+            await companion.stop()
         await self.rooms.stop()
         await self._steward.stop()
+        await self.revocations.stop()
         await self.broker.stop()
         if self.store is not None:
             await self.store.close()
@@ -215,6 +266,8 @@ class Node:
             await self.store.open()
         await self.broker.start()
         self.rooms.start(asyncio.get_running_loop())
+        for companion in self.companions:
+            await companion.start()
         if not self.broker.local or (self.store is not None and self.store.shared):
             self._readiness = Readiness()
             self._look_after(self._readiness)
@@ -226,13 +279,14 @@ class Node:
             self.wheel.ride(partial(self._look_after, readiness), 1.0)
 
     def _forget_loop(self) -> None:
-        self.loop, self._starts, self._readiness = None, 0, None
+        self.loop, self._started, self._starts, self._readiness = None, False, 0, None
         self._drain = Drain(self.sessions, self.settings.retry_after)
         self.watch.stop()
         self.wheel = Wheel(COARSE, operator.call)
         self.broker.reset()
         self.rooms.reset()
         self._steward.reset()
+        self.revocations.reset()
 
     # Publishing
 
@@ -245,12 +299,14 @@ class Node:
         *,
         keeping: Keeping | None = None,
         key: str | None = None,
+        for_each: str = "",
     ) -> Position | None:
         """Send `body` to the members of `room` in every process.
 
         Args:
             keeping: the history of the room, if it has one.
             key: what was published with it before is not published again.
+            for_each: names the function of the members' channels that says what each gets.
 
         Returns:
             The position in the history.
@@ -261,17 +317,27 @@ class Node:
             BrokerUnavailable: the broker did not take it before its deadline.
             StoreUnavailable: the store did not answer in time.
         """
-        if self.loop is None or self.loop.is_closed():
+        if not self._started or (self.loop is not None and self.loop.is_closed()):
             await self.ensure_started()
-        if keeping is not None:
-            check_sendable(room, body)
-            return await self.rooms.publish(room, body, exclude, keeping, key)
-        return await self._sender.publish(room, body, exclude, key=key)
+        if not self.observers:
+            return await self._sender.publish(
+                room, body, exclude, keeping=keeping, key=key, for_each=for_each
+            )
+        began, ok = perf_counter(), False
+        try:
+            position = await self._sender.publish(
+                room, body, exclude, keeping=keeping, key=key, for_each=for_each
+            )
+            ok = True
+        finally:
+            for observer in self.observers:
+                observer.published(perf_counter() - began, ok)
+        return position
 
     @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
-        """Send `body` to one connection, whichever process holds it; nothing if none does."""
-        if connection_id.startswith(self.id + "."):
+        """As `Sender.send_to_connection`."""
+        if isinstance(connection_id, str) and connection_id.startswith(self.id + "."):
             self._send_here([connection_id], body)
         else:
             await self._sender.send_to_connection(connection_id, body)
@@ -296,6 +362,18 @@ class Node:
         else:
             await self._sender.order(order)
 
+    @in_its_loop
+    async def revoke(self, order: Revoke, seconds: float) -> None:
+        """As `Revocations.revoke`."""
+        await self.revocations.revoke(order, seconds)
+
+    def _broker_changed(self, up: bool) -> None:
+        self.rooms.broker_changed(up)
+        for observer in self.observers:
+            observer.broker_changed(up)
+        if up:
+            self.revocations.heal()
+
     def _send_personally(self, publication: Publication) -> None:
         """Hand what the broker brings for connections, or for users, to those of them that are here."""
         if publication.kind == "connection":
@@ -304,6 +382,8 @@ class Node:
             self._send_to_users(publication.to, publication.body)
         elif publication.kind == "order":
             self._steward.receive(publication.body)
+        elif publication.kind == "report":
+            self.questions.receive(publication.body)
 
     def _send_here(self, ids: Iterable[str], body: Body) -> None:
         """Send `body` to those of the connections that are in this process."""
@@ -316,20 +396,13 @@ class Node:
             self._deliver_to((client.writer for client in self.users.recipients(key)), body)
 
     def _deliver_to(self, recipients: Iterable[Recipient], body: Body) -> None:
-        frame = Frame(body, EVERYWHERE)
-        self.hub.flush()
-        for recipient in recipients:
-            if recipient.direct is not None:
-                recipient.direct.write(frame.wire)
-            else:
-                recipient.push(frame)
+        self.hub.send(recipients, Frame(body, EVERYWHERE))
 
     # Odds and ends
 
-    async def _report(self, asker: str) -> None:
-        """Tell the process of that id how this one is."""
-        found = {"node": self.id, "host": gethostname(), "pid": os.getpid(), **self.health().as_dict()}
-        await self._sender.report(asker, encode_json(found))
+    def _described(self) -> dict[str, Any]:
+        """How this process is, for whoever asks."""
+        return {"host": gethostname(), "pid": os.getpid(), **self.health().as_dict()}
 
     def next_id(self) -> str:
         """An id for a connection, unique over all processes."""

@@ -36,6 +36,7 @@ def _room(key: str) -> str:
 
 
 Name: TypeAlias = Annotated[str, Field(min_length=1, max_length=MAX_NAME)]
+NodeId: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
 RoomKey: TypeAlias = Annotated[Name, AfterValidator(_room)]
 Code: TypeAlias = Annotated[int, AfterValidator(_sendable)]
 Reason: TypeAlias = Annotated[str, AfterValidator(clip)]
@@ -79,14 +80,33 @@ class Leave(_Order):
     room: RoomKey
 
 
+class Revoke(_Order):
+    """Close the WebSockets of a user, or of one log-in, that were signed in up to some time."""
+
+    order: Literal["revoke"] = "revoke"
+    user: Name | None = None
+    session: Name | None = None
+    at: Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Drain(_Order):
+    """Let the connections of the process of that id go, and take no new ones."""
+
+    order: Literal["drain"] = "drain"
+    node: NodeId
+
+
 class Probe(_Order):
-    """Say how this process is, to the process of that id."""
+    """Answer a question of the process of that id, which has numbered it."""
 
     order: Literal["probe"] = "probe"
-    asker: Annotated[str, Field(pattern=r"^[0-9a-f]{1,64}$")]
+    asker: NodeId
+    question: Annotated[str, Field(max_length=64)] = "health"
+    about: Annotated[str, Field(max_length=MAX_NAME)] = ""
+    number: int = 0
 
 
-Order: TypeAlias = DisconnectUser | DisconnectConnection | Join | Leave | Probe
+Order: TypeAlias = DisconnectUser | DisconnectConnection | Join | Leave | Revoke | Drain | Probe
 _ORDER: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[Order, Field(discriminator="order")])
 
 

@@ -125,7 +125,7 @@ def warn_of_islands() -> None:
     lines = (
         f"memory:// with {workers} workers: each of them is an island.",
         f"What is sent in one reaches the clients of that one alone, about one in {workers}.",
-        "Counts, members, places in a room and rate limits are those of one worker.",
+        "Counts, members, places in a room and rate limits are those of one worker, and each runs every job.",
         'Give add_channel() a broker that all share, url="redis://…" for one, or serve with one worker.',
     )
     rule = "!" * max(map(len, lines))

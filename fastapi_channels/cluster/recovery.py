@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import Page, Record, Retention
@@ -14,6 +15,8 @@ from fastapi_channels.wire.messages import Body, Frame, size_of
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import name_of
 
+See: TypeAlias = Callable[[str, Frame], Frame | None]
+"""What a client gets of a frame that a function of that name is asked about; None for nothing."""
 Reason: TypeAlias = Literal["epoch", "expired", "limit"]
 """Why a client cannot have what it has missed: the history began anew, or does not reach back so far, or it
 is more than the channel's `recovery_limit`."""
@@ -49,12 +52,15 @@ class Keeping:
             ) from None
 
 
+_CONNECTION: Final = re.compile(r"[0-9a-f]{1,32}\.[0-9]{1,15}", re.ASCII)
+
+
 class Since(NamedTuple):
     """Where a client that comes back has been.
 
     Attributes:
         position: of the last publication that it has.
-        connection: the id of the connection that it had; empty where it does not say.
+        connection: the id of the connection that it had; empty where it says none that can be.
     """
 
     position: Position
@@ -69,7 +75,8 @@ class Since(NamedTuple):
         """
         if position is None or position == "":
             return None
-        return cls(Position.parse(position), connection if isinstance(connection, str) else "")
+        is_one = isinstance(connection, str) and _CONNECTION.fullmatch(connection)
+        return cls(Position.parse(position), connection if is_one else "")
 
 
 class Arrival(NamedTuple):
@@ -89,8 +96,8 @@ class Arrival(NamedTuple):
 
 
 def placed(room: str, keeping: Keeping, epoch: str, record: Record) -> Frame:
-    body = keeping.place(record.body, str(Position(epoch, record.offset)))
-    return Frame(body, name_of(room))
+    position = str(Position(epoch, record.offset))
+    return Frame(keeping.place(record.body, position), name_of(room), position)
 
 
 class Tail:
@@ -118,7 +125,7 @@ class Tail:
         ):
             self._size -= size_of(self._records.popleft()[0].body)
 
-    def arrival(self, begins: Position, since: Since | None, user: str | None) -> Arrival:
+    def arrival(self, begins: Position, since: Since | None, user: str | None, see: See) -> Arrival:
         """What a client of `user` gets that receives what comes after `begins`, which is here or was."""
         first = self.top + 1 - len(self._records)
         after = begins.offset - 1 if since is None else since.position.offset
@@ -126,10 +133,14 @@ class Tail:
             return Arrival(begins, recovered=False, reason="expired" if self.kept > after + 1 else "limit")
         # Offsets have no gaps.
         wanted = islice(self._records, max(0, after + 1 - first), max(0, begins.offset + 1 - first))
-        if since is None:
-            return Arrival(begins, [frame for _, frame in wanted])
-        frames = [frame for record, frame in wanted if not was_kept_from(record, since.connection, user)]
-        return Arrival(since.position, frames, recovered=True)
+        frames: list[Frame] = []
+        for record, frame in wanted:
+            if since is not None and was_kept_from(record, since.connection, user):
+                continue
+            seen = see(record.for_each, frame) if record.for_each else frame
+            if seen is not None:
+                frames.append(seen)
+        return Arrival(begins, frames) if since is None else Arrival(since.position, frames, recovered=True)
 
 
 def decide(begins: Position, since: Since | None, keeping: Keeping) -> Arrival | None:

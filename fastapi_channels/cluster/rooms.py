@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import BrokerUnavailable
-from fastapi_channels.stores import Announcement, Appended, Limits, Occupant, Page, Record, Store
-from fastapi_channels.wire.log import Seldom
-from fastapi_channels.wire.messages import Body, Frame, Publication, pack_around
+from fastapi_channels.stores import Occupant, Page, Store
+from fastapi_channels.wire.messages import Frame, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic
 
+from . import displacement
+from .allowances import Allowances
+from .displacement import Displacements
 from .history import Histories
 from .hub import Hub
+from .presence import KIND, Presences
 from .pulse import Pulse
 from .recovery import Arrival, Keeping, Since
-from .roster import Roster
-from .sender import KEY_SECONDS, without_store
+from .renditions import Renditions
+from .roster import Roster, replaced
+from .sender import without_store
 from .tasks import Tasks
+from .terms import Terms
 from .threads import in_its_loop
 from .users import Member, UserKeys
 
+T = TypeVar("T")
+
 logger = logging.getLogger("fastapi_channels")
 
+RETRY: Final = 0.1
+"""Seconds until a topic of all processes, which could not be subscribed, is tried again."""
 IDLE: Final = 1.0
 """Seconds that a subscription outlives the last member of its room."""
-ECHO: Final = 2.0
-"""Seconds that a publisher waits at most for its own message to come back."""
 
 
 class Rooms:
@@ -60,6 +66,7 @@ class Rooms:
         # pyright binds the functions that a Connection has in slots, as if they were methods.
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self.renditions = Renditions(self.hub)
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
         self._formerly: dict[str, str] = {}
@@ -68,11 +75,17 @@ class Rooms:
         self.topics = (namespace + EVERY_NODE, namespace + node_topic(node))
         """What this process listens to beside its rooms."""
         self.pulse = Pulse(self.topics[1], broker.publish, broker.suspect)
-        self.announces = False
-        """Whether what the store appends it can also publish, where this broker listens."""
-        self.roster = Roster(node, store, self._displaced, self._missed_topic) if store is not None else None
+        self.displacements = Displacements(node, namespace, broker.publish, self.connections, self.leave)
+        displace = self.displacements.displace
+        self.roster = Roster(node, store, displace, self._missed_topic) if store is not None else None
+        self.allowances = Allowances(self.roster, namespace, key_of) if self.roster is not None else None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.histories = Histories(store, namespace, self) if store is not None else None
+        publish = None if broker.local else broker.publish
+        self.presences = Presences(store, namespace, self.hub, publish) if store is not None else None
+        if self.roster is not None and self.presences is not None and self.allowances is not None:
+            self.roster.on_changed = self.presences.changed
+            self.displacements.on_elsewhere = self.allowances.lost
         self.wants_store = False
         """Whether a channel needs the store: it is opened at the start then, and else by the first call."""
         self._store = store
@@ -80,7 +93,6 @@ class Rooms:
         self._broker = broker
         self._key_of = key_of
         self._personal = personal
-        self._displacements = Seldom(logger)
         self._idle: dict[str, asyncio.TimerHandle] = {}
         self._tasks = Tasks()
 
@@ -98,22 +110,22 @@ class Rooms:
             handle.cancel()
         await self._tasks.stop()
         await self.pulse.stop()
-        if self.roster is not None:
-            await self.roster.stop()
-        if self.histories is not None:
-            await self.histories.stop()
+        for part in self._parts():
+            await part.stop()
         self.reset()
 
     def reset(self) -> None:
         """Run in whatever event loop comes next."""
         self.loop = None
         self.pulse.reset()
-        if self.roster is not None:
-            self.roster.reset()
-        if self.histories is not None:
-            self.histories.reset()
+        for part in self._parts():
+            part.reset()
         self._idle.clear()
         self._tasks = Tasks()
+
+    def _parts(self) -> list[Roster | Presences | Histories | Displacements]:
+        parts = (self.roster, self.presences, self.histories, self.displacements)
+        return [part for part in parts if part is not None]
 
     async def _listen(self) -> None:
         for topic in self.topics:
@@ -123,7 +135,7 @@ class Rooms:
                     break
                 except ConnectionError as exc:
                     logger.debug("the other processes are not reached yet: %s", exc)
-                    await asyncio.sleep(0.1)
+                    await asyncio.sleep(RETRY)
         self.pulse.start()
 
     @property
@@ -134,19 +146,11 @@ class Rooms:
     # Membership
 
     async def join(
-        self,
-        room: str,
-        connection: Connection,
-        *,
-        limit: int | None = None,
-        keeping: Keeping | None = None,
-        since: Since | None = None,
+        self, room: str, connection: Connection, terms: Terms, since: Since | None = None
     ) -> Arrival | None:
         """Make `connection` a member of `room`; returns when nothing published there can be missed.
 
         Args:
-            limit: how many seats the room has, over all processes.
-            keeping: the history of the room, if it has one.
             since: where the client has been.
 
         Returns:
@@ -154,7 +158,7 @@ class Rooms:
 
         Raises:
             ParseError: the name is not usable.
-            ChannelFull: every seat is taken.
+            ChannelFull, TooManyConnections: every place is taken.
             BrokerUnavailable, StoreUnavailable: it was not confirmed in time.
         """
         check_room(name_of(room))
@@ -163,41 +167,68 @@ class Rooms:
             await self._broker.subscribe(self._namespace + room)
             if room in connection.keys:
                 return None
-        if limit is not None:
-            await self._roster("max_connection").enter(
-                self._namespace + room, self._occupant(connection), Limits(seats=limit)
-            )
-        histories = self._shared_histories() if keeping is not None else None
-        if histories is not None:
-            await histories.reach(room, since)
+        topic = self._namespace + room
+        limits, keeping, showing = terms.limits, terms.history, terms.showing
+        if limits is not None:
+            await self._shared(self.roster, "max_connection").enter(topic, self._occupant(connection), limits)
+        histories = self._shared(self.histories, "history") if keeping is not None else None
+        try:
+            if terms.rooms_per_user is not None and self.allowances is not None:
+                await self.allowances.enter(room, connection, terms.name, terms.rooms_per_user)
+            if histories is not None:
+                await histories.reach(room, since)
+            if limits is not None and self.roster is not None and not self.roster.has(topic, connection.id):
+                raise replaced(limits)
+            if terms.rooms_per_user is not None and self.allowances is not None:
+                self.allowances.check(room, connection, terms.rooms_per_user)
+        except BaseException:
+            if self.roster is not None:
+                self.roster.leave(topic, connection.id)
+            if self.allowances is not None:
+                self.allowances.leave(room, connection)
+            raise
         self.connections[connection.id] = connection
         connection.keys.add(room)
-        begins = histories.enter(room, keeping) if histories is not None and keeping is not None else None
+        begins = histories.enter(room, keeping, connection.id, since) if histories and keeping else None
         self.hub.add(room, connection)
         if since is not None and since.connection:
             self._formerly[since.connection] = connection.id
             self._former[connection.id] = since.connection
-        if limit is None and self._store is not None and self._store.shared:
-            self._roster("counting").enlist(self._namespace + room, self._occupant(connection))
-        idle = self._idle.pop(room, None)
-        if idle is not None:
+        if showing is not None:
+            self._shared(self.presences, "presence").enter(room, connection, showing)
+        if limits is None and self._store is not None and (self._store.shared or showing is not None):
+            self._shared(self.roster, "counting").enlist(topic, self._occupant(connection))
+        if (idle := self._idle.pop(room, None)) is not None:
             idle.cancel()
         try:
-            await self._broker.subscribe(self._namespace + room)
+            await self._broker.subscribe(topic)
+            if showing is not None:
+                self._shared(self.presences, "presence").subscribed(room)
             if histories is None:
                 return None
-            return await histories.arrive(room, begins, since, self._key_of(connection.user))
+            see = partial(self.renditions.frame, connection)
+            return await histories.arrive(room, begins, since, self._key_of(connection.user), see)
         except BaseException:
             self.leave(room, connection)
             raise
 
-    def leave(self, room: str, connection: Connection) -> None:
-        """Undo `join`; never waits and never fails."""
+    def leave(self, room: str, connection: Connection, *, returns: bool = False) -> None:
+        """Undo `join`; never waits and never fails.
+
+        Args:
+            returns: whether its client may come back in a moment.
+        """
         if room not in connection.keys:
             return
         connection.keys.discard(room)
+        if self.histories is not None and self.histories.came:
+            self.histories.came.pop((room, connection.id), None)
         if self.roster is not None:
-            self.roster.leave(self._namespace + room, connection.id)
+            self.roster.leave(self._namespace + room, connection.id, returns=returns)
+        if self.allowances is not None and self.allowances.taken:
+            self.allowances.leave(room, connection)
+        if connection.presence and self.presences is not None:
+            self.presences.leave(room, connection.id)
         if self.hub.discard(room, connection) and self.loop is not None:
             self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
@@ -216,7 +247,7 @@ class Rooms:
         """
         if self._broker.local:
             return self.hub.count(room)
-        return await self._roster("get_connection_count()").count(self._namespace + room)
+        return await self._shared(self.roster, "get_connection_count()").count(self._namespace + room)
 
     @in_its_loop
     async def members(self, room: str) -> list[Member]:
@@ -227,8 +258,35 @@ class Rooms:
         """
         if self._broker.local:
             return [{"id": each.id, "user": self._key_of(each.user)} for each in self.hub.members(room)]
-        occupants = await self._roster("members()").occupants(self._namespace + room)
+        occupants = await self._shared(self.roster, "members()").occupants(self._namespace + room)
         return [{"id": each.id, "user": each.user} for each in occupants]
+
+    @in_its_loop
+    async def occupants(self, room: str) -> list[Occupant]:
+        """Who is in `room`, over all processes, in the order in which they came.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        return await self._shared(self.roster, "people()").occupants(self._namespace + room)
+
+    @in_its_loop
+    async def count_people(self, room: str) -> int:
+        """How many of them there are: users, and connections without one.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        return await self._shared(self.roster, "count_people()").count_people(self._namespace + room)
+
+    def present(self, room: str, connection: Connection) -> None:
+        """Let others know what `connection` says of itself now."""
+        self._shared(self.roster, "presence").update(self._namespace + room, self._occupant(connection))
+
+    def show(self, room: str, connection: Connection) -> None:
+        """Show `connection` again who is in `room`."""
+        if self.presences is not None:
+            self.presences.ask(room, connection)
 
     @property
     def holds(self) -> bool:
@@ -244,48 +302,21 @@ class Rooms:
         if self.roster is not None:
             await self.roster.tenure.regain()
 
-    # Publishing
+    # What is published
 
-    async def publish(
-        self, room: str, body: Body, exclude: frozenset[str], keeping: Keeping, key: str | None
-    ) -> Position:
-        """Send `body` to the members of `room` in every process, by way of its history.
+    def users_of(self, connections: frozenset[str]) -> frozenset[str]:
+        """The keys of the users of those connections that are in a room here."""
+        here = self.connections
+        keys = {self._key_of(here[id].user) for id in connections if id in here}
+        return frozenset(key for key in keys if key is not None)
 
-        Returns:
-            Its position; that of the first with the same `key`, if there was one.
+    def known(self, room: str) -> Position | None:
+        """How far the history of `room` has come, as this process knows; None where it does not."""
+        return self.histories.known(room) if self.histories is not None else None
 
-        Raises:
-            StoreUnavailable: the store did not take it in time.
-        """
-        users = {self._key_of(self.connections[id].user) for id in exclude if id in self.connections}
-        record = Record(0, body, exclude, frozenset(user for user in users if user is not None))
-        append = partial(
-            self._shared_histories().append, room, record, keeping, key=key, key_seconds=KEY_SECONDS
-        )
-        if self.announces:
-            return await self._announce(Publication(self._namespace + room, body, exclude), append)
-        position, is_new = await append()
-        if is_new:
-            publication = Publication(self._namespace + room, body, exclude, position=str(position))
-            try:
-                await self._broker.publish(publication)
-            except BrokerUnavailable as exc:
-                # It is in the history, where every process reads it when the broker is back.
-                logger.debug("published to the history alone: %s", exc)
-                self.receive(publication)
-        return position
-
-    async def _announce(
-        self, publication: Publication, append: Callable[..., Awaitable[Appended]]
-    ) -> Position:
-        """Let the store publish what it appends; returns when it has come back."""
-        topic, body = publication.topic, publication.body
-        deadline = asyncio.get_running_loop().time() + ECHO
-        async with self._broker.echoing(topic, body) as echo:
-            position, is_new = await append(announcement=Announcement(topic, *pack_around(publication)))
-            if is_new:
-                await echo(deadline)
-        return position
+    def published(self, room: str, position: Position) -> None:
+        if self.histories is not None:
+            self.histories.published(room, position)
 
     @in_its_loop
     async def read(
@@ -297,9 +328,7 @@ class Rooms:
         Raises:
             StoreUnavailable: the store did not answer in time.
         """
-        return await self._shared_histories().read(room, keeping, at, limit, reverse)
-
-    # What the broker brings
+        return await self._shared(self.histories, "history").read(room, keeping, at, limit, reverse)
 
     def receive(self, publication: Publication) -> None:
         """Hand what was published in a room to its members here."""
@@ -307,23 +336,31 @@ class Rooms:
         if room.startswith(RESERVED):
             self._receive_besides(publication)
             return
+        if publication.kind == KIND:
+            if self.presences is not None:
+                self.presences.receive(publication)
+            return
         if roster is not None and roster.guarded and roster.withholds(publication.topic):
             return
         if publication.position and self.histories is not None and self.histories.take(room, publication):
             return
-        self.hub.deliver(room, Frame(publication.body, name_of(room)), publication.exclude)
+        deliver = self.renditions.by(publication.for_each) if publication.for_each else self.hub.deliver
+        deliver(room, Frame(publication.body, name_of(room)), publication.exclude)
 
     def _receive_besides(self, publication: Publication) -> None:
         if publication.kind == "pulse":
             self.pulse.feel()
+        elif publication.kind == displacement.KIND:
+            self.displacements.receive(publication)
         else:
             self._personal(publication)
 
-    def pass_on(self, room: str, frame: Frame, exclude: frozenset[str]) -> None:
+    def pass_on(self, room: str, frame: Frame, exclude: frozenset[str], for_each: str) -> None:
         if exclude and self._formerly:
             # It may have been published before the client came back, and come after.
             exclude |= {self._formerly[id] for id in exclude if id in self._formerly}
-        self.hub.deliver(room, frame, exclude)
+        deliver = self.renditions.by(for_each) if for_each else self.hub.deliver
+        deliver(room, frame, exclude)
 
     def missed(self, room: str, position: Position | None = None) -> None:
         """Tell the members of `room` that messages may be missing at this place; where it has a history, that
@@ -337,11 +374,13 @@ class Rooms:
     def broker_changed(self, up: bool) -> None:
         if up:
             self.pulse.feel()
+            if self.presences is not None:
+                self.presences.compare()
+            if self.histories is not None:
+                self.histories.compare(marks=True)
             if not self._broker.resumes:
                 for room in list(self.hub.rooms):
                     self.missed(room)
-
-    # Odds and ends
 
     def topic(self, room: str) -> str:
         """Where `room` is published, and kept."""
@@ -356,26 +395,13 @@ class Rooms:
             raise without_store(wanted)
         self.wants_store = True
 
-    def _shared_histories(self) -> Histories:
-        self.check_store("history")
-        assert self.histories is not None
-        return self.histories
-
-    def _roster(self, wanted: str) -> Roster:
+    def _shared(self, part: T | None, wanted: str) -> T:
         self.check_store(wanted)
-        assert self.roster is not None
-        return self.roster
+        assert part is not None
+        return part
 
     def _occupant(self, connection: Connection) -> Occupant:
-        return Occupant(connection.id, self._key_of(connection.user), connection.seat)
-
-    def _displaced(self, topic: str, id: str) -> None:
-        """A connection has lost its place in a room to another."""
-        room, connection = topic.removeprefix(self._namespace), self.connections.get(id)
-        if connection is not None:
-            self._displacements.warn(f"{id!r} had to give up its place in {name_of(room)!r} to another")
-            self.leave(room, connection)
-            self._tasks.spawn(connection._carrier.displaced(room))
+        return Occupant(connection.id, self._key_of(connection.user), connection.seat, connection.presence)
 
     def _missed_topic(self, topic: str) -> None:
         self.missed(topic.removeprefix(self._namespace))
@@ -389,4 +415,6 @@ class Rooms:
         if self.hub.count(room) == 0:
             if self.histories is not None:
                 self.histories.close(room)
+            if self.presences is not None:
+                self.presences.close(room)
             await self._broker.unsubscribe(self._namespace + room)

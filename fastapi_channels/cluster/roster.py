@@ -12,33 +12,39 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
-from fastapi_channels.exceptions import ChannelFull
+from fastapi_channels.exceptions import ChannelFull, CloseCode, TooManyConnections
 from fastapi_channels.stores import Entered, LeaseLost, Left, Limits, Occupant, Store, StoreUnavailable
+from fastapi_channels.stores.store import NO_LIMITS
 
 from .tasks import Tasks
 from .tenure import Tenure
+from .view import Change
 
 logger = logging.getLogger("fastapi_channels")
 
 AT_ONCE: Final = 200
 """Rooms that are changed in the store at the same time."""
-NO_LIMITS: Final = Limits()
 
 Waiter: TypeAlias = "asyncio.Future[None] | None"
 
 
 class _Room:
-    __slots__ = ("again", "entering", "leaving", "limits", "occupants", "task")
+    __slots__ = ("again", "entering", "leaving", "limits", "new", "next_step", "occupants", "step", "task")
 
     def __init__(self) -> None:
         self.limits = NO_LIMITS
         self.occupants: dict[str, Occupant] = {}
         """Those of this process, by id, that are to be in."""
         self.entering: dict[str, Waiter] = {}
-        self.leaving: set[str] = set()
+        self.new: dict[str, None] = {}
+        """Those of them that the store has never been told of."""
+        self.leaving: dict[str, bool] = {}
+        """Those that are to be out, and whether they may come back in a moment."""
         self.again = False
         """Whether all are to be entered."""
         self.task: asyncio.Task[None] | None = None
+        self.step = self.next_step = asyncio.Event()
+        """Set when what is under way is done, and what comes behind it."""
 
     @property
     def has_work(self) -> bool:
@@ -50,10 +56,13 @@ class Roster:
     Args:
         node: the id of this process.
         store: of all processes.
-        on_displaced: called with a room and an id when a connection has lost its place to another.
+        on_displaced: called with a room and an id when a connection has lost its place to another, and
+            whether that is one of the same user.
         on_missed: called with a room whose messages were withheld.
 
     Attributes:
+        on_changed: called with a room and what was changed there, and whether anybody of these says something
+            of itself; None for nothing.
         guarded: the rooms of limited size that have members here.
     """
 
@@ -61,9 +70,10 @@ class Roster:
         self,
         node: str,
         store: Store,
-        on_displaced: Callable[[str, str], None],
+        on_displaced: Callable[[str, str, bool], None],
         on_missed: Callable[[str], None],
     ) -> None:
+        self.on_changed: Callable[[str, Change, bool], None] | None = None
         self.tenure = Tenure(node, store, self._renewed, self._evicted)
         self._store = store
         self._on_displaced = on_displaced
@@ -96,17 +106,18 @@ class Roster:
     # Members
 
     async def enter(self, room: str, occupant: Occupant, limits: Limits) -> None:
-        """Give `occupant` a place in a room of limited size.
+        """Give `occupant` a place in a room that takes so many.
 
         Raises:
-            ChannelFull: there is none.
+            ChannelFull, TooManyConnections: there is none.
             StoreUnavailable: the store did not say.
         """
         for _ in range(2):
             await self.tenure.regain()
             state = self._state(room)
             state.limits = limits
-            self.guarded.add(room)
+            if limits.seats is not None:
+                self.guarded.add(room)
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._put(room, state, occupant, waiter)
             try:
@@ -121,18 +132,43 @@ class Roster:
     def enlist(self, room: str, occupant: Occupant) -> None:
         """Let all processes know that `occupant` is in `room`, which takes any number; never waits."""
         self._put(room, self._state(room), occupant, None)
+        if self.tenure.lease is None and not self._store.shared:
+            self._tasks.spawn(self._regain())
 
-    def leave(self, room: str, id: str) -> None:
-        """Undo `enter`, or `enlist`; never waits and never fails."""
+    def update(self, room: str, occupant: Occupant) -> None:
+        """Let all processes know what an occupant says of itself now; never waits."""
+        state = self._rooms.get(room)
+        if state is not None and occupant.id in state.occupants:
+            self._put(room, state, occupant, state.entering.get(occupant.id))
+
+    def has(self, room: str, id: str) -> bool:
+        """Whether a connection of this process is in `room`, or is to be."""
+        state = self._rooms.get(room)
+        return state is not None and id in state.occupants
+
+    def leave(self, room: str, id: str, *, returns: bool = False) -> None:
+        """Undo `enter`, or `enlist`; never waits and never fails.
+
+        Args:
+            returns: whether it may come back in a moment.
+        """
         state = self._rooms.get(room)
         if state is None or id not in state.occupants:
             return
         del state.occupants[id]
         if id in state.entering:
             _settle(state.entering.pop(id), None)
+        if id in state.new:
+            del state.new[id]
         else:
-            state.leaving.add(id)
+            state.leaving[id] = returns
         self._work(room, state)
+
+    def drop(self, room: str, id: str) -> None:
+        """Know that a connection is not in `room` any more: the store has taken it out."""
+        state = self._rooms.get(room)
+        if state is not None and state.occupants.pop(id, None) is not None:
+            self._work(room, state)
 
     async def count(self, room: str) -> int:
         """How many are in `room`, over all processes.
@@ -142,6 +178,15 @@ class Roster:
         """
         await self._caught_up(room)
         return await self._store.count(room)
+
+    async def count_people(self, room: str) -> int:
+        """How many users, and connections without one, are shown in `room`, over all processes.
+
+        Raises:
+            StoreUnavailable: the store did not answer in time.
+        """
+        await self._caught_up(room)
+        return await self._store.count_people(room)
 
     async def occupants(self, room: str) -> list[Occupant]:
         """Who is in `room`, over all processes, in the order in which they came.
@@ -167,45 +212,64 @@ class Roster:
         return self._rooms.setdefault(room, _Room())
 
     def _put(self, room: str, state: _Room, occupant: Occupant, waiter: Waiter) -> None:
+        if occupant.id not in state.occupants and occupant.id not in state.leaving:
+            state.new[occupant.id] = None
         state.occupants[occupant.id] = occupant
         state.entering[occupant.id] = waiter
-        state.leaving.discard(occupant.id)
+        state.leaving.pop(occupant.id, None)
         self._work(room, state)
 
     def _work(self, room: str, state: _Room) -> None:
-        if state.task is None and state.has_work:
+        if state.task is not None:
+            return
+        if state.has_work:
             state.task = asyncio.get_running_loop().create_task(self._change(room, state))
+        elif not state.occupants:
+            self._rooms.pop(room, None)
+            self.guarded.discard(room)
 
     async def _change(self, room: str, state: _Room) -> None:
         try:
             async with self._slots:
                 while state.has_work and self.tenure.lease is not None:
-                    if not await self._step(room, state):
+                    state.step, state.next_step = state.next_step, asyncio.Event()
+                    is_done = await self._step(room, state)
+                    state.step.set()
+                    if not is_done:
                         break
         finally:
             state.task = None
-            if not state.occupants and not state.has_work:
-                self._rooms.pop(room, None)
-                self.guarded.discard(room)
+            state.step.set()
+            state.next_step.set()
+            state.next_step = asyncio.Event()
+            if not state.has_work:
+                self._work(room, state)
 
     async def _step(self, room: str, state: _Room) -> bool:
         """Do in the store what is to be done now; False where it must be done again."""
-        leaving, state.leaving = state.leaving, set()
-        entering, state.entering = state.entering, {}
+        leaving, state.leaving = state.leaving, {}
+        entering, state.entering, state.new = state.entering, {}, {}
         again, state.again = state.again, False
         lease = self.tenure.lease
         assert lease is not None
         try:
             if leaving:
-                await self._store.leave(room, leaving)
-            wanted = state.occupants if again else entering
+                self._tell_left(await self._store.leave(room, leaving.keys()), leaving, again=again)
+            wanted: Iterable[str] = entering
+            if again:
+                wanted, state.new = state.occupants, {}
             occupants = [state.occupants[id] for id in wanted if id in state.occupants]
             if occupants:
-                entered = await self._store.enter(room, occupants, lease, state.limits)
+                # Who comes again takes no place that was given to another meanwhile.
+                limits = state.limits._replace(when_over="refuse") if again else state.limits
+                entered = await self._store.enter(room, occupants, lease, limits)
+                self._tell_entered(room, entered, again=again)
                 self._take(room, state, entering, entered)
         except (StoreUnavailable, LeaseLost) as exc:
             # Whether it was done is not known.
-            state.leaving |= leaving - state.occupants.keys()
+            state.leaving |= {id: leaving[id] for id in leaving.keys() - state.occupants.keys()}
+            for id in leaving.keys() & state.new.keys():
+                del state.new[id]
             state.again = True
             for waiter in entering.values():
                 _settle(waiter, exc)
@@ -222,18 +286,55 @@ class Roster:
         for id in (*entered.full, *entered.over):
             if state.occupants.pop(id, None) is None:
                 continue
-            waiter = entering.get(id)
-            if waiter is not None:
-                _settle(waiter, ChannelFull(close=False, context={"limit": state.limits.seats}))
+            # Or it has come while all were entered again, itself among them.
+            waiter = entering.get(id) or state.entering.pop(id, None)
+            if waiter is None:
+                self._on_displaced(room, id, id in entered.over)
+            elif id in entered.over:
+                limit = state.limits.per_user
+                _settle(waiter, TooManyConnections(close=False, context={"limit": limit}))
             else:
-                self._on_displaced(room, id)
+                _settle(waiter, ChannelFull(close=False, context={"limit": state.limits.seats}))
+        for occupant in entered.displaced:
+            state.occupants.pop(occupant.id, None)
+            waiter = entering.get(occupant.id) or state.entering.pop(occupant.id, None)
+            if waiter is not None:
+                _settle(waiter, replaced(state.limits))
+            else:
+                self._on_displaced(room, occupant.id, True)
+
+    # What others are told
+
+    def _tell_entered(self, room: str, entered: Entered, *, again: bool) -> None:
+        gone = [occupant.id for occupant in entered.displaced]
+        if entered.changed:
+            self._tell(room, Change(entered.version, entered.occupants, gone=gone), entered.occupants)
+        elif again:  # somebody may not have been told before
+            self._tell(room, Change(entered.version, None), entered.occupants)
+
+    def _tell_left(self, left: Left, leaving: Mapping[str, bool], *, again: bool) -> None:
+        gone = {occupant.id for occupant in left.occupants if not leaving.get(occupant.id)}
+        if left.occupants:
+            may_return = [occupant.id for occupant in left.occupants if occupant.id not in gone]
+            self._tell(left.room, Change(left.version, (), may_return, gone), left.occupants)
+        elif again:
+            self._tell(left.room, Change(left.version, None), ())
+
+    def _tell(self, room: str, change: Change, occupants: Iterable[Occupant]) -> None:
+        if self.on_changed is not None:
+            self.on_changed(room, change, any(occupant.data for occupant in occupants))
 
     async def _caught_up(self, room: str) -> None:
         """Wait until the store knows what this process has said before."""
         await self.tenure.regain()
         state = self._rooms.get(room)
-        if state is not None and state.task is not None:
-            await asyncio.wait((state.task,))
+        if state is not None:
+            await self._stepped(state)
+
+    async def _stepped(self, state: _Room) -> None:
+        """Wait until the store was told what is to be done in a room by now, and not what comes meanwhile."""
+        if state.task is not None:
+            await (state.next_step if state.has_work else state.step).wait()
 
     # The lease
 
@@ -243,9 +344,7 @@ class Roster:
             state.again = state.again or (lost and bool(state.occupants))
             self._work(room, state)
         if lost:
-            tasks = [state.task for _, state in rooms if state.task is not None]
-            if tasks:
-                await asyncio.wait(tasks)
+            await asyncio.gather(*(self._stepped(state) for _, state in rooms))
             if any(state.again for room, state in rooms if room in self.guarded):
                 raise StoreUnavailable("not everybody could be entered under the new lease")
         withheld, self._withheld = self._withheld, set()
@@ -258,8 +357,14 @@ class Roster:
         except StoreUnavailable as exc:
             logger.debug("the places in this process are not known: %s", exc)
 
-    def _evicted(self, left: Iterable[Left]) -> None:
-        """Nobody here asks for it yet."""
+    def _evicted(self, lefts: Iterable[Left], may_return: bool) -> None:
+        for left in lefts:
+            self._tell_left(left, dict.fromkeys((one.id for one in left.occupants), may_return), again=False)
+
+
+def replaced(limits: Limits) -> TooManyConnections:
+    """A newer connection of the user has the place: who was not let in yet is to stay away, as others are."""
+    return TooManyConnections(CloseCode.REPLACED, close=False, context={"limit": limits.per_user})
 
 
 def _settle(waiter: Waiter, problem: Exception | None) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeAlias
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Any, Final, Protocol, TypeAlias
 
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
-from fastapi_channels.stores import Record, Store
+from fastapi_channels.stores import Addition, Announcement, Record, Store
 from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.wire.packing import Packing
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic
 
+from .marks import Marks
 from .orders import DisconnectConnection, Order, encode
 from .recovery import Keeping
 from .users import UserKeys
@@ -21,7 +26,44 @@ logger = logging.getLogger("fastapi_channels")
 
 KEY_SECONDS: Final = 300.0
 """Seconds in which the key of a publication says that it is the same one."""
+ECHO: Final = 2.0
+"""Seconds that a publisher waits at most for its own message to come back."""
 Publish: TypeAlias = Callable[[Publication], Awaitable[None]]
+Echoing: TypeAlias = Callable[[str, Body], AbstractAsyncContextManager[Callable[[float], Awaitable[None]]]]
+
+
+class Here(Protocol):
+    """The clients of this process."""
+
+    def users_of(self, connections: frozenset[str]) -> frozenset[str]:
+        """The keys of the users of those connections that are here."""
+        ...
+
+    def known(self, room: str) -> Position | None:
+        """How far the history of `room` has come, as this process knows; None where it does not."""
+        ...
+
+    def published(self, room: str, position: Position) -> None:
+        """A publication of this process has that position."""
+        ...
+
+    def receive(self, publication: Publication) -> None:
+        """Hand on what the broker could not bring."""
+        ...
+
+
+class Nobody:
+    """No clients."""
+
+    def __init__(self) -> None:
+        marks = Marks()
+        self.known, self.published = marks.get, marks.note
+
+    def users_of(self, connections: frozenset[str]) -> frozenset[str]:
+        return frozenset()
+
+    def receive(self, publication: Publication) -> None:
+        pass
 
 
 class Sender:
@@ -31,18 +73,31 @@ class Sender:
 
     Args:
         publish: hands a publication to the broker.
+        echoing: the broker's; around what the store publishes.
         namespace: begins every topic.
         key_of: what names the users.
         store: has the histories, and the keys that were used; None where the processes share none.
+        packing: the broker's.
+        here: the clients of this process.
     """
 
     def __init__(
-        self, publish: Publish, namespace: str, key_of: UserKeys, store: Store | None = None
+        self,
+        publish: Publish,
+        echoing: Echoing,
+        namespace: str,
+        key_of: UserKeys,
+        store: Store | None,
+        packing: Packing,
+        here: Here,
     ) -> None:
         self.store = store
-        self._publish = publish
         self.key_of = key_of
+        self._publish = publish
+        self._echoing = echoing
         self._namespace = namespace
+        self._packing = packing
+        self._here = here
 
     async def publish(
         self,
@@ -52,31 +107,28 @@ class Sender:
         *,
         keeping: Keeping | None = None,
         key: str | None = None,
+        for_each: str = "",
     ) -> Position | None:
-        """Send `body` to the members of `room` in every process.
-
-        Args:
-            keeping: the history of the room, if it has one.
-            key: what was published with it before is not published again.
-
-        Returns:
-            The position in the history.
+        """As `Node.publish`.
 
         Raises:
-            ConfigurationError: there is no store for a history, or for `key`.
-            StoreUnavailable: the store did not answer in time.
-            ParseError: the name is not usable.
-            UnicodeEncodeError: a text that UTF-8 cannot hold, which no client could be sent.
+            ConfigurationError: there is no store for a history, or for `key`; or that is no text, or empty.
         """
         check_sendable(room, body)
-        publication = Publication(self._namespace + room, body, exclude)
+        if key is not None and (not isinstance(key, str) or not key):
+            raise ConfigurationError(f"key= names a publication by a text that is not empty, got {key!r}")
+        publication = Publication(self._namespace + room, body, exclude, for_each=for_each)
         if keeping is not None:
-            return await self._publish_kept(publication, keeping, key)
+            return await self._publish_kept(room, publication, keeping, key)
         await (self._publish(publication) if key is None else self._publish_once(publication, key))
         return None
 
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
-        """Send `body` to one connection; nothing if there is none of that id."""
+        """Send `body` to one connection, whichever process holds it; nothing if none does.
+
+        Raises:
+            ConfigurationError: `connection_id` is no text.
+        """
         await self._send(_home_of(connection_id), body, "connection", connection_id)
 
     async def send_to_user(self, user: Any, body: Body) -> None:
@@ -96,22 +148,54 @@ class Sender:
         """Answer the probe of a process of that id."""
         await self._send(node_topic(asker), body, "report")
 
-    async def _publish_kept(self, publication: Publication, keeping: Keeping, key: str | None) -> Position:
-        store = self._wanted("history")
-        topic, body, exclude = publication.topic, publication.body, publication.exclude
-        record = Record(0, body, exclude)
-        position, is_new = await store.append(topic, record, keeping.keep, key=key, key_seconds=KEY_SECONDS)
+    def wanted(self, what: str) -> Store:
+        """The store.
+
+        Raises:
+            ConfigurationError: there is none for `what`.
+        """
+        if self.store is None:
+            raise without_store(what)
+        return self.store
+
+    async def _publish_kept(
+        self, room: str, publication: Publication, keeping: Keeping, key: str | None
+    ) -> Position:
+        """Publish by way of the history."""
+        store, here = self.wanted("history"), self._here
+        users = here.users_of(publication.exclude)
+        record = Record(0, publication.body, publication.exclude, users, for_each=publication.for_each)
+        addition = Addition(record, keeping.keep, key, KEY_SECONDS, here.known(room))
+        if store.announces:
+            position = await self._announce(store, publication, addition)
+            here.published(room, position)
+            return position
+        position, is_new = await store.append(publication.topic, addition)
+        here.published(room, position)
         if is_new:
+            kept = replace(publication, position=str(position))
             try:
-                await self._publish(Publication(topic, body, exclude, position=str(position)))
+                await self._publish(kept)
             except BrokerUnavailable as exc:
                 # It is in the history, where every process reads it when the broker is back.
                 logger.debug("published to the history alone: %s", exc)
+                here.receive(kept)
+        return position
+
+    async def _announce(self, store: Store, publication: Publication, addition: Addition) -> Position:
+        """Let the store publish what it appends; returns when it has come back."""
+        deadline = asyncio.get_running_loop().time() + ECHO
+        async with self._echoing(publication.topic, publication.body) as echo:
+            announcement = Announcement(publication.topic, *self._packing.around(publication))
+            announced = addition._replace(announcement=announcement)
+            position, is_new = await store.append(publication.topic, announced)
+            if is_new:
+                await echo(deadline)
         return position
 
     async def _publish_once(self, publication: Publication, key: str) -> None:
         """Publish what has no history; nothing happens where `key` was used before."""
-        store = self._wanted("key=")
+        store = self.wanted("key=")
         claimed, owner = f"{publication.topic}\n{key}", secrets.token_hex(8)
         if (await store.claim(claimed, owner, KEY_SECONDS)).state != "new":
             return
@@ -121,11 +205,6 @@ class Sender:
             await store.settle(claimed, owner, None, KEY_SECONDS)
             raise
         await store.settle(claimed, owner, "", KEY_SECONDS)
-
-    def _wanted(self, what: str) -> Store:
-        if self.store is None:
-            raise without_store(what)
-        return self.store
 
     async def _send(self, topic: str, body: Body, kind: str, *to: str) -> None:
         await self._publish(Publication(self._namespace + topic, body, to=to, kind=kind))
@@ -153,6 +232,9 @@ def _home_of(connection_id: str) -> str:
     """The topic of the process that has a connection.
 
     Raises:
+        ConfigurationError: it is no text.
         ParseError: the id cannot be one.
     """
+    if not isinstance(connection_id, str):
+        raise ConfigurationError(f"a connection is its id, a text, not {connection_id!r}")
     return node_topic(check_room(connection_id.partition(".")[0]))

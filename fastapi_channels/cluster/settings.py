@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi_channels.permission import ALLOW, BasePermission
+from fastapi_channels.stores import Limits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,10 @@ class Settings:
     """What names a user: a function, or an attribute's name; None for one of the usual."""
     namespace: str = ""
     publish_timeout: float = 2.0
+    max_connections: int | None = None
+    """WebSockets of one process, from their handshakes on; None for any number."""
+    per_user: Limits | None = None
+    """How many WebSockets a user may have, over all rooms and processes; None for any number."""
     drain_seconds: float = 10.0
     retry_after: float = 1.0
     secret: bytes = field(default_factory=secrets.token_bytes, repr=False)

@@ -14,7 +14,7 @@ from fastapi_channels.wire.log import Once
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.writer import Writer
 
-from .orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Probe, decode
+from .orders import DisconnectConnection, DisconnectUser, Drain, Join, Leave, Order, Probe, Revoke, decode
 from .tasks import Tasks
 from .users import Users
 
@@ -51,19 +51,25 @@ class Steward:
     Args:
         users: the WebSockets of each user.
         connections: by id.
-        report: tells the process of that id how this one is.
+        answer: answers a question of another process.
+        revoke: closes what was revoked.
+        drain: lets all of them go, where the process of that id is this one.
     """
 
     def __init__(
         self,
         users: Users[Client],
         connections: Mapping[str, Connection],
-        report: Callable[[str], Awaitable[None]],
+        answer: Callable[[Probe], Awaitable[None]],
+        revoke: Callable[[Revoke], None],
+        drain: Callable[[str], Awaitable[None] | None],
     ) -> None:
         self._users = users
         self._connections = connections
-        self._report = report
-        self._refused = Once()
+        self._answer = answer
+        self._revoke = revoke
+        self._drain = drain
+        self._refused = Once("orders that are refused")
         self.reset()
 
     def reset(self) -> None:
@@ -99,8 +105,12 @@ class Steward:
             case Join() | Leave():
                 for client in self._users.recipients(order.user):
                     self._wish(client, order.room, isinstance(order, Join))
+            case Revoke():
+                self._revoke(order)
+            case Drain():
+                self._spawn(partial(self._drain, order.node))
             case Probe():
-                self._spawn(partial(self._report, order.asker))
+                self._spawn(partial(self._answer, order))
 
     def _spawn(self, step: Callable[[], Awaitable[None] | None]) -> None:
         self._tasks.spawn(_done(step))

@@ -24,10 +24,10 @@ TRUSTED: Final = 0.9
 
 def _now() -> float:
     """Seconds that go on also while the machine sleeps, where the system has such a clock."""
-    return time.clock_gettime(_CLOCK)
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
 
 
-_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+_BOOTTIME: Final[int | None] = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Tenure:
@@ -35,9 +35,10 @@ class Tenure:
     Args:
         node: the id of this process.
         store: gives the lease.
-        on_renewed: awaited after each renewal, before the lease counts. True says that it had ended: what was
-            entered under the old one has to be entered anew.
-        on_evicted: told what was taken out of those whose lease has ended.
+        on_renewed: awaited after each renewal, before the lease counts. True says that what was entered may
+            not be there any more, and has to be entered anew: the lease had ended, or the store was away.
+        on_evicted: told what was taken out of those whose lease has ended, and False; or what was taken out
+            of this process, and True: its clients may have gone to another.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Tenure:
         node: str,
         store: Store,
         on_renewed: Callable[[bool], Awaitable[None]],
-        on_evicted: Callable[[Sequence[Left]], None],
+        on_evicted: Callable[[Sequence[Left], bool], None],
     ) -> None:
         self._node = node
         self._store = store
@@ -57,8 +58,8 @@ class Tenure:
         """Hold nothing, and run in whatever event loop comes next."""
         self.lease: Lease | None = None
         self._until = 0.0
-        self._settled = 0
-        """The token under which everything is entered."""
+        self._settled = (0, 0)
+        """The token under which everything is entered, and how often the store had connected then."""
         self._tasks = Tasks()
         self._renewing: asyncio.Task[None] | None = None
         self._missing: float | None = None
@@ -86,7 +87,7 @@ class Tenure:
         self.reset()
         if lease is not None:
             try:
-                self._on_evicted(await self._store.resign(lease))
+                self._on_evicted(await self._store.resign(lease), True)
             except StoreUnavailable as exc:
                 logger.debug("the lease ends by itself: %s", exc)
 
@@ -110,8 +111,9 @@ class Tenure:
             began = _now()
             token = self.lease.token if self.lease is not None else 0
             self.lease = lease = await self._store.renew(self._node, token, LEASE)
-            await self._on_renewed(lease.token != self._settled)
-            self._settled = lease.token
+            basis = lease.token, self._store.connects
+            await self._on_renewed(basis != self._settled)
+            self._settled = basis
             self._until = float("inf") if not self._store.shared else began + TRUSTED * LEASE
         finally:
             self._renewing = None
@@ -122,11 +124,12 @@ class Tenure:
                 if self._renewing is None:
                     self._renewing = shared(self._renew())
                 await asyncio.shield(self._renewing)
-                self._on_evicted(await self._store.evict())
+                self._on_evicted(await self._store.evict(), False)
             except StoreUnavailable as exc:
                 if self._missing is None:
                     self._missing = time.monotonic()
-                    logger.warning("the store does not answer, and is tried on: %s", exc)
+                    if not exc.is_told:
+                        logger.warning("the store does not answer, and is tried on: %s", exc)
             else:
                 if self._missing is not None:
                     logger.warning("the store answers again after %.1f s", self.away)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -21,20 +21,26 @@ N = TypeVar("N", bound=Looped)
 
 
 def in_its_loop(
-    method: Callable[Concatenate[N, P], Awaitable[T]],
-) -> Callable[Concatenate[N, P], Awaitable[T]]:
+    method: Callable[Concatenate[N, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[N, P], Coroutine[Any, Any, T]]:
     """Run a method in its object's event loop, also where another thread calls it from a loop of its own, as
     `asyncio.run(channel.broadcast(...))` does."""
 
     @wraps(method)
-    def run(self: N, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
+    def run(self: N, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         work, loop = method(self, *args, **kwargs), self.loop
-        if loop is None or loop is asyncio.get_running_loop() or not loop.is_running():
+        if loop is None:
             return work
-        return asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_awaited(work), loop))
+        try:
+            is_here = loop is asyncio.get_running_loop()
+        except RuntimeError:
+            is_here = False  # called before its own loop runs, as in `asyncio.run(node.publish(...))`
+        if is_here or not loop.is_running():
+            return work
+        return _forwarded(work, loop)
 
     return run
 
 
-async def _awaited(work: Awaitable[T]) -> T:
-    return await work
+async def _forwarded(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from inspect import iscoroutinefunction
+from types import NoneType
 from typing import Any, Final, Generic, TypeAlias, TypeVar
+from uuid import UUID
 
 from typing_extensions import TypedDict
 
@@ -16,6 +18,8 @@ logger = logging.getLogger("fastapi_channels")
 
 KEYS: Final = ("id", "identity", "username", "sub")
 """Attributes of a user, or keys of its mapping, that may name it; `sub` is that of a JWT."""
+UNUSABLE: Final = (NoneType, bool, float, bytes, list, tuple, dict, set)
+"""What names nobody: it has no one text, or is the mistake of who made it."""
 R = TypeVar("R")
 UserKey: TypeAlias = Callable[[Any], Any] | str | None
 
@@ -81,7 +85,7 @@ class UserKeys:
             )
         self._key = key if callable(key) else None
         self._names = (key,) if isinstance(key, str) else KEYS
-        self._unnamed = Once()
+        self._unnamed = Once("kinds of users without a key")
 
     def __call__(self, user: Any) -> str | None:
         """The text that names `user`; None for nobody, and, with a warning, for a user without a key."""
@@ -111,29 +115,36 @@ class UserKeys:
         return "as user_key= gives it" if self._key is not None else " or ".join(self._names)
 
     def _find(self, user: Any) -> str | None:
-        found = (_read(user, name) for name in self._names) if self._key is None else (self._key(user),)
+        read = _item if isinstance(user, Mapping) else _attribute
+        found = (read(user, name) for name in self._names) if self._key is None else (self._key(user),)
         for value in found:
-            if value is not None and str(value):
+            if not isinstance(value, UNUSABLE) and str(value):
                 return str(value)
-        return str(user) if self._key is None and isinstance(user, int) else None
+        is_key = self._key is None and isinstance(user, int | UUID) and not isinstance(user, bool)
+        return str(user) if is_key else None
 
     def _warn_of(self, kind: type) -> None:
         name = f"{kind.__module__}.{kind.__qualname__}"
         if self._unnamed.is_new(name):
             logger.warning(
                 "a user of type %s has no key, and counts as nobody: looked for %s; "
-                'give it one, or say what names it with add_channel(…, user_key="email") or a function',
+                "give it one, or say what names it: user_key= of add_channel() takes an attribute's name, "
+                "or a function of the user",
                 name,
                 self._wanted,
             )
 
 
-def _read(user: Any, name: str) -> Any:
+def _item(user: Mapping[Any, Any], name: str) -> Any:
+    return user.get(name)
+
+
+def _attribute(user: Any, name: str) -> Any:
     try:
-        return user[name] if isinstance(user, Mapping) else getattr(user, name, None)
-    except (KeyError, NotImplementedError):
+        return getattr(user, name, None)
+    except NotImplementedError:
         return None
 
 
 def _shown(user: Any) -> str:
-    return repr(user) if user is None or user == "" else f"a {type(user).__qualname__} without"
+    return repr(user) if user is None or user == "" else f"a {type(user).__qualname__} without one"

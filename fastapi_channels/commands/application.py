@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
 from typing import Any, Final
@@ -23,19 +25,24 @@ def find(target: str) -> Any:
 
     Raises:
         ConfigurationError: there is nothing of that name.
+        Exception: what the module itself fails with.
     """
     module, _, name = target.partition(":")
     sys.path.insert(0, "")
     try:
-        return reduce(getattr, (name or "app").split("."), importlib.import_module(module))
+        imported = importlib.import_module(module)
     except ModuleNotFoundError as exc:
         if exc.name is None or not f"{module}.".startswith(f"{exc.name}."):
             raise
         raise ConfigurationError(f"there is no module {exc.name!r} here: say module:name") from None
-    except AttributeError as exc:
-        raise ConfigurationError(f"{target!r} cannot be found: {exc}") from None
+    except SystemExit as exc:
+        raise ConfigurationError(f"{module!r} ends the program when it is imported: {exc}") from exc
     finally:
         sys.path.remove("")
+    try:
+        return reduce(getattr, (name or "app").split("."), imported)
+    except AttributeError as exc:
+        raise ConfigurationError(f"{target!r} cannot be found: {exc}") from None
 
 
 def load(target: str) -> FastAPI:
@@ -76,9 +83,28 @@ def read(source: str) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         found = from_yaml(text) if path.suffix in _FILES[1:] else json.loads(text)
-    except ValueError as exc:
+    except (OSError, ValueError) as exc:
         raise ConfigurationError(f"{source} cannot be read: {exc}") from None
     return _checked(found, source)
+
+
+@contextmanager
+def understood(*sources: str) -> Iterator[None]:
+    """What is done with the documents of these.
+
+    Raises:
+        ConfigurationError: one is in a file, and something in it is not as the package writes it.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as exc:
+        files = [each for each in sources if Path(each).is_file()]
+        if not files:  # then it is no fault of a document
+            raise
+        about = f"{type(exc).__name__}: {exc}"
+        raise ConfigurationError(
+            f"{' or '.join(files)} is no document as fastapi-channels writes it ({about}): write it anew"
+        ) from exc
 
 
 _FILES: Final = (".json", ".yaml", ".yml")

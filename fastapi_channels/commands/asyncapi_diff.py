@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi_channels.contract.diff import diff
 
-from .application import read
+from .application import read, understood
 
 BROKEN = 1
 """The exit status where something breaks."""
@@ -22,7 +22,9 @@ def add(commands: Any) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    changes = diff(read(given.old), read(given.new))
+    old, new = read(given.old), read(given.new)
+    with understood(given.old, given.new):
+        changes = diff(old, new)
     for change in changes:
         print(f"{change.kind:10}  {change.where}: {change.what}")
     return BROKEN if any(change.kind == "breaking" for change in changes) else 0

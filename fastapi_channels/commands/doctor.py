@@ -6,37 +6,30 @@ import argparse
 import asyncio
 import secrets
 import time
-from functools import partial
 from typing import Any
 
-from fastapi_channels.brokers import create_backend
 from fastapi_channels.cluster.orders import Probe
 from fastapi_channels.cluster.outside import Outside
-from fastapi_channels.stores import Store, store_beside
+from fastapi_channels.stores import Store
 from fastapi_channels.wire.messages import Publication, decode_json
 from fastapi_channels.wire.rooms import RESERVED, node_topic
 
-from .broker import add_broker, url_of
-
-UNHEARD = 1
-"""The exit status where no process has heard the probe."""
+from .broker import add_broker, add_store, outside_of
+from .processes import UNHEARD, add_wait
 
 
 def add(commands: Any) -> None:
     """Tell the parser's `commands` of this one."""
     parser = commands.add_parser("doctor", help="probe broker, store and processes; 1 if none hears it")
     add_broker(parser)
-    parser.add_argument("--store-url", help="the store, where it is another server")
-    parser.add_argument("--wait", type=float, default=1.0, help="seconds for the processes to answer; 1")
+    add_store(parser)
+    add_wait(parser)
     parser.set_defaults(run=run)
 
 
 def run(given: argparse.Namespace) -> int:
-    url, namespace = url_of(given), given.namespace
-    make_store = partial(store_beside, url, given.store_url, namespace=namespace)
     reports = _Reports()
-    outside = Outside(create_backend(url), reports.take, namespace=namespace, make_store=make_store)
-    return asyncio.run(_examine(outside, reports, given.wait))
+    return asyncio.run(_examine(outside_of(given, reports.take), reports, given.wait))
 
 
 async def _examine(outside: Outside, reports: _Reports, wait: float) -> int:
@@ -87,12 +80,13 @@ class _Reports:
         report = decode_json(publication.body)
         if "node" in report:
             self.heard += 1
-            print(f"process {_described(report)}, after {_since(self.began)}")
+            described = _described(report["node"], report["answer"])
+            print(f"process {described}, after {_since(self.began)}")
 
 
-def _described(report: dict[str, Any]) -> str:
+def _described(node: str, report: dict[str, Any]) -> str:
     state = "ready" if report["ready"] else "draining" if report["draining"] else "not ready"
-    where = f"{report['node']} (host {report['host']!r}, pid {report['pid']})"
+    where = f"{node} (host {report['host']!r}, pid {report['pid']})"
     return f"{where}: {state}, {report['connections']} connections in {report['rooms']} rooms"
 
 

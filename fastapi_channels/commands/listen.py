@@ -12,9 +12,10 @@ from typing import Any
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.channels.base import BaseChannel, words_of
 from fastapi_channels.cluster.outside import Outside
+from fastapi_channels.encryption import encryption_by
 from fastapi_channels.wire.messages import Publication
 
-from .broker import add_broker, add_room, url_of, voice_of
+from .broker import add_broker, add_room, keys, url_of, voice_of
 
 
 def add(commands: Any) -> None:
@@ -34,7 +35,10 @@ def run(given: argparse.Namespace) -> None:
 async def _listen(url: str, namespace: str, key: str) -> None:
     unread = asyncio.Event()
     outside = Outside(
-        create_backend(url), lambda publication: _show(publication, unread), namespace=namespace
+        create_backend(url),
+        lambda publication: _show(publication, unread),
+        namespace=namespace,
+        packing=encryption_by(keys()).packing,
     )
     await outside.subscribe(key)
     print("listening", file=sys.stderr, flush=True)
@@ -45,6 +49,8 @@ async def _listen(url: str, namespace: str, key: str) -> None:
 
 
 def _show(publication: Publication, unread: asyncio.Event) -> None:
+    if publication.kind:
+        return  # what the processes tell each other about the room
     body = publication.body
     try:
         print(body if isinstance(body, str) else repr(body), flush=True)

@@ -12,7 +12,7 @@ from fastapi_channels.channels.publisher import Publisher
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import decode_json
 
-from .broker import add_broker, add_room, url_of, voice_of
+from .broker import add_broker, add_room, add_store, keys, store_url_of, url_of, voice_of
 
 
 def add(commands: Any) -> None:
@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
     parser.add_argument("event", metavar="EVENT")
     parser.add_argument("data", metavar="DATA", help="JSON; null for none")
     add_broker(parser)
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -30,7 +31,9 @@ def run(given: argparse.Namespace) -> None:
 
 
 async def _publish(given: argparse.Namespace, data: Any) -> None:
-    async with Publisher(url_of(given), namespace=given.namespace) as publisher:
+    async with Publisher(
+        url_of(given), store_url=store_url_of(given), encryption_keys=keys(), namespace=given.namespace
+    ) as publisher:
         try:
             await publisher.broadcast(given.room, given.event, data, channel=voice_of(given))
         except ValidationError as exc:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, get_type_hints
+from weakref import WeakKeyDictionary
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, to_jsonable_python
@@ -21,10 +23,22 @@ ALWAYS: Final = ("cancelled", "http_error", "internal_error", "unavailable")
 """The codes of errors that any action may end with."""
 UNASKED: Final = ("error", "internal_error", "parse_error", "too_many_errors", "unknown_action")
 """Those of errors that belong to no action."""
-OF_ROOMS: Final = (
-    *("already_joined", "channel_full", "invalid_room", "not_found", "not_joined", "permission_denied"),
-    *("rate_limited", "too_many_rooms", "unavailable"),
+OF_SIGNING_IN: Final = (
+    "permission_denied",
+    "rate_limited",
+    "token_expired",
+    "unauthenticated",
+    "unavailable",
 )
+"""Those of a token that a client sends in a frame."""
+OF_ENTERING: Final = (
+    *("channel_full", "http_error", "invalid_room", "not_found", "origin_denied", "permission_denied"),
+    *("rate_limited", "too_many_connections", "unavailable"),
+)
+"""Those of a room that is refused: clients that offer the subprotocol read it in a frame."""
+OF_HISTORY: Final = ("invalid_position",)
+OF_PRESENCE: Final = ("invalid_presence",)
+OF_ROOMS: Final = ("already_joined", "not_joined", "too_many_rooms")
 """Those of joining and leaving one of many rooms, and of naming one that was not joined."""
 
 
@@ -43,6 +57,12 @@ def payload(spec: ActionSpec, schemas: Schemas) -> Schema | None:
     if len(asked["properties"]) == 1 and is_model(fields[0].field_info.annotation):
         asked = schemas.beside(schemas.of(fields[0], "in"), {}, [])
     return schemas.beside(found or {}, asked["properties"], asked.get("required", []))
+
+
+def is_open(spec: ActionSpec) -> bool:
+    """Whether it is given the message as it came, as upstream's `data` and `**kwargs` are."""
+    assert spec.binding is not None, "bind() comes first"
+    return any(name == "data" for name, _ in spec.binding._sources)
 
 
 def _own(spec: ActionSpec, schemas: Schemas) -> Schema:
@@ -76,14 +96,35 @@ def _plain(value: Any) -> Any:
         return None
 
 
-def reply(spec: ActionSpec, schemas: Schemas, *, ack: bool) -> Schema | None:
-    """The schema of what it replies with; None where it never replies."""
-    acknowledged = ack or spec.sunset is not None
+def reply(spec: ActionSpec, schemas: Schemas) -> Schema:
+    """The schema of what it replies with."""
     if spec._reply is not None:
         return schemas.of(spec._reply, "out")
-    if inspect.signature(spec.func).return_annotation in (None, "None") and not spec.is_stream:
-        return {"type": "null"} if acknowledged else None
-    return {}
+    return {"type": "null"} if _says_nothing(spec) else {}
+
+
+def is_silent(spec: ActionSpec, *, ack: bool) -> bool:
+    """Whether clients are told that it is done only where they have offered the subprotocol."""
+    return _says_nothing(spec) and not ack and spec.sunset is None
+
+
+def _says_nothing(spec: ActionSpec) -> bool:
+    none = inspect.signature(spec.func).return_annotation in (None, "None")
+    return spec._reply is None and none and not spec.is_stream
+
+
+def said(present: Callable[..., Any], schemas: Schemas) -> Schema:
+    """The schema of what a channel's `presence_data` says of a connection."""
+    function = getattr(present, "__func__", present)
+    if function not in _SAID:  # what is asked for must stay alive
+        try:
+            _SAID[function] = get_type_hints(function, include_extras=True).get("return", Any)
+        except (NameError, TypeError):
+            _SAID[function] = Any
+    return {} if _SAID[function] is Any else schemas.of(_SAID[function], "out")
+
+
+_SAID: Final[WeakKeyDictionary[Callable[..., Any], Any]] = WeakKeyDictionary()
 
 
 def codes(spec: ActionSpec, rules: Rules, envelope: Envelope, *, many_rooms: bool) -> list[str]:
@@ -99,5 +140,6 @@ def codes(spec: ActionSpec, rules: Rules, envelope: Envelope, *, many_rooms: boo
         ("parse_error", takes and envelope.payload is not None),
         ("permission_denied", rules.permissions or spec.permission is not ALLOW),
         ("rate_limited", rules.rates or rules.foreign or spec.limits),
+        ("request_id_reused", spec.idempotent),
     ]
     return sorted([*ALWAYS, *(code for code, may_be in asked if may_be)])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from pydantic_core import to_json
+from starlette.convertors import CONVERTOR_TYPES
 
 from .schemas import FOLDER, Schema
 
@@ -37,13 +40,17 @@ class Compared:
     def __init__(self, old: Mapping[str, Schema], new: Mapping[str, Schema]) -> None:
         self._old = old
         self._new = new
-        self._seen: set[tuple[int, int, Way]] = set()
-        """What was looked at, by identity: all of it is part of the documents."""
+        self._seen: dict[tuple[int, int, Way], tuple[Any, Any]] = {}
+        """What was looked at, by identity; kept, so that nothing else gets its identity."""
 
     def changes(self, old: Any, new: Any, way: Way, where: str) -> Iterator[Change]:
         """What is otherwise in `new`, and what in it; each pair is looked at once."""
         if self._again(old, new, way):
             return
+        if _default(old) != _default(new):
+            # Who leaves it out is served otherwise; what the server sends has its value in it.
+            kind: Kind = "compatible" if way == "sent" else "cosmetic"
+            yield Change(kind, where, f"default {_default(old)} → {_default(new)}")
         before, after = _members(old, self._old), _members(new, self._new)
         if before is None or after is None:
             if (before is None) != (after is None):
@@ -56,7 +63,7 @@ class Compared:
         pair = (id(old), id(new), way)
         if pair in self._seen:
             return True
-        self._seen.add(pair)
+        self._seen[pair] = old, new
         return False
 
     def _alternatives(
@@ -64,9 +71,9 @@ class Compared:
     ) -> Iterator[Change]:
         kinds, later = _kinds(old), _kinds(new)
         for gone in sorted(_missing(kinds, later)):
-            yield _changed(way, where, f"may be no {gone} any more", narrower=True)
+            yield _changed(way, where, f"may be {_a(gone)} no more", narrower=True)
         for come in sorted(_missing(later, kinds)):
-            yield _changed(way, where, f"may be a {come} now", narrower=False)
+            yield _changed(way, where, f"may be {_a(come)} now", narrower=False)
         values, others = _values(old), _values(new)
         for text in sorted(values.keys() - others.keys()):
             if not _covers(later, values[text]):
@@ -120,7 +127,7 @@ class Compared:
             yield _changed(way, where, "takes no further fields any more", narrower=True)
         elif before is False and after is not False:
             yield Change("compatible", where, "takes further fields now")
-        elif isinstance(before, dict) and isinstance(after, dict):
+        elif isinstance(before, dict) or isinstance(after, dict):
             yield from self.changes(before, after, way, f"{where}.*")
 
     def _items(self, old: Schema, new: Schema, way: Way, where: str) -> Iterator[Change]:
@@ -132,6 +139,32 @@ class Compared:
             yield _changed(way, where, "the form of the list", narrower=isinstance(after, list))
         else:
             yield from self.changes(before, after, way, f"{where}[]")
+
+
+def holds(wide: str, narrow: str) -> bool:
+    """Whether `wide` fits each room's name that `narrow` fits: both are expressions of patterns of rooms."""
+    if _PARAMETER.split(wide) != _PARAMETER.split(narrow):
+        return False
+    pairs = zip(_PARAMETER.findall(wide), _PARAMETER.findall(narrow), strict=True)
+    return all(one in (other, _ALL) or (one == _TEXT and other != _ALL) for one, other in pairs)
+
+
+_EXPRESSIONS: Final = {name: f"({each.regex})" for name, each in CONVERTOR_TYPES.items()}
+_PARAMETER: Final = re.compile("|".join(map(re.escape, _EXPRESSIONS.values())))
+_TEXT: Final = _EXPRESSIONS["str"]
+_ALL: Final = _EXPRESSIONS["path"]
+
+
+def _divides(one: float, other: float) -> bool:
+    return Fraction(str(other)) % Fraction(str(one)) == 0
+
+
+def _a(kind: str) -> str:
+    return kind if kind == "null" else f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+
+
+def _default(schema: Any) -> str:
+    return to_json(schema["default"]).decode() if isinstance(schema, dict) and "default" in schema else "none"
 
 
 def _changed(way: Way, where: str, what: str, narrower: bool) -> Change:
@@ -228,7 +261,17 @@ def _bounds(old: Schema, new: Schema, way: Way, where: str) -> Iterator[Change]:
         said = f"{word} {'none' if before is None else before} → {'none' if after is None else after}"
         if before is None or after is None:
             yield _changed(way, where, said, narrower=before is None)
-        elif word in _AS_IT_IS:
-            yield Change("breaking", where, said)
         else:
-            yield _changed(way, where, said, narrower=(after < before) == (word in _AT_MOST))
+            wider, narrower = _is_wider(word, before, after), _is_wider(word, after, before)
+            yield (
+                Change("breaking", where, said) if wider == narrower else _changed(way, where, said, narrower)
+            )
+
+
+def _is_wider(word: str, old: Any, new: Any) -> bool:
+    """Whether a bound allows all that it did; what cannot be compared does not."""
+    if word in _AT_MOST:
+        return bool(new > old)
+    if word in _AT_LEAST:
+        return bool(new < old)
+    return holds(new, old) if word == "pattern" else word == "multipleOf" and _divides(new, old)

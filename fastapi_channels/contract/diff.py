@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from .compared import Change, Compared, Kind, Way
-from .parsed import Parsed, role
+from .handshake import TEXTS
+from .parsed import PLACES, Parsed, role, without
 from .schemas import Schema
+from .terms import Terms
 
-_HANDSHAKE: Final = {"query": "the query", "headers": "the headers", "x-cookies": "the cookies"}
 _ORDER: Final = ("breaking", "compatible", "cosmetic")
-_ABOUT: Final = ("summary", "description", "tags", "title")
-_INFO: Final = ("info", "servers")
+_ABOUT: Final = ("summary", "description", "tags")
 
 
 def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
@@ -33,67 +33,134 @@ class _Diff:
         self._old = Parsed(old)
         self._new = Parsed(new)
         self._schemas = Compared(self._old.schemas, self._new.schemas)
+        self._terms = Terms(self._old, self._new)
 
     def changes(self) -> Iterator[Change]:
-        for word in _INFO:
-            if self._old.whole.get(word) != self._new.whole.get(word):
-                yield Change("cosmetic", word, "is said otherwise")
-        before, after = _addresses(self._old), _addresses(self._new)
-        for address in sorted(before.keys() - after.keys()):
+        before, after = self._old.whole, self._new.whole
+        yield from _told(before.get("info", {}), after.get("info", {}), "info")
+        yield from _told(before, after, "servers", ("servers",))
+        channels, later = _addresses(self._old), _addresses(self._new)
+        for address in sorted(channels.keys() - later.keys()):
             yield Change("breaking", address, "is gone")
-        for address in sorted(after.keys() - before.keys()):
+        for address in sorted(later.keys() - channels.keys()):
             yield Change("compatible", address, "is new")
-        for address in before:
-            if address in after:
-                yield from self._channel(address, before[address], after[address])
+        for address in channels:
+            if address in later:
+                yield from self._channel(address, channels[address], later[address])
 
     def _channel(self, where: str, old: str, new: str) -> Iterator[Change]:
         before, after = self._old.channels[old], self._new.channels[new]
-        if old != new or before.get("description") != after.get("description"):
-            yield Change("cosmetic", where, "is said otherwise")
-        yield from _rules(before, after, where)
-        yield from self._handshake(before, after, where)
+        yield from _told({**before, "name": old}, {**after, "name": new}, where, ("name", "description"))
+        yield from self._terms.of_channel(before, after, where)
+        yield from self._parameters(before, after, where)
+        yield from self._handshake(old, new, where)
         calls, later = _operations(self._old, old), _operations(self._new, new)
         for key, one in calls.items():
             place = f"{where} {one['title']}"
-            if key not in later:
-                yield Change("compatible" if _is_call(one) else "breaking", place, "is gone")
-            else:
+            if key in later:
+                yield from self._terms.of_operation(one, later[key], place)
                 yield from self._operation(place, one, later[key])
+            elif key[0] == "any" and any(each[:2] == ("event", key[1]) for each in later):
+                yield Change("compatible", place, "is one of those that are declared now")
+            else:
+                yield Change("compatible" if _is_call(one) else "breaking", place, "is gone")
         for key in (key for key in later if key not in calls):
             # Who does not know the call leaves the server without an answer.
-            kind: Kind = "breaking" if _is_call(later[key]) else "compatible"
-            yield Change(kind, f"{where} {later[key]['title']}", "is new")
+            # Where none was declared, it could be any.
+            is_unknown = _is_call(later[key]) and ("asked", key[1], "call") not in calls
+            yield Change(
+                "breaking" if is_unknown else "compatible", f"{where} {later[key]['title']}", "is new"
+            )
 
-    def _handshake(self, old: Schema, new: Schema, where: str) -> Iterator[Change]:
-        for key, about in _HANDSHAKE.items():
-            before = {**old.get("bindings", {}), **old.get("bindings", {}).get("ws", {})}.get(key, _NOTHING)
-            after = {**new.get("bindings", {}), **new.get("bindings", {}).get("ws", {})}.get(key, _NOTHING)
-            yield from self._schemas.changes(before, after, "sent", f"{where} {about} of the handshake")
+    def _parameters(self, old: Schema, new: Schema, where: str) -> Iterator[Change]:
+        same_rooms = old.get("x-room-patterns") == new.get("x-room-patterns")
+        later = new.get("parameters", {})
+        for name, parameter in old.get("parameters", {}).items():
+            if name in later and (same_rooms or name != "channel"):
+                before, after = parameter.get("x-schema", _NOTHING), later[name].get("x-schema", _NOTHING)
+                place = f"{where} the parameter {name}"
+                if _is_widened(before, after):
+                    yield Change("compatible", place, _WIDENED)
+                else:
+                    yield from self._schemas.changes(before, after, "sent", place)
+
+    def _handshake(self, old: str, new: str, where: str) -> Iterator[Change]:
+        before, after = self._old.handshake(old), self._new.handshake(new)
+        for place in PLACES:
+            about = f"{where} the {place} of the handshake"
+            one, other = before.get(place, _NOTHING), after.get(place, _NOTHING)
+            fields, later = one["properties"], other["properties"]
+            needed = {*other.get("required", ())} - {*one.get("required", ())}
+            wider = [each for each in fields.keys() & later.keys() if _is_widened(fields[each], later[each])]
+            wider = sorted(each for each in wider if each not in needed)
+            for name in wider:
+                yield Change("compatible", f"{about}.{name}", _WIDENED)
+            yield from self._schemas.changes(without(one, wider), without(other, wider), "sent", about)
 
     def _operation(self, where: str, old: Schema, new: Schema) -> Iterator[Change]:
-        if any(old.get(word) != new.get(word) for word in _ABOUT):
-            yield Change("cosmetic", where, "is said otherwise")
-        yield from _rules(old, new, where)
+        yield from _told(old, new, where, _ABOUT)
         yield from self._messages(old["messages"], new["messages"], _way(old), where)
         answers, later = old.get("reply", {}).get("messages", ()), new.get("reply", {}).get("messages", ())
         yield from self._messages(answers, later, "sent" if _way(old) == "received" else "received", where)
+        yield from self._codes([*old["messages"], *answers], [*new["messages"], *later], where)
+
+    def _codes(self, old: Iterable[Schema], new: Iterable[Schema], where: str) -> Iterator[Change]:
+        """Of errors on both sides: who reads a code takes another one as well."""
+        before = {code for each in old if role(each) == "error" for code in self._old.codes(each)}
+        after = {code for each in new if role(each) == "error" for code in self._new.codes(each)}
+        for code in sorted(before ^ after) if before and after else ():
+            said = "is new" if code in after else "is gone"
+            yield Change("compatible", f"{where}, error", f"the code {code} {said}")
 
     def _messages(self, old: Any, new: Any, way: Way, where: str) -> Iterator[Change]:
-        before = {role(each): self._old.payload(each) for each in old}
-        after = {role(each): self._new.payload(each) for each in new}
-        for each, payload in before.items():
-            if each in after:
-                yield from self._schemas.changes(payload, after[each], way, f"{where}, {each}")
-            else:
-                yield Change("breaking", f"{where}, {each}", "is gone")
-        for each in sorted(after.keys() - before.keys()):
-            # Who did not wait for a reply takes one; who waited for one does not know of several.
-            kind: Kind = "breaking" if before and each in ("item", "end") else "compatible"
-            yield Change(kind, f"{where}, {each}", "is new")
+        before = {role(each): self._old.message(each) for each in old}
+        after = {role(each): self._new.message(each) for each in new}
+        for each, one in before.items():
+            other, place = after.get(each), f"{where}, {each}"
+            if other is None:
+                yield Change("breaking", place, "is gone")
+                continue
+            yield from self._schemas.changes(one["payload"], other["payload"], way, place)
+            if one.get("contentType") != other.get("contentType"):
+                yield Change("breaking", place, f"is {_form(other)} now, not {_form(one)}")
+            if _is_for_some(one) and not _is_for_some(other):
+                yield Change("compatible", place, "comes to everybody now")
+            elif _is_for_some(other) and not _is_for_some(one):
+                name = other["x-subprotocol"]
+                yield Change("breaking", place, f"comes only to who has offered {name} now")
+        for each, other in sorted(after.items()):
+            if each not in before and not _is_for_some(other):
+                # Who did not wait for a reply takes one; who waited for one does not know of several.
+                kind: Kind = "breaking" if before and each in ("item", "end") else "compatible"
+                yield Change(kind, f"{where}, {each}", "is new")
 
 
 _NOTHING: Final[Schema] = {"type": "object", "properties": {}}
+_WORDS: Final = frozenset({"title", "description", "examples", "default"})
+"""What a schema says and does not ask."""
+
+
+def _told(
+    old: Mapping[str, Any], new: Mapping[str, Any], where: str, words: Iterable[str] | None = None
+) -> Iterator[Change]:
+    """What is otherwise in words alone: in these of them, or in all."""
+    found = [each for each in words or dict.fromkeys((*old, *new)) if old.get(each) != new.get(each)]
+    if found:
+        yield Change("cosmetic", where, f"another {', '.join(found)}")
+
+
+_WIDENED: Final = "may be any text now"
+
+
+def _is_widened(old: Schema, new: Schema) -> bool:
+    """Whether what stands in a URL or a header may be whatever can stand there: it is a text in any case."""
+    return _is_any_text(new) and not _is_any_text(old)
+
+
+def _is_any_text(schema: Schema) -> bool:
+    forms = [each for each in schema.get("anyOf", [schema]) if each != {"type": "null"}]
+    asked = [{word: each for word, each in form.items() if word not in _WORDS} for form in forms]
+    return len(asked) == 1 and asked[0] in TEXTS
 
 
 def _addresses(document: Parsed) -> dict[str, str]:
@@ -107,8 +174,17 @@ def _addresses(document: Parsed) -> dict[str, str]:
 
 def _operations(document: Parsed, channel: str) -> dict[tuple[Any, ...], Schema]:
     """Those of one channel, by what a client knows of them."""
-    mine = document.operations(channel)
+    mine = document.operations(channel).values()
     return {(role(each["messages"][0]), each.get("x-channel"), each["title"]): each for each in mine}
+
+
+def _is_for_some(message: Schema) -> bool:
+    """Whether it comes to those alone that have offered a subprotocol: others do not know of it."""
+    return "x-subprotocol" in message
+
+
+def _form(message: Schema) -> str:
+    return str(message.get("contentType", "JSON"))
 
 
 def _is_call(operation: Schema) -> bool:
@@ -117,47 +193,3 @@ def _is_call(operation: Schema) -> bool:
 
 def _way(operation: Schema) -> Way:
     return "sent" if operation["action"] == "receive" else "received"
-
-
-def _rules(old: Schema, new: Schema, where: str) -> Iterator[Change]:
-    if not old.get("x-deprecated") and new.get("x-deprecated"):
-        yield Change("breaking", where, "is refused now: deprecated")
-    elif old.get("x-deprecated") and not new.get("x-deprecated"):
-        yield Change("compatible", where, "is served again")
-    if old.get("x-sunset") != new.get("x-sunset"):
-        yield Change("compatible", where, f"its sunset: {new.get('x-sunset', 'none')}")
-    for word, about in (("x-permissions", "asks for"), ("security", "wants"), ("x-room-patterns", "rooms")):
-        before, after = old.get(word, []), new.get(word, [])
-        for each in (each for each in after if each not in before):
-            # Without a pattern before there was any room; one more pattern allows more of them.
-            narrower = word != "x-room-patterns" or not before
-            yield Change("breaking" if narrower else "compatible", where, f"{about} {_text(each)} now")
-        for each in (each for each in before if each not in after):
-            narrower = word == "x-room-patterns" and bool(after)
-            yield Change("breaking" if narrower else "compatible", where, f"{about} {_text(each)} no more")
-    yield from _rates(old.get("x-rate-limits", []), new.get("x-rate-limits", []), where)
-
-
-def _rates(old: list[Any], new: list[Any], where: str) -> Iterator[Change]:
-    for rate in new:
-        if rate not in old:
-            allowed = any(_at_most(each, rate) for each in old)
-            yield Change("compatible" if allowed else "breaking", where, f"the rate {_text(rate)} is new")
-    for rate in old:
-        if rate not in new:
-            yield Change("compatible", where, f"the rate {_text(rate)} is gone")
-
-
-def _at_most(rate: Any, other: Any) -> bool:
-    """Whether who keeps to `rate` keeps to `other`."""
-    if "times" not in rate or "times" not in other:
-        return False
-    return bool(rate["times"] <= other["times"] and rate["seconds"] >= other["seconds"])
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict) and "times" in value:
-        return f"{value['times']} in {value['seconds']:g} s"
-    if isinstance(value, dict):
-        return str(next(iter(value.values()), "")).rpartition("/")[2]
-    return str(value)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final, get_args
 
+from fastapi_channels.auth.authenticator import MAX_TOKEN
 from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.sessions.plan import CATCH_ALL
 from fastapi_channels.wire.messages import MAX_REQUEST_ID, Envelope
@@ -57,24 +58,39 @@ class Frames:
         schemas: where payloads are looked up.
         many_rooms: whether frames name the room that they are about.
         keeps: whether a room has a history.
+        data: what is said of those who are shown in a room; None where nobody is.
     """
 
     def __init__(
-        self, envelope: Envelope, schemas: Schemas, *, many_rooms: bool, keeps: bool = False
+        self,
+        envelope: Envelope,
+        schemas: Schemas,
+        *,
+        many_rooms: bool,
+        keeps: bool = False,
+        data: Schema | None = None,
     ) -> None:
         self._names = envelope
         self._schemas = schemas
         self._many_rooms = many_rooms
         self._keeps = keeps
+        self._data = data
 
     def request(
-        self, name: str, payload: Schema | None, room: Schema, *, may_be_empty: bool = False
+        self,
+        name: str,
+        payload: Schema | None,
+        room: Schema,
+        *,
+        may_be_empty: bool = False,
+        is_open: bool = False,
     ) -> Schema:
         """What a client sends to call an action.
 
         Args:
-            payload: of its fields; None for any.
+            payload: of its fields; None where it names none.
             may_be_empty: whether they may be left out together.
+            is_open: whether it takes further fields, of any name.
         """
         names = self._names
         fields = {names.action: action_name(name), names.request_id: REQUEST_ID}
@@ -82,14 +98,16 @@ class Frames:
         if self._many_rooms:
             fields[names.channel] = room
             required.append(names.channel)
-        bare = _object(fields, required)
+        further: Schema = {"additionalProperties": True} if is_open else {}
+        bare = {**_object(fields, required), **further}
         if payload is None:
-            return bare if names.payload is None else _object({**fields, names.payload: _open()}, required)
+            inner = {"type": "object", **further}
+            return bare if names.payload is None else _object({**fields, names.payload: inner}, required)
         if names.payload is not None:
             needed = not may_be_empty and self._needs_fields(payload)
             required += [names.payload] if needed else []
             return _object({**fields, names.payload: payload}, required)
-        full = self._schemas.beside(payload, fields, required)
+        full = {**further, **self._schemas.beside(payload, fields, required)}
         return {"anyOf": [full, _object(fields, required, closed=True)]} if may_be_empty else full
 
     def example(self, name: str, room: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -150,8 +168,11 @@ class Frames:
     def call(self, name: str | None, data: Schema) -> Schema:
         """What the server asks, or any of it where it has no name."""
         names = self._names
+        within = {"anyOf": [_SECONDS, {"type": "null"}]}
         fields = {names.type: const("call"), "call": _TEXT if name is None else const(name)}
-        return _object({**fields, "call_id": _NUMBER, names.data: data, names.channel: _TEXT})
+        return _object(
+            {**fields, "call_id": _NUMBER, names.data: data, names.channel: _TEXT, "within": within}
+        )
 
     def answer(self, data: Schema) -> Schema:
         """What a client answers to that."""
@@ -171,9 +192,15 @@ class Frames:
         """
         names = self._names
         known = {"type": ["string", "number"]}
-        found = {"cancel": _object({names.type: const("cancel"), names.request_id: known})}
+        found = {
+            "cancel": _object({names.type: const("cancel"), names.request_id: known}),
+            "ping": _object({names.type: const("ping")}),
+        }
         if pings:
-            found["pong"] = _object({names.type: const("pong")})
+            found["alive"] = _object({names.type: const("pong")})
+        if self._data is not None:
+            where = {names.channel: room} if self._many_rooms else {}
+            found["presence.ask"] = _object({names.type: const("presence"), **where})
         if self._many_rooms:
             for kind in ("join", "leave"):
                 fields = {names.type: const(kind), names.channel: room, names.request_id: REQUEST_ID}
@@ -191,15 +218,21 @@ class Frames:
         """
         names = self._names
         ending = {"within": _SECONDS, "retry_after": _SECONDS}
-        found = {"drain": _object({names.type: const("drain"), **ending})}
+        welcome = {"connection": _TEXT, "max_message_size": {"type": "integer", "minimum": 1}}
+        found = {
+            "welcome": _object({names.type: const("welcome"), **welcome}),
+            "drain": _object({names.type: const("drain"), **ending}),
+            "pong": _object({names.type: const("pong")}),
+        }
         if pings:
-            found["ping"] = _object({names.type: const("ping")})
+            found["heartbeat"] = _object({names.type: const("ping")})
         if lags:
             dropped = {"type": "integer", "minimum": 1}
             found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})
         if resyncs:
             fields = {names.type: const("resync"), names.channel: _TEXT}
             found["resync"] = _object({**fields, **self._position()}, list(fields))
+        found |= self._presence()
         fields = {names.type: const("joined"), names.channel: _TEXT}
         if self._keeps:
             recovery = {
@@ -216,6 +249,39 @@ class Frames:
             found.setdefault("joined", _object({**fields, **about}))
             found["left"] = _object({names.type: const("left"), **about, **why}, [names.type, names.channel])
         return found
+
+    def of_signing_in(self, *, asks: bool) -> dict[str, Schema]:
+        """The frames in which a client brings a token: on its open WebSocket, and as its first.
+
+        Args:
+            asks: whether that is asked of those that brought none in the handshake.
+        """
+        names = self._names
+        token = {"token": {"type": "string", "maxLength": MAX_TOKEN}, names.request_id: REQUEST_ID}
+        kinds = ("auth", "refresh") if asks else ("refresh",)
+        return {kind: _object({names.type: const(kind), **token}, [names.type, "token"]) for kind in kinds}
+
+    def of_signed_in(self) -> dict[str, Schema]:
+        """What the server says of that."""
+        names = self._names
+        known = {names.type: const("authenticated"), "expires_in": {"anyOf": [_SECONDS, {"type": "null"}]}}
+        return {
+            "authenticated": _object({**known, names.request_id: REQUEST_ID}, list(known)),
+            "expiring": _object({names.type: const("expiring"), "expires_in": _SECONDS}),
+        }
+
+    def _presence(self) -> dict[str, Schema]:
+        if self._data is None:
+            return {}
+        names = self._names
+        about = {names.channel: _TEXT, "version": {"type": "integer", "minimum": 0}}
+        device = _object({"id": _TEXT, "user": {"type": ["string", "null"]}, "data": self._data})
+        some = {"type": "array", "items": device}
+        different = {"joined": some, "changed": some, "left": {"type": "array", "items": _TEXT}}
+        return {
+            "presence": _object({names.type: const("presence"), **about, "present": some}),
+            "presence_diff": _object({names.type: const("presence_diff"), **about, **different}),
+        }
 
     def _position(self) -> dict[str, Schema]:
         return {self._names.position: _POSITION} if self._keeps else {}
@@ -235,10 +301,6 @@ def _object(fields: Schema, required: Sequence[str] | None = None, *, closed: bo
         "required": list(fields if required is None else required),
     }
     return {**made, "additionalProperties": False} if closed else made
-
-
-def _open() -> Schema:
-    return {"type": "object"}
 
 
 _PARAMETER: Final = re.compile(r"{(\w+)(?::(\w+))?}")

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fastapi.dependencies.models import Dependant
 from fastapi.security.base import SecurityBase
+from starlette.convertors import FloatConvertor, IntegerConvertor, PathConvertor, UUIDConvertor
 
+from fastapi_channels.auth.authenticator import Authenticator
 from fastapi_channels.signatures.signature import is_model
 
 from .schemas import Schema, Schemas
+from .served import Endpoint
 
 KINDS: Final = {"query": "query_params", "headers": "header_params", "cookies": "cookie_params"}
 
@@ -32,6 +36,34 @@ def parameters(dependant: Dependant, later: Iterable[Dependant], schemas: Schema
     return found
 
 
+def places(endpoint: Endpoint, schemas: Schemas) -> dict[str, Schema]:
+    """What stands for each parameter of an address: by the endpoint's annotation, else by the convertor."""
+    fields = {field.alias: field for each in every(endpoint.dependant) for field in each.path_params}
+    return {
+        name: _place(name, fields.get(name), endpoint, schemas) for name in _NAME.findall(endpoint.address)
+    }
+
+
+def _place(name: str, field: Any, endpoint: Endpoint, schemas: Schemas) -> Schema:
+    converted = _CONVERTED.get(type(endpoint.convertors.get(name)))
+    if field is None or (converted is not None and field.field_info.annotation is str):
+        return _TEXT if converted is None else converted
+    return schemas.of(field, "in")
+
+
+_NAME: Final = re.compile(r"{(\w+)}")
+_TEXT: Final[Schema] = {"type": "string"}
+_PATH: Final[Schema] = {"type": "string", "format": "path"}
+TEXTS: Final = (_TEXT, _PATH)
+"""What stands for any text: without a slash, or with."""
+_CONVERTED: Final[Mapping[Any, Schema]] = {
+    IntegerConvertor: {"type": "integer", "minimum": 0},
+    FloatConvertor: {"type": "number", "minimum": 0},
+    PathConvertor: _PATH,
+    UUIDConvertor: {"type": "string", "format": "uuid"},
+}
+
+
 def every(dependant: Dependant) -> Iterator[Dependant]:
     """`dependant`, and all that it depends on."""
     yield dependant
@@ -40,9 +72,21 @@ def every(dependant: Dependant) -> Iterator[Dependant]:
 
 
 def schemes(dependant: Dependant) -> dict[str, Schema]:
-    """The security schemes that something depends on, by name."""
-    calls: list[Any] = [each.call for each in every(dependant)]
-    found = [call for call in calls if isinstance(call, SecurityBase)]
+    """The security schemes that something depends on, by name; without those of an authenticator that lets
+    in who brings nothing."""
+    calls: list[Any] = [each.call for each in _required(dependant)]
+    return described(call for call in calls if isinstance(call, SecurityBase))
+
+
+def _required(dependant: Dependant) -> Iterator[Dependant]:
+    if not (isinstance(dependant.call, Authenticator) and not dependant.call.required):
+        yield dependant
+        for sub in dependant.dependencies:
+            yield from _required(sub)
+
+
+def described(found: Iterable[SecurityBase]) -> dict[str, Schema]:
+    """Security schemes by name."""
     return {each.scheme_name: _scheme(each.model.model_dump(mode="json", by_alias=True)) for each in found}
 
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from pydantic_core import to_json
 
 from .assets import FOLDER
+from .parsed import numeral
 from .view import View
 
 
@@ -85,9 +86,11 @@ def _texts() -> dict[str, dict[str, str]]:
 
 @cache
 def _templates() -> Environment:
-    return Environment(
+    found = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["numeral"] = numeral
+    return found

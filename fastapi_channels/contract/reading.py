@@ -177,6 +177,7 @@ class _Object(NamedTuple):
 FORMATS: Final[Mapping[str, str]] = {
     "date": "date",
     "date-time": "dateTime",
+    "date-time-local": "dateTimeLocal",
     "time": "time",
     "duration": "duration",
     "email": "email",
@@ -224,12 +225,16 @@ def _bounds(schema: Schema) -> Iterator[Word]:
     if len(members) == 1 and isinstance(members[0], dict):
         yield from _bounds({"default": schema.get("default"), **members[0]})
         return
+    is_fixed = "minItems" in schema and schema["minItems"] == schema.get("maxItems")
+    if is_fixed:
+        yield Word("exactItems", {"value": str(schema["minItems"])})
     for word, key in _BOUNDS:
-        if word in schema:
+        if word in schema and not (is_fixed and word in ("minItems", "maxItems")):
             yield Word(key, {"value": str(schema[word])[:MAX_VALUE]})
     if schema.get("uniqueItems"):
         yield Word("unique")
-    if schema.get("default") is not None:
+    # A secret is written down as asterisks: that is no default that one could read.
+    if schema.get("default") is not None and schema.get("format") != "password":
         yield Word("default", {"value": _value(schema["default"])})
 
 

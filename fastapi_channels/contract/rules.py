@@ -17,7 +17,12 @@ def permission_names(permissions: Iterable[BasePermission]) -> list[str]:
 def rates(limits: Iterable[Any]) -> list[dict[str, Any]]:
     """`times` in `seconds` for each; a limiter of another package by the name of its class."""
     return [
-        {"times": limit.times, "seconds": limit.window}
+        {
+            "times": limit.times,
+            "seconds": limit.window,
+            **({"cost": limit.cost} if limit.cost > 1 else {}),
+            **({"budget": limit.budget} if limit.budget else {}),
+        }
         if isinstance(limit, Rate)
         else {"limiter": type(limit).__name__}
         for limit in limits

@@ -107,6 +107,11 @@ class _Generator(GenerateJsonSchema):
     def handle_invalid_for_json_schema(self, schema: Any, error_info: str) -> Schema:
         return {}
 
+    def datetime_schema(self, schema: Any) -> Schema:
+        # A date-time has an offset (RFC 3339, section 5.6). What must have none is of a format of OpenAPI's.
+        found = super().datetime_schema(schema)
+        return {**found, "format": "date-time-local"} if schema.get("tz_constraint") == "naive" else found
+
     def emit_warning(self, kind: Any, detail: str) -> None:
         """Of defaults that are no JSON: they are left out."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
-from types import CodeType, ModuleType
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import CodeType, MappingProxyType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
 
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIWebSocketRoute
+from starlette.convertors import Convertor
 from starlette.routing import Mount
 
 from fastapi_channels.channels import BaseChannel
@@ -20,12 +21,19 @@ Owner: TypeAlias = BaseChannel | Socket
 
 
 class Endpoint(NamedTuple):
-    """A WebSocket route that leads to channels."""
+    """A WebSocket route that leads to channels.
+
+    Attributes:
+        convertors: of the parameters in the address, by their names.
+        mounted: whether it was made for the owner; else it was written by hand, and may lead to any room.
+    """
 
     address: str
+    convertors: Mapping[str, Convertor[Any]]
     owner: Owner
     dependant: Dependant
     summary: str
+    mounted: bool
 
 
 def endpoints(app: Any, only: Any = None) -> Iterator[Endpoint]:
@@ -36,31 +44,37 @@ def endpoints(app: Any, only: Any = None) -> Iterator[Endpoint]:
     Args:
         only: a router, where the others are none of ours.
     """
-    ours = None if only is None else {id(route.endpoint) for route in _flat(only.routes, "")}
-    for route in _flat(app.routes, ""):
+    ours = None if only is None else {id(route.endpoint) for route in _flat(only.routes)}
+    for route in _flat(app.routes):
         if ours is None or id(route.endpoint) in ours:
+            summary, mounted = _summary(route.endpoint), hasattr(route.endpoint, SERVES)
             for owner in _owners(route.endpoint):
-                yield Endpoint(route.address, owner, route.dependant, _summary(route.endpoint))
+                yield Endpoint(route.address, route.convertors, owner, route.dependant, summary, mounted)
 
 
 class _Route(NamedTuple):
     address: str
+    convertors: Mapping[str, Convertor[Any]]
     endpoint: Callable[..., Any]
     dependant: Dependant
 
 
-def _flat(routes: Iterable[Any], prefix: str) -> Iterator[_Route]:
+def _flat(
+    routes: Iterable[Any], prefix: str = "", outer: Mapping[str, Convertor[Any]] = MappingProxyType({})
+) -> Iterator[_Route]:
     for route in routes:
         if isinstance(route, Mount):
             # What has a node of its own has a document of its own.
             if Node.attached(route.app) is None:
-                yield from _flat(route.routes, prefix + route.path)
+                address = prefix + route.path_format.removesuffix("/{path}")
+                yield from _flat(route.routes, address, {**outer, **route.param_convertors})
             continue
         included = getattr(route, "effective_route_contexts", None)
         for each in included() if included is not None else (route,):
             found = getattr(each, "starlette_route", None) or each
             if isinstance(found, APIWebSocketRoute):
-                yield _Route(prefix + found.path_format, found.endpoint, found.dependant)
+                convertors = {**outer, **found.param_convertors}
+                yield _Route(prefix + found.path_format, convertors, found.endpoint, found.dependant)
 
 
 def _owners(endpoint: Callable[..., Any]) -> list[Owner]:

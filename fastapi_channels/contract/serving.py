@@ -6,12 +6,14 @@ import importlib.util
 import json
 import logging
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from threading import RLock
+from typing import Any, Final, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.params import Depends
+from starlette._utils import get_route_path
 
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.exceptions import ConfigurationError
@@ -22,6 +24,8 @@ from .component import Component
 from .document import document, encoded
 
 logger = logging.getLogger("fastapi_channels")
+
+_Made = TypeVar("_Made")
 
 
 def add_document(
@@ -41,20 +45,20 @@ def add_document(
     Raises:
         ConfigurationError: a URL is no path, or `dependencies` are none.
     """
-    _check_path("asyncapi_url", url)
-    if isinstance(dependencies, Depends) or not all(isinstance(each, Depends) for each in dependencies):
-        raise ConfigurationError(
-            f"asyncapi_dependencies must be a list of Depends(...), got {dependencies!r}"
-        )
+    check_path("asyncapi_url", url)
+    _check_free(parent, "asyncapi_url", url)
+    dependencies = checked_dependencies("asyncapi_dependencies", dependencies)
     served = _Served(parent, settings)
-    served.add(url, "application/json", lambda body: body, dependencies)
+    served.add(url, "application/json", served.text, dependencies)
     links = {"json": url}
     if url.endswith(".json") and importlib.util.find_spec("yaml") is not None:
         links["yaml"] = url.removesuffix(".json") + ".yaml"
-        served.add(links["yaml"], "application/yaml", as_yaml, dependencies)
+        served.add(links["yaml"], "application/yaml", served.yaml, dependencies)
     shown = url
     if page_url is not None:
-        _check_path("asyncapi_docs_url", page_url)
+        check_path("asyncapi_docs_url", page_url)
+        _check_free(parent, "asyncapi_docs_url", page_url)
+        _check_apart(page_url, links)
         page = _page(component_url)
         if page is None:
             logger.info('no page at %s: it needs Jinja2, pip install "fastapi-channels[page]"', page_url)
@@ -65,9 +69,47 @@ def add_document(
         _link(parent, posixpath.relpath(shown, posixpath.dirname(parent.openapi_url)))
 
 
-def _check_path(name: str, url: object) -> None:
-    if not isinstance(url, str) or not url.startswith("/"):
+def _check_apart(page_url: str, links: Mapping[str, str]) -> None:
+    """
+    Raises:
+        ConfigurationError: the page would stand where the document does.
+    """
+    if page_url in links.values():
+        raise ConfigurationError(
+            f"asyncapi_docs_url and asyncapi_url lead both to {page_url!r}: one would hide the other, "
+            "give the page a path of its own"
+        )
+
+
+def _check_free(parent: FastAPI | APIRouter, name: str, url: str) -> None:
+    """
+    Raises:
+        ConfigurationError: FastAPI serves something of its own there.
+    """
+    for own in ("openapi_url", "docs_url", "redoc_url"):
+        if url == getattr(parent, own, None):
+            raise ConfigurationError(f"{name} and FastAPI's {own} are both {url!r}: give one another path")
+
+
+def check_path(name: str, url: object) -> None:
+    """
+    Raises:
+        ConfigurationError: it is no path.
+    """
+    if not isinstance(url, str) or not url.startswith("/") or "{" in url:
         raise ConfigurationError(f"{name} must be a path such as /asyncapi, or None, got {url!r}")
+
+
+def checked_dependencies(name: str, given: Iterable[Depends]) -> tuple[Depends, ...]:
+    """Those to use in place of `given`, which may be an iterator, and is empty once it has been read.
+
+    Raises:
+        ConfigurationError: they are none.
+    """
+    found = tuple(given) if isinstance(given, Iterable) else (given,)
+    if isinstance(given, Depends) or not all(isinstance(each, Depends) for each in found):
+        raise ConfigurationError(f"{name} must be a list of Depends(...), got {given!r}")
+    return found
 
 
 class _Served:
@@ -77,30 +119,48 @@ class _Served:
         self._settings = settings
         self._router: Callable[[], Any] = ref(parent.router if isinstance(parent, FastAPI) else parent)
         self._only: Callable[[], Any] = (lambda: None) if isinstance(parent, FastAPI) else self._router
-        self._made: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+        self._made: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+        self._lock = RLock()  # what is made of the document asks for that meanwhile
 
-    def text(self, app: Any) -> bytes:
+    def kept(self, app: Any, name: str, make: Callable[[], _Made]) -> _Made:
+        """What is made once for an application, however many ask for it at once.
+
+        Raises:
+            HTTPException: it does not tell what it serves.
+        """
         if not app.openapi_url:
             raise HTTPException(404)
-        if app not in self._made:
-            self._made[app] = encoded(document(app, self._settings, self._only()))
-        return self._made[app]
+        with self._lock:
+            made = self._made.setdefault(app, {})
+            if name not in made:
+                made[name] = make()
+            found: _Made = made[name]
+            return found
+
+    def text(self, app: Any) -> bytes:
+        return self.kept(app, "json", lambda: encoded(document(app, self._settings, self._only())))
+
+    def yaml(self, app: Any) -> bytes:
+        return self.kept(app, "yaml", lambda: as_yaml(self.text(app)).encode())
 
     def route(self, path: str, function: Callable[..., Any], dependencies: Sequence[Depends] = ()) -> None:
         # FastAPI remembers the functions of routes for ever, in a cache: none must keep the router alive.
         router = self._router()
-        router.add_api_route(path, function, include_in_schema=False, dependencies=dependencies)
+        methods = ["GET", "HEAD"]
+        router.add_api_route(
+            path, function, methods=methods, include_in_schema=False, dependencies=dependencies
+        )
 
     def add(
         self,
         path: str,
         media_type: str,
-        write: Callable[[bytes], bytes | str],
+        write: Callable[[Any], bytes],
         dependencies: Sequence[Depends],
     ) -> None:
         # Plain, so that it is made in a thread: no client of a WebSocket waits for it.
         def served(request: Request) -> Response:
-            return Response(write(self.text(request.app)), media_type=media_type)
+            return Response(write(request.app), media_type=media_type)
 
         self.route(path, served, dependencies)
 
@@ -135,16 +195,17 @@ def _add_page(
 ) -> None:
     """The page, and the files that it loads, which tell nothing of the application."""
     files = url.rstrip("/") + "/files"
-    made: WeakKeyDictionary[Any, dict[str, tuple[str, str]]] = WeakKeyDictionary()
 
     def show(request: Request, lang: str | None = None) -> Response:
         language = choose_language(lang or "", request.headers.get("accept-language", ""))
-        pages = made.setdefault(request.app, {})
-        if language not in pages:
+        near = _links(request, url, {**links, "files": files})
+
+        def make() -> tuple[bytes, str]:
             told = json.loads(served.text(request.app))
-            body = page().render(told, language, _links(request, url, {**links, "files": files}))
-            pages[language] = body, page().policy(told)
-        body, policy = pages[language]
+            return page().render(told, language, near).encode(), page().policy(told)
+
+        # A router may be in an application twice, and not as deep.
+        body, policy = served.kept(request.app, f"page {language} {near['root']}", make)
         headers = {**_HEADERS, "content-security-policy": policy, "content-language": language}
         return Response(body, media_type="text/html", headers=headers)
 
@@ -164,7 +225,7 @@ def _add_page(
 
 def _links(request: Request, url: str, links: dict[str, str]) -> dict[str, str]:
     """What the page leads to, relative to it: so it works behind any prefix."""
-    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    path = get_route_path(request.scope)
     prefix = path.removesuffix(url)
     found = {name: prefix + link for name, link in links.items()} | {"root": "/"}
     if request.app.docs_url:
@@ -198,22 +259,32 @@ def _link(app: FastAPI, near: str) -> None:
 
 
 def as_yaml(body: bytes) -> str:
-    """The document as YAML; needs PyYAML."""
-    import yaml  # type: ignore[import-untyped]  # it has no types
+    """The document as YAML.
 
-    text: str = yaml.safe_dump(json.loads(body), sort_keys=False, allow_unicode=True)
+    Raises:
+        ConfigurationError: PyYAML is not installed.
+    """
+    text: str = _yaml().safe_dump(json.loads(body), sort_keys=False, allow_unicode=True)
     return text
 
 
 def from_yaml(text: str) -> Any:
-    """What YAML says; needs PyYAML.
+    """What YAML says.
 
     Raises:
+        ConfigurationError: PyYAML is not installed.
         ValueError: it cannot be read.
     """
-    import yaml
-
+    yaml = _yaml()
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         raise ValueError(str(exc)) from None
+
+
+def _yaml() -> Any:
+    try:
+        import yaml  # type: ignore[import-untyped]  # it has no types
+    except ModuleNotFoundError:
+        raise ConfigurationError("YAML needs PyYAML: pip install pyyaml") from None
+    return yaml

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import Awaitable
 from contextlib import aclosing
 from functools import partial
+from time import perf_counter
 from typing import Any, Protocol
 
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ActionIsDeprecated, ActionNotExist, Cancelled
-from fastapi_channels.signatures.callables import apart
+from fastapi_channels.signatures.callables import MaybeAwaited, apart
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.wire.messages import Body, Frame, Message, RequestId
 from fastapi_channels.wire.writer import Writer
@@ -29,6 +30,7 @@ class Member(Party, Protocol):
     reporter: Reporter
     writer: Writer
     holds_place: bool
+    acknowledges: bool
 
 
 class Run:
@@ -153,6 +155,11 @@ class Dispatcher:
         """Whether anything runs beside the others."""
         return bool(self._tasks)
 
+    async def finished(self) -> None:
+        """Wait for what runs beside the others."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
     async def stop(self, grace: float) -> None:
         """Give what runs beside the others `grace` seconds, then cancel it."""
         if self._tasks:
@@ -180,11 +187,19 @@ class Dispatcher:
 
     async def _run(self, spec: ActionSpec, run: Run) -> None:
         """Run one action to its last reply, or to the report of what went wrong."""
-        member = self._member
+        member, message, last = self._member, run.message, None
+        observers = member.node.observers
+        began = perf_counter() if observers else 0.0
         problem: BaseException
         try:
             with run:
-                last = await self._call(spec, run.message)
+                admitted = self._admit(spec, message)
+                if admitted if isinstance(admitted, bool) else await admitted:
+                    spec.late_calls += spec.sunset is not None
+                    if spec.is_stream:
+                        last = await self._stream(spec, message)
+                    else:
+                        last = self._last(spec, message, await self._result(spec, message))
         except Exception as exc:
             problem = exc
         except asyncio.CancelledError as exc:
@@ -195,6 +210,9 @@ class Dispatcher:
             if last is not None and not member.writer.write_now(last):
                 await member.writer.write(last)
             return
+        finally:
+            for observer in observers:
+                observer.acted(member.plan.name, spec, perf_counter() - began)
         handlers = spec.exception_handlers
         await member.reporter.report(problem, run.message, member, handlers=handlers)
 
@@ -208,43 +226,49 @@ class Dispatcher:
             pass
         return True
 
-    async def _call(self, spec: ActionSpec, message: Message) -> Frame | None:
-        """Call the handler, and send what it yields; the last reply is returned, if there is one."""
-        member = self._member
+    def _admit(self, spec: ActionSpec, message: Message) -> MaybeAwaited[bool]:
+        """Whether the handler may be called; False if something else has answered."""
         if message.cancelled:
             raise Cancelled()
-        if spec.gone:
+        if (spec.deprecated or spec.sunset) and spec.gone:
             raise ActionIsDeprecated(close=False, context={"action": repr(spec.name)})
-        pending = member.guard.check_permissions(spec, message.data)
-        if pending is not None:
-            await pending
-        admitted = member.guard.check_rates(spec)
-        if not (admitted if isinstance(admitted, bool) else await admitted):
-            return None
-        if spec.sunset is not None:
-            spec.late_calls += 1
-        channel, connection = member.plan.channel, member.connection
-        if spec.is_stream:
-            items = spec.stream(channel, connection, message, channel.envelope)
-            return await self._stream(spec, message, items)
+        guard = self._member.guard
+        pending = guard.check_permissions(spec, message.data)
+        return guard.check_rates(spec) if pending is None else self._admit_later(pending, spec)
+
+    async def _admit_later(self, pending: Awaitable[None], spec: ActionSpec) -> bool:
+        await pending
+        admitted = self._member.guard.check_rates(spec)
+        return admitted if isinstance(admitted, bool) else await admitted
+
+    def _result(self, spec: ActionSpec, message: Message) -> Awaitable[Any]:
+        """Call the handler, for the data of its reply."""
         if spec.idempotent:
-            result = await self._once(spec, message)
-        else:
-            result = await spec.call(channel, connection, message, channel.envelope)
-        if result is None and (message.request_id is None or not (channel.ack or spec.sunset)):
+            return self._once(spec, message)
+        channel = self._member.plan.channel
+        return spec.call(channel, self._member.connection, message, channel.envelope)
+
+    def _last(self, spec: ActionSpec, message: Message, data: Any) -> Frame | None:
+        """The reply to a call, if there is one."""
+        wanted = self._member.acknowledges or spec.sunset
+        if data is None and (message.request_id is None or not wanted):
             return None
-        return self._reply(spec, message, result)
+        return self._reply(spec, message, data)
 
     def _once(self, spec: ActionSpec, message: Message) -> Awaitable[Any]:
         member = self._member
         channel, connection, node = member.plan.channel, member.connection, member.node
         assert node.store is not None, "the channel does not start without one"
-        call = partial(spec.call, channel, connection, message, channel.envelope)
+        envelope = channel.envelope
+        call = partial(spec.call, channel, connection, message, envelope)
         room, user = node.rooms.topic(member.plan.key(connection.room)), node.key_of(connection.user)
-        return once(node.store, room, user, message.action, message.request_id, call)
+        return once(node.store, room, user, message, envelope.payload_of(message), call)
 
-    async def _stream(self, spec: ActionSpec, message: Message, items: AsyncGenerator[Any]) -> Frame | None:
-        """Send a reply for each item, each when the one before has left; `more` is false in the last."""
+    async def _stream(self, spec: ActionSpec, message: Message) -> Frame | None:
+        """Call the handler, and send a reply for each item that it yields, each when the one before has left;
+        the last reply, whose `more` is false, is returned."""
+        channel = self._member.plan.channel
+        items = spec.stream(channel, self._member.connection, message, channel.envelope)
         async with aclosing(items):
             async for item in items:
                 if not await self._member.writer.write(self._reply(spec, message, item, more=True)):

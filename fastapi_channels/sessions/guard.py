@@ -18,7 +18,7 @@ from fastapi_channels.permission import ALLOW, BasePermission
 from fastapi_channels.signatures.callables import MaybeAwaited, awaited, is_failure
 from fastapi_channels.signatures.dependencies import dependencies_of
 from fastapi_channels.signatures.graph import Resolution
-from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, limit_key
+from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, budget_key, limit_key
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -200,7 +200,8 @@ class Guard:
         who = self._node.key_of(self._connection.user) or ""
         keyed = [(await self._key(limit, ""), limit) for limit in self._rules.rates]
         keyed += [(await self._key(limit, action), limit) for limit in limits]
-        items = list(dict.fromkeys(keyed))
+        # Of those of one budget the dearest counts.
+        items = list(dict(sorted(keyed, key=lambda item: item[1].cost)).items())
         if not any(self._identifier(limit) for _, limit in items):
             self._counted[action] = who, items
         return items
@@ -215,6 +216,8 @@ class Guard:
         else:
             user = self._node.key_of(self._connection.user)
             kind, who = ("user", user) if user else ("address", self._client())
+        if limit.budget:
+            return budget_key(kind, who, limit)
         channel = type(self._connection.channel).__qualname__
         return limit_key(kind, who, channel, self._connection.room, action, str(limit))
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias
 
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-from fastapi_channels.exceptions import WebSocketException
+Headers: TypeAlias = Iterable[tuple[bytes, bytes]] | None
+"""Those of the response to a handshake."""
 
 
-def retry_headers(exc: WebSocketException) -> dict[str, str]:
-    """When to come back, as HTTP says it (RFC 9110 section 10.2.3): whole seconds."""
-    wait = exc.extra.get("retry_after")
-    return {} if wait is None else {"retry-after": str(math.ceil(wait))}
+BEARER: Final = "bearer."
+"""Begins a subprotocol that is no protocol, but a token."""
+
+
+def offered_subprotocols(connection: HTTPConnection) -> list[str]:
+    """What the client offers to speak (RFC 6455 section 4.1)."""
+    offered = ",".join(connection.headers.getlist("sec-websocket-protocol")).split(",")
+    return [name.strip() for name in offered if name.strip()]
+
+
+def chosen_subprotocol(websocket: WebSocket) -> str | None:
+    """The first that is no token: a browser that has offered any wants one of them, and a response must not
+    repeat a token."""
+    offered = websocket.scope.get("subprotocols", ())
+    return next((name for name in offered if name and not name.startswith(BEARER)), None)
 
 
 def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:

@@ -92,7 +92,7 @@ class Lane:
         """Let `member` leave next; what runs gets a moment to finish. Nothing happens the second time."""
         if member.connection.ended:
             return
-        member.depart()
+        member.depart(code)
         grace = self.plan.channel.finish_timeout
         asyncio.get_running_loop().call_later(grace, member.dispatcher.cancel_all)
         self._steps.appendleft((None, partial(self._end, member, None, code, reason)))
@@ -145,6 +145,7 @@ class Lane:
         member.hold()
         try:
             said = message.data
+            await member.ask()
             arrival = await member.enter(Since.read(said.get("since"), said.get("connection")))
         except BaseException as exc:
             member.depart()
@@ -180,7 +181,7 @@ class Lane:
             await self._end(self.member, None, CloseCode.NORMAL, "")
 
     async def _end(self, member: Membership, message: Message | None, code: int, reason: str) -> None:
-        member.depart()
+        member.depart(code)
         try:
             # Not cut short where the whole session ends meanwhile.
             await finish(member.end(code, reason))

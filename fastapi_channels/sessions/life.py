@@ -23,7 +23,8 @@ JITTER: Final = 0.1
 """The part of a lifetime that chance may take away: who came together, as after a deploy, goes apart."""
 PING: Final = "ping"
 PONG: Final = "pong"
-"""Frames that ask for a sign of life, and give one, where no ping of the WebSocket's own can be sent."""
+"""Frames that ask for a sign of life, and give one: a page can neither send nor see a ping of the
+WebSocket's own."""
 
 
 class Limits(Protocol):
@@ -41,6 +42,7 @@ class Guest(Leaver, Protocol):
     writer: Writer
     inbox: Inbox
     relays: bool
+    is_one_way: bool
 
 
 LIMITS: Final = tuple(Limits.__annotations__)
@@ -55,11 +57,11 @@ def is_limit(value: Any) -> bool:
 class Life:
     """That of one WebSocket, from its handshake to `stop`.
 
-    A client is idle while it sends nothing but pongs, and no action of it runs. That is closed with 4008, and
-    the end of a lifetime with 4010, where an action that runs gets its `finish_timeout` before; both say that
-    the client may come back. It is pinged where the server itself does not as often, and closed with 1011
-    when nothing has come by the next ping. A room that relays has no frames of its own for that: without a
-    port nobody is pinged there.
+    A client is idle while it sends nothing but pings and pongs, and no action of it runs. That is closed
+    with 4008, and the end of a lifetime with 4010, where an action that runs gets its `finish_timeout`
+    before; both say that the client may come back. It is pinged where the server itself does not as often,
+    and closed with 1011 when nothing has come by the next ping. A room that relays has no frames of its own
+    for that: without a port nobody is pinged there.
 
     Args:
         guest: the session.
@@ -76,7 +78,8 @@ class Life:
         now = _now()
         self._guest = guest
         self._wheel = wheel
-        self._idle_timeout = limits.idle_timeout or math.inf
+        # Who can send nothing is neither idle nor silent.
+        self._idle_timeout = math.inf if guest.is_one_way else limits.idle_timeout or math.inf
         self._active = now
         """When the client was last known not to be idle."""
         self._ends = now + (limits.max_lifetime or math.inf) * random.uniform(1 - JITTER, 1)  # noqa: S311
@@ -97,7 +100,7 @@ class Life:
             kind: what its `type` says, if it is no request.
         """
         self._heard = True
-        if kind != PONG:
+        if kind not in (PING, PONG):
             self._active = _now()
 
     def stop(self) -> None:
@@ -107,7 +110,7 @@ class Life:
     def _interval(self, heartbeat: float | None) -> float:
         """Seconds between two pings; infinite where there are none."""
         port = self._guest.writer.port
-        if heartbeat is None or (port is None and self._guest.relays):
+        if heartbeat is None or self._guest.is_one_way or (port is None and self._guest.relays):
             return math.inf
         theirs = None if port is None else port.keepalive
         return math.inf if theirs is not None and theirs <= heartbeat else heartbeat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
@@ -13,13 +13,23 @@ from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Arrival, Since
 from fastapi_channels.cluster.steward import Client
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import ChannelFull, Disconnected, TooManyRooms
-from fastapi_channels.signatures.callables import is_failure
+from fastapi_channels.exceptions import (
+    ChannelFull,
+    CloseCode,
+    ConfigurationError,
+    Disconnected,
+    TooManyRooms,
+    may_return,
+)
+from fastapi_channels.signatures.callables import awaited, is_failure
+from fastapi_channels.texts import text
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Frame, Message
 from fastapi_channels.wire.outbox import Gap
 from fastapi_channels.wire.positions import Position
+from fastapi_channels.wire.presence import said
 from fastapi_channels.wire.rooms import check_room, name_of
+from fastapi_channels.wire.traffic import Tally
 from fastapi_channels.wire.words import Call, Event
 
 from .calls import Calls, read
@@ -38,12 +48,20 @@ class Host(Client, Protocol):
     inbox: Inbox
     calls: Calls
     reporter: Reporter
+    is_fluent: bool
+    is_one_way: bool
+    tally: Tally | None
 
     @property
     def language(self) -> str: ...
 
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
+
+    @property
+    def ending(self) -> tuple[int | None, str | None]:
+        """Code and reason of the end of the WebSocket, where it has ended."""
+        ...
 
     def websocket_of(self, connection: Connection) -> WebSocket:
         """What the handlers of `connection` get for their WebSocket."""
@@ -66,6 +84,7 @@ class Membership:
         "_host",
         "_is_known",
         "_visit",
+        "acknowledges",
         "connection",
         "dispatcher",
         "fields",
@@ -93,6 +112,8 @@ class Membership:
         self.dispatcher = Dispatcher(self)
         self.holds_place = plan.channel.max_connection is not None
         """Whether it is in a room of limited size, and so may lose its place."""
+        self.acknowledges = host.is_fluent or plan.channel.ack
+        """Whether a request with an id is replied to also where there is nothing to say."""
         self._began = False
         self._is_known = False
         """Whether the node knows whose WebSocket it is."""
@@ -100,8 +121,20 @@ class Membership:
         self._gap: Gap | None = None
         """Where `joined` goes, if the room sent something before."""
 
+    async def ask(self) -> None:
+        """Ask whether the client may.
+
+        Raises:
+            WebSocketException, HTTPException: the refusal.
+        """
+        connection = self.connection
+        connection.params = self.plan.match(check_room(connection.room))
+        pending = self.guard.check_permissions()
+        if pending is not None:
+            await pending
+
     async def enter(self, since: Since | None = None) -> Arrival | None:
-        """Ask whether the client may, and make it a member; nothing published later can be missed.
+        """Make a client that may a member; nothing published later can be missed.
 
         Args:
             since: where the client has been.
@@ -110,21 +143,21 @@ class Membership:
             What it is told first of all, in a room with history.
 
         Raises:
-            WebSocketException, HTTPException: the refusal.
-            BrokerUnavailable: the broker did not confirm in time.
+            WebSocketException: every place is taken.
+            BrokerUnavailable, StoreUnavailable: it was not confirmed in time.
         """
         connection, plan = self.connection, self.plan
-        connection.params = plan.match(check_room(connection.room))
-        pending = self.guard.check_permissions()
-        if pending is not None:
-            await pending
         self._is_known = True
         self.node.users.add(connection.user, self._host)
         connection.seat = plan.seat_of(connection)
-        limit = plan.channel.max_connection
-        return await self.node.rooms.join(
-            plan.key(connection.room), connection, limit=limit, keeping=plan.history, since=since
-        )
+        if plan.showing is not None:
+            connection.presence = said(await awaited(plan.present(connection)))
+        arrival = await self.node.rooms.join(plan.key(connection.room), connection, plan, since)
+        if self._host.tally is not None:
+            self._host.tally.enter(connection.room)
+        for observer in self.node.observers:
+            observer.joined(plan.name, arrival.recovered if arrival is not None else None)
+        return arrival
 
     async def begin(self) -> bool:
         """Run the join handlers; False if one of them failed, which ends the membership."""
@@ -138,14 +171,19 @@ class Membership:
             return False
         return True
 
-    def depart(self) -> None:
-        """Receive nothing more; never waits."""
+    def depart(self, code: int | None = None) -> None:
+        """Receive nothing more; never waits.
+
+        Args:
+            code: what ends it, if not what ends the WebSocket.
+        """
+        returns = self.connection.presence != "" and may_return(code or self._host.ending[0])
         self.connection.ended = True
         if self._is_known:
             self._is_known = False
             self.node.users.discard(self.connection.user, self._host)
         for key in list(self.connection.keys):
-            self.node.rooms.leave(key, self.connection)
+            self.node.rooms.leave(key, self.connection, returns=returns)
 
     @property
     def is_busy(self) -> bool:
@@ -177,14 +215,15 @@ class Membership:
     def arrived(self, arrival: Arrival | None, message: Message | None = None) -> list[Frame]:
         """The frames that tell the client that it has joined, as `message` asked, and what it has missed."""
         envelope = self.envelope
-        said: dict[str, Any] = {}
+        fields: dict[str, Any] = {}
         if arrival is not None:
-            said = {envelope.position: str(arrival.position), "connection": self.connection.id}
+            fields = {envelope.position: str(arrival.position), "connection": self.connection.id}
             if arrival.recovered is not None:
-                said["recovered"] = arrival.recovered
+                fields["recovered"] = arrival.recovered
             if arrival.reason is not None:
-                said["reason"] = arrival.reason
-        frame = envelope.frame(envelope.joined(self.connection.room, message, **said))
+                fields["reason"] = arrival.reason
+        frame = envelope.frame(envelope.joined(self.connection.room, message, **fields))
+        frame.position = fields.get(envelope.position, "")
         return [frame, *(arrival.frames if arrival is not None else ())]
 
     # The way to the client
@@ -247,7 +286,7 @@ class Membership:
         key = self.plan.key(room)
         if len(connection.keys) >= channel.max_rooms and key not in connection.keys:
             raise TooManyRooms(close=False, context={"limit": channel.max_rooms})
-        await self.node.rooms.join(key, connection, limit=channel.max_connection, keeping=self.plan.history)
+        await self.node.rooms.join(key, connection, self.plan)
         if connection.ended:
             # Meanwhile: it was out of all its rooms before it came into this one.
             self.node.rooms.leave(key, connection)
@@ -259,15 +298,43 @@ class Membership:
     def event(self, event: Event | str, data: Any, room: str) -> Body:
         return self.plan.event(event, data, room)
 
+    def for_each(self, name: str) -> Callable[..., Any] | None:
+        return self.plan.words.for_each.get(name)
+
     def missed(self, room: str, position: Position | None = None) -> None:
         """Tell the client that something of `room` may be missing, unless the channel does not want that."""
         if self.plan.actions is not None and self.plan.channel.resync:
             at = None if position is None else str(position)
-            self.writer.post(self.envelope.frame(self.envelope.resync(room, at)))
+            frame = self.envelope.frame(self.envelope.resync(room, at))
+            frame.position = at or ""
+            self.writer.post(frame)
 
-    async def displaced(self, room: str) -> None:
-        """Tell the client that its place in a room, known as `room`, was given to another."""
-        code, reason = ChannelFull.code, "its place was given to another"
+    def set_presence(self, data: Any) -> None:
+        if self.plan.showing is None:
+            raise ConfigurationError(f"{type(self.plan.channel).__name__} shows nobody: say presence = True")
+        content = said(data)
+        if content != self.connection.presence:
+            self.connection.presence = content
+            self.present()
+
+    def present(self) -> None:
+        """Let others know who the client is now, and what is said of it."""
+        for key in self.connection.keys:
+            self.node.rooms.present(key, self.connection)
+
+    def show(self, frame: dict[str, Any]) -> bool:
+        """Show the client again who is in the room, if that is what `frame` is about."""
+        if self.plan.showing is None or any(frame.get(key) != room for key, room in self.fields.items()):
+            return False
+        self.node.rooms.show(self.plan.key(self.connection.room), self.connection)
+        return True
+
+    async def displaced(self, room: str, by_own: bool) -> None:
+        """Tell the client that its place in a room, known as `room`, was given to another; maybe to one of
+        the same user, which then stays away rather than take it back."""
+        code, reason = int(ChannelFull.code), "its place was given to another"
+        if by_own:
+            code, reason = CloseCode.REPLACED, text("replaced", self.language, {})
         if room == self.plan.key(self.connection.room):
             await self._host.expel(self.connection, code, reason)
         else:
@@ -276,10 +343,12 @@ class Membership:
 
     async def call(self, call: Call[Any] | str, data: Any, timeout: float) -> Any:  # noqa: ASYNC109 - as Connection's
         host, connection = self._host, self.connection
+        if host.is_one_way:
+            raise Disconnected("a client without a WebSocket cannot be asked")
         name, content, kind = self.plan.words.call(call, data)
         number, answer = host.calls.ask()
         try:
-            if not await connection.send(self.envelope.call(name, number, connection.room, content)):
+            if not await connection.send(self.envelope.call(name, number, connection.room, content, timeout)):
                 raise Disconnected("the client had left before it was asked")
             # The answer must be read while the action that waits for it still runs.
             host.inbox.look_ahead()

@@ -6,12 +6,14 @@ Origin header, which a page cannot choose, is all there is (RFC 6455 section 10.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Final, NoReturn
 from urllib.parse import SplitResult, urlsplit
 
 from starlette.requests import HTTPConnection
 
+from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import ConfigurationError, PermissionDenied
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -21,6 +23,21 @@ class OriginDenied(PermissionDenied):
     """The page that began the handshake is not among the allowed origins."""
 
     error_code = "origin_denied"
+
+
+def check_origin(websocket: HTTPConnection, node: Node, log: logging.LoggerAdapter[logging.Logger]) -> None:
+    """Let a handshake pass, or log how to let it, once for each origin.
+
+    Raises:
+        OriginDenied: the page behind it may not connect.
+    """
+    allowed = node.settings.allowed_origins
+    if origin_allowed(websocket, allowed):
+        return
+    origin = websocket.headers.get("origin", "")[:200]
+    if node.refused_origins.is_new(origin):
+        log.warning(how_to_allow(websocket, allowed))
+    raise OriginDenied(context={"origin": origin})
 
 
 def parse_origins(values: Iterable[str] | None) -> frozenset[str] | None:
@@ -35,14 +52,16 @@ def parse_origins(values: Iterable[str] | None) -> frozenset[str] | None:
 def origin_allowed(websocket: HTTPConnection, allowed: Collection[str] | None) -> bool:
     """Whether the page behind a handshake may connect.
 
-    A client that sends no Origin is not a browser. With `allowed` None the origin must have the host
-    and port that the client addressed; behind a proxy that rewrites Host, name the origins instead.
+    A client that sends no Origin is not a browser, but for a GET whose answer its page cannot read, such as
+    that of an image: browsers say then from where it comes (Fetch Metadata). With `allowed` None the origin
+    must have the host and port that the client addressed; behind a proxy that rewrites Host, name the origins
+    instead.
     """
     origins = [value.decode("latin-1") for name, value in websocket.scope["headers"] if name == b"origin"]
-    if not origins:
-        return True
     if allowed is not None and "*" in allowed:
         return True
+    if not origins:
+        return websocket.headers.get("sec-fetch-site") not in ("cross-site", "same-site")
     origin = _parse(origins[0]) if len(origins) == 1 else None
     if origin is None or origin.hostname is None:
         return False
@@ -51,6 +70,19 @@ def origin_allowed(websocket: HTTPConnection, allowed: Collection[str] | None) -
     return _normal(origin) in allowed or any(
         f"{origin.scheme}://*.{parent}" in allowed for parent in _parents(origin)
     )
+
+
+def refuse_origin(
+    websocket: HTTPConnection, node: Node, log: logging.LoggerAdapter[logging.Logger]
+) -> NoReturn:
+    """
+    Raises:
+        OriginDenied: always.
+    """
+    origin = websocket.headers.get("origin", "")[:200]
+    if node.refused_origins.is_new(origin):
+        log.warning(how_to_allow(websocket, node.settings.allowed_origins))
+    raise OriginDenied(context={"origin": origin})
 
 
 def how_to_allow(websocket: HTTPConnection, allowed: Collection[str] | None) -> str:
@@ -103,6 +135,10 @@ def _parents(origin: SplitResult) -> list[str]:
 def _check(value: str) -> str:
     if value == "*":
         return value
+    if not isinstance(value, str):
+        raise ConfigurationError(
+            f"an origin is a text, got {value!r}: is a variable of the environment not set?"
+        )
     origin = _parse(value.rstrip("/").replace("://*.", "://", 1))
     if origin is None or not origin.hostname or not origin.hostname.isascii():
         raise ConfigurationError(

@@ -6,25 +6,28 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.cluster.presence import Showing
 from fastapi_channels.cluster.recovery import Keeping
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import NotFound
 from fastapi_channels.permission import ALLOW, BasePermission
-from fastapi_channels.stores import Retention
-from fastapi_channels.wire.messages import Body, Envelope
+from fastapi_channels.stores import Limits, Retention
+from fastapi_channels.stores.store import WhenOver
+from fastapi_channels.wire.messages import Body, Envelope, decode_json
 from fastapi_channels.wire.outbox import SlowPolicy
 from fastapi_channels.wire.vocabulary import Vocabulary
 
 from .guard import Entry, Rules
 from .handlers import JoinLeave
-from .life import Limits
+from .identity import Gate
+from .life import Limits as LifeLimits
 
 CATCH_ALL: Final = "*"
 """Ends the name of an action that receives what begins like it and has no action of its own."""
 
 
-class Terms(Limits, Protocol):
+class Terms(LifeLimits, Protocol):
     """What a channel, or a socket for many of them, says of a WebSocket. It may change while it is open."""
 
     envelope: Envelope
@@ -33,6 +36,10 @@ class Terms(Limits, Protocol):
     slow_policy: SlowPolicy
     send_timeout: float
     finish_timeout: float
+    connect_throttle_classes: Any
+
+    @property
+    def authenticator(self) -> Gate | None: ...
 
 
 class History(Protocol):
@@ -46,11 +53,23 @@ class History(Protocol):
     cache: bool
 
 
-class ChannelTerms(Terms, History, Protocol):
+class Presence(Protocol):
+    """What a channel says of who sees whom in its rooms."""
+
+    envelope: Envelope
+    presence: bool
+    presence_interval: float
+    presence_grace: float
+
+
+class ChannelTerms(Terms, History, Presence, Protocol):
     """What a channel says of a client in one of its rooms."""
 
     max_connection: int | None
+    max_per_user: int | None
+    per_user_policy: WhenOver
     max_rooms: int
+    max_rooms_per_user: int | None
     leave_timeout: float
     ack: bool
     resync: bool
@@ -66,12 +85,17 @@ class Plan:
         join_leave: its handlers.
         authorize, decode: its hooks, where a subclass has them.
         seat_of: whose place a connection takes in a room of limited size.
+        present: what the others are told of a connection; it may have to be awaited.
 
     Attributes:
         actions: by name; None for a channel that relays.
         exception_handlers: by the class of the exception.
+        name: of the class of the channel, in figures.
         history: what is kept of what is published in its rooms; None for nothing.
-        key, event, pattern, own_scope: those of its words.
+        limits: how many a room takes; None for any number.
+        rooms_per_user: how many rooms a user may be in; None for any number.
+        showing: how the members of its rooms see each other; None where they do not.
+        key, event, pattern: those of its words.
     """
 
     __slots__ = (
@@ -87,9 +111,13 @@ class Plan:
         "history",
         "join_leave",
         "key",
-        "own_scope",
+        "limits",
+        "name",
         "pattern",
+        "present",
+        "rooms_per_user",
         "seat_of",
+        "showing",
         "words",
     )
 
@@ -104,15 +132,21 @@ class Plan:
         authorize: Callable[..., Any] | None,
         decode: Callable[[Body], Any] | None,
         seat_of: Callable[[Connection], str],
+        present: Callable[[Connection], Any],
     ) -> None:
         self.channel = channel
+        self.name = type(channel).__name__
         self.join_leave = join_leave
         self.words = words
         self.key, self.event = words.key, words.event
-        self.pattern, self.own_scope = words.pattern, words.own_scope
+        self.pattern = words.pattern
         self.seat_of = seat_of
+        self.present = present
         self.actions: dict[str, ActionSpec] | None = None
         self.history = keeping_of(channel)
+        self.showing = showing_of(channel)
+        self.limits = limits_of(channel)
+        self.rooms_per_user = channel.max_rooms_per_user
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._permission = permission
         self._entry = ALLOW if authorize is None else Entry(authorize)
@@ -133,7 +167,11 @@ class Plan:
     def decoder(self) -> Callable[[Body], Any]:
         """Reads what is in a client's frame. It may have to be awaited, and raises ValueError, or
         RecursionError, for what cannot be read."""
-        return self.channel.envelope.decode if self._decode is None else self._decode
+        if self._decode is not None:
+            return self._decode
+        envelope = self.channel.envelope
+        # Without the call that only makes another one.
+        return decode_json if type(envelope).decode is Envelope.decode else envelope.decode
 
     def match(self, room: str) -> dict[str, Any]:
         """The parameters in a room's name.
@@ -162,6 +200,21 @@ class Plan:
             throttles = (*settings.throttles, *self._throttles)
             self._ruled = settings, Rules(permissions, throttles, self._entry)
         return self._ruled[1]
+
+
+def limits_of(channel: ChannelTerms) -> Limits | None:
+    """How many a room of a channel takes; None for any number."""
+    if channel.max_connection is None and channel.max_per_user is None:
+        return None
+    return Limits(channel.max_connection, channel.max_per_user, channel.per_user_policy)
+
+
+def showing_of(channel: Presence) -> Showing | None:
+    """How the members of a channel's rooms see each other; None where they do not."""
+    if not channel.presence:
+        return None
+    # The envelope may be another one by then.
+    return Showing(channel.presence_interval, channel.presence_grace, lambda: channel.envelope)
 
 
 def keeping_of(channel: History) -> Keeping | None:

@@ -23,10 +23,12 @@ from starlette.exceptions import WebSocketException as StarletteWebSocketExcepti
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
+from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
     ActionNotExist,
     BrokerUnavailable,
+    CallFailed,
     CloseCode,
     Disconnected,
     InvalidPayload,
@@ -49,6 +51,9 @@ STRIKES_CLOSED: Final = 100
 """How many are borne before the connection is closed."""
 STRIKES_FORGIVEN: Final = 1.0
 """How many are forgiven each second."""
+
+HANDLED: Final = "handled"
+"""What an observer is told in place of an error's code, where a handler of the application has answered."""
 
 _DEFAULT_HANDLERS: Final = {
     http_exception_handler,
@@ -90,6 +95,7 @@ class Line(Protocol):
     """What a reporter needs of the session: the line to the client."""
 
     envelope: Envelope
+    node: Node
     websocket: WebSocket
     writer: Writer
 
@@ -99,7 +105,15 @@ class Line(Protocol):
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]: ...
 
+    @property
+    def ending(self) -> tuple[int | None, str | None]: ...
+
     async def expel(self, connection: Connection | None, code: int, reason: str) -> None: ...
+
+
+def _has_left(line: Line, connection: Connection | None) -> bool:
+    """Whether there is nobody to tell: what was asked of another client that has left is told to this one."""
+    return line.ending[0] is not None or line.writer.closed or (connection is not None and connection.closed)
 
 
 class Reporter:
@@ -134,22 +148,34 @@ class Reporter:
         try:
             try:
                 if isinstance(exc, Exception) and await self._offer(exc, message, member, handlers):
+                    self._observe(HANDLED, message, member)
                     return
             except Exception as answer:
                 # A handler may raise what its client is told instead; or it has a fault of its own.
                 exc = answer
-            if isinstance(exc, Disconnected) and line.writer.closed:
+            if isinstance(exc, Disconnected) and _has_left(line, connection):
                 return
             error = as_client_error(exc)
             if _is_unreadable(error) and not await self._strike():
+                self._observe(error.error_code, message, member)
                 return
             error = await self._tell(error, exc, message, member)
+            self._observe(error.error_code, message, member)
             if error.close or fatal:
                 code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
                 await line.expel(connection, code, error.reason)
         except Exception:
             line.log.exception("an error could not be reported")
             await line.expel(connection, CloseCode.INTERNAL_ERROR, "")
+
+    def _observe(self, code: str, message: Message | None, member: Party | None) -> None:
+        observers = self._line.node.observers
+        if not observers:
+            return
+        spec = member.plan.find(message.action) if member is not None and message is not None else None
+        channel = member.plan.name if member is not None else ""
+        for observer in observers:
+            observer.failed(channel, spec.name if spec is not None else "", code)
 
     async def _tell(
         self,
@@ -165,21 +191,15 @@ class Reporter:
                 return error
             except ValueError as fault:
                 exc, error = fault, as_client_error(fault)
-        self._log(error.context["error_id"], exc, message)
+        line, where = self._line, f" in the action {message.action[:64]!r}" if message else ""
+        what = f"error {error.context['error_id']}{where}"
+        if isinstance(exc, CallFailed):
+            # A client's doing: it would fill the log, and its words stand in the exception.
+            line.log.info("%s: a client has not answered a call as it was asked", what)
+        else:
+            log_failure(line.log, what, exc)
         await self._answer(error, message, member)
         return error
-
-    def _log(self, error_id: object, exc: BaseException, message: Message | None) -> None:
-        """Log what the client is not told. What pydantic says of a value would contain it."""
-        where = f" in the action {message.action[:64]!r}" if message else ""
-        if isinstance(exc, ValidationError):
-            frames = "".join(traceback.format_tb(exc.__traceback__))
-            faults = [(fault["loc"], fault["type"]) for fault in exc.errors(include_input=False)]
-            self._line.log.error(
-                "error %s%s: %s does not fit: %s\n%s", error_id, where, exc.title, faults, frames
-            )
-        else:
-            self._line.log.error("error %s%s", error_id, where, exc_info=exc)
 
     async def _answer(self, error: WebSocketException, message: Message | None, member: Party | None) -> None:
         line = self._line
@@ -239,6 +259,18 @@ class Reporter:
         return handler
 
 
+def log_failure(
+    log: logging.Logger | logging.LoggerAdapter[logging.Logger], what: str, exc: BaseException
+) -> None:
+    """Log what nobody else is told of. What pydantic says of a value would contain it."""
+    if isinstance(exc, ValidationError):
+        frames = "".join(traceback.format_tb(exc.__traceback__))
+        faults = [(fault["loc"], fault["type"]) for fault in exc.errors(include_input=False)]
+        log.error("%s: %s does not fit: %s\n%s", what, exc.title, faults, frames)
+    else:
+        log.error("%s", what, exc_info=exc)
+
+
 def as_client_error(exc: BaseException) -> WebSocketException:
     """What a client is told of `exc`: nothing more than an id, unless it was raised for the client."""
     if isinstance(exc, WebSocketException):
@@ -274,7 +306,9 @@ def _from_response(response: Response) -> HTTPError:
         content: Any = decode_json(body)
     except ValueError:
         content = body.decode(errors="replace")
-    return HTTPError(close=False, status=response.status_code, error_msg=content)
+    error = HTTPError(close=False, status=response.status_code, error_msg=content)
+    error.http_status = response.status_code
+    return error
 
 
 def _lookup(handlers: Handlers, exc: Exception) -> Any:

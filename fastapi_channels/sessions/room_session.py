@@ -12,6 +12,7 @@ from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.connection import Connection
 from fastapi_channels.wire.messages import Body
 
+from .arrival import check_arrival, give_place, take_place
 from .membership import Membership
 from .plan import Plan
 from .session import CONNECTION_KEY, Session
@@ -45,8 +46,12 @@ class RoomSession(Session):
             self._member.leave(room)
 
     async def _end(self) -> None:
-        await super()._end()
-        self._dissolve()
+        if self.node.settings.per_user is not None:
+            give_place(self)
+        try:
+            await super()._end()
+        finally:
+            self._dissolve()
 
     @property
     def _is_busy(self) -> bool:
@@ -63,7 +68,12 @@ class RoomSession(Session):
         del self._member, self.reporter
 
     async def _admit(self) -> None:
+        if self._terms.connect_throttle_classes is not None:
+            await check_arrival(self.node, self.websocket, self.user, self._terms)
         member = self._member
+        await member.ask()
+        if self.node.settings.per_user is not None:
+            await take_place(self)
         if member.plan.history is None:
             await member.enter()
         else:
@@ -72,10 +82,15 @@ class RoomSession(Session):
 
     async def _enter_with_history(self, member: Membership) -> None:
         query = self.websocket.query_params
+        since = Since.read(query.get("since"), query.get("connection"))
+        # A page whose stream of events was lost says it so (HTML Living Standard, section 9.2.4); its address
+        # stays what it was.
+        if (last := self.websocket.headers.get("last-event-id")) is not None:
+            since = Since.read(last, None)
         frames = None
         member.hold()
         try:
-            arrival = await member.enter(Since.read(query.get("since"), query.get("connection")))
+            arrival = await member.enter(since)
             frames = member.arrived(arrival)
         finally:
             member.release(frames)

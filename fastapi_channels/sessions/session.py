@@ -7,39 +7,37 @@ import inspect
 import logging
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
-from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from fastapi_channels.cluster.drain import come_back
 from fastapi_channels.cluster.node import Node, current_node
 from fastapi_channels.cluster.steward import Client
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import (
-    FOR_CLIENTS,
-    ChannelsError,
-    CloseCode,
-    ParseError,
-    Unavailable,
-    WebSocketException,
-)
+from fastapi_channels.exceptions import FOR_CLIENTS, ChannelsError, CloseCode, Unavailable
 from fastapi_channels.signatures.callables import MaybeAwaited, awaited, finish
 from fastapi_channels.signatures.dependencies import warn_of_generators
 from fastapi_channels.texts import choose_language
 from fastapi_channels.wire.inbox import Inbox
-from fastapi_channels.wire.messages import Body, Message, RequestId, size_of
+from fastapi_channels.wire.messages import SUBPROTOCOL, Body, Message, RequestId, size_of
 from fastapi_channels.wire.outbox import Outbox
 from fastapi_channels.wire.port import ASGIEvent, body_of
+from fastapi_channels.wire.traffic import Tally
 from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
-from .http import retry_headers, user_of
-from .life import PONG, Life
+from .decoding import read
+from .http import Headers, chosen_subprotocol, user_of
+from .life import PING, PONG, Life
 from .membership import Membership
-from .origin import OriginDenied, how_to_allow, origin_allowed
+from .origin import check_origin
 from .plan import Terms
+from .refusal import refuse
 from .report import Reporter, as_client_error
+from .sign_in import AUTH, REFRESH, SignIn
+from .stay import begin, end
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -65,6 +63,13 @@ class Session(Client):
     relays = False
     """Whether frames of text and of bytes are taken alike, and none of this package's are sent unasked."""
 
+    is_one_way = False
+    """Whether the client can send nothing here: no first frame, no answer to a call, no sign of life."""
+    _writes: type[Writer] = Writer
+    _reports: type[Reporter] = Reporter
+    _sign_in: SignIn | None = None
+    """If the channel has an authenticator."""
+
     def __init__(
         self,
         terms: Terms,
@@ -77,24 +82,28 @@ class Session(Client):
         self.node = node
         self.envelope = terms.envelope
         self.user = user_of(websocket) if user is None else user
-        self.writer = Writer(
+        self.writer = self._writes(
             websocket,
-            Outbox(terms.outbox_limit, terms.slow_policy),
+            Outbox(terms.outbox_limit, terms.slow_policy, node.hub.traffic),
             terms.envelope,
             name=node.next_id(),
             timeout=terms.send_timeout,
             before=node.hub.flush,
+            traffic=node.hub.traffic,
         )
         self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)
-        self.reporter = Reporter(self)
+        self.reporter = self._reports(self)
         self.calls = Calls()
-        self._terms = terms
-        self._decoder = decoder
+        self.tally = None if node.hub.traffic is None else Tally(node.hub.traffic)
+        self.is_fluent = not self.relays and SUBPROTOCOL in websocket.scope.get("subprotocols", ())
+        """Whether the client knows the whole protocol, as its subprotocol says."""
+        self._terms, self._decoder = terms, decoder
         self._withdrawn: list[RequestId] = []
         self._language: str | None = None
         self._task = asyncio.current_task()
-        self._life: Life | None = None
-        """If the channel asks for any limit on it."""
+        self._life: Life | None = None  # if the channel asks for any limit on it
+        if terms.authenticator is not None:
+            self._sign_in = SignIn(self, terms.authenticator)
         self._accepted = False
         self._scope: asyncio.Timeout | None = None
         self._departure: asyncio.TimerHandle | None = None
@@ -113,17 +122,17 @@ class Session(Client):
         """The log, which says of which connection it speaks. Most have nothing to say."""
         return logging.LoggerAdapter(logger, {"connection": self.writer.name})
 
-    async def run(
-        self, subprotocol: str | None = None, headers: Iterable[tuple[bytes, bytes]] | None = None
-    ) -> None:
+    async def run(self, subprotocol: str | None = None, headers: Headers = None) -> None:
         """Returns when the client has left and everything of it is undone."""
         warn_of_generators(self.websocket.scope)
         # An endpoint of a router that add_channel() was called on comes without.
         token = current_node.set(self.node)
+        self.node.served += 1
         try:
             if await self._enter(subprotocol, headers):
                 await self._stay()
         finally:
+            self.node.served -= 1
             await self._end()
             current_node.reset(token)
 
@@ -171,60 +180,57 @@ class Session(Client):
 
     # The steps of run()
 
-    async def _enter(self, subprotocol: str | None, headers: Iterable[tuple[bytes, bytes]] | None) -> bool:
+    async def _enter(self, subprotocol: str | None, headers: Headers) -> bool:
         """Admit the client, make it a member and only then accept; False when it was refused."""
+        if self.is_fluent and subprotocol is None:
+            subprotocol = SUBPROTOCOL
+        elif self._sign_in is not None and subprotocol is None:
+            subprotocol = chosen_subprotocol(self.websocket)
         try:
-            if self.node.draining:
+            limit = self.node.settings.max_connections
+            if self.node.draining or (limit is not None and self.node.served > limit):
                 raise Unavailable(retry_after=self.node.settings.retry_after)
-            self._check_origin()
+            check_origin(self.websocket, self.node, self.log)
+            if self._sign_in is not None:
+                await self._sign_in.enter(subprotocol, headers)
             await self._admit()
-            is_new = self.websocket.application_state is WebSocketState.CONNECTING
-            self.writer.connect(is_new=is_new)
-            if is_new:
-                await self.websocket.accept(subprotocol, headers)
+            if not self._accepted:
+                await self.accept(subprotocol, headers)
         except (ChannelsError, *FOR_CLIENTS) as exc:
-            await self._refuse(as_client_error(exc))
+            tells = self.is_fluent or (self._sign_in is not None and self._sign_in.tells)
+            await refuse(self, as_client_error(exc), partial(self.accept, subprotocol, headers), tells=tells)
             return False
         except (WebSocketDisconnect, RuntimeError, OSError) as exc:
             self.log.debug("gone before it was accepted: %r", exc)
             return False
-        self._accepted = True
-        self.node.sessions.add(self)
-        self.writer.watch(self._wind_up, self._redirect)
-        self.writer.release()
-        self.inbox.release(self.writer.port)
-        terms = self._terms
-        if terms.idle_timeout or terms.max_lifetime or terms.heartbeat:
-            self._life = Life(self, terms, self.node.wheel)
-        if self.node.draining:  # it was admitted meanwhile
-            await self.go(self.node.settings.retry_after)
+        await self._let_in()
         return not self.writer.closed
 
-    def _check_origin(self) -> None:
-        allowed = self.node.settings.allowed_origins
-        if not origin_allowed(self.websocket, allowed):
-            origin = self.websocket.headers.get("origin", "")[:200]
-            if self.node.refused_origins.is_new(origin):
-                self.log.warning(how_to_allow(self.websocket, allowed))
-            raise OriginDenied(context={"origin": origin})
+    async def _let_in(self) -> None:
+        """The handshake is complete: the client is there, and frames leave."""
+        self.node.sessions.add(self)
+        if self.tally is not None:
+            begin(self.node, self.tally)
+        if self.is_fluent:
+            welcome = self.envelope.welcome(self.writer.name, self._terms.max_message_size)
+            self.writer.post(self.envelope.frame(welcome))
+        self.writer.watch(self._wind_up, self._redirect)
+        self.writer.release()
+        if (terms := self._terms).idle_timeout or terms.max_lifetime or terms.heartbeat:
+            self._life = Life(self, terms, self.node.wheel)
+        if self._sign_in is not None:
+            self._sign_in.stay()
+        if self.node.draining:  # it was admitted meanwhile
+            await self.go(self.node.settings.retry_after)
 
-    async def _refuse(self, exc: WebSocketException) -> None:
-        """Say no: with an HTTP status where the server can, else by closing the handshake."""
-        self.log.info("refused: %s", exc.error_code)
-        websocket = self.websocket
-        frame = self.envelope.error(exc, action=None, request_id=None, language=self.language)
-        try:
-            if websocket.application_state is not WebSocketState.CONNECTING:
-                self.writer.release()
-                await self.writer.write(self.envelope.frame(frame))
-                await self.writer.close(exc.code, exc.reason)
-            elif "websocket.http.response" in websocket.scope.get("extensions", {}):
-                response = JSONResponse(frame, exc.http_status, retry_headers(exc))
-                await websocket.send_denial_response(response)
-            else:
-                await websocket.close(exc.code, exc.reason)
-        except (WebSocketDisconnect, RuntimeError, OSError) as error:
-            self.log.debug("gone before it was refused: %r", error)
+    async def accept(self, subprotocol: str | None, headers: Headers) -> None:
+        """Answer the handshake, if the endpoint has not; from now on frames can be read."""
+        is_new = self.websocket.application_state is WebSocketState.CONNECTING
+        self.writer.connect(is_new=is_new)
+        if is_new:
+            await self.websocket.accept(subprotocol, headers)
+        self._accepted = True
+        self.inbox.release(self.writer.port)
 
     async def _stay(self) -> None:
         """Join, then handle one message after the other until the client or the server ends it."""
@@ -264,6 +270,8 @@ class Session(Client):
     def _handle(self, body: Body) -> MaybeAwaited[None]:
         """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
         makes this raise."""
+        if self.tally is not None:
+            self.tally.take(body)
         fault = self._fault(body)
         if fault is not None:
             return self.writer.close(*fault)
@@ -295,25 +303,17 @@ class Session(Client):
             return CloseCode.TOO_BIG, f"a message may have {limit} bytes"
         return None
 
+    async def may_stay(self) -> bool:
+        """Whether the client may have the WebSocket, whatever rooms it is in on it."""
+        return True
+
     def _decode(self, body: Body) -> Any:
         """What is in a frame; it may have to be awaited.
 
         Raises:
             ParseError: it cannot be read.
         """
-        try:
-            decoded = self._decoder(body)
-        except (ValueError, RecursionError) as exc:
-            raise _unreadable(exc) from None
-        if type(decoded) is not dict and inspect.isawaitable(decoded):
-            return self._decode_later(decoded)
-        return decoded
-
-    async def _decode_later(self, decoded: Awaitable[Any]) -> Any:
-        try:
-            return await decoded
-        except (ValueError, RecursionError) as exc:
-            raise _unreadable(exc) from None
+        return read(self._decoder, body)
 
     async def _take_early(self, event: ASGIEvent) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
@@ -327,7 +327,7 @@ class Session(Client):
             return False
 
     def _take_control(self, frame: Any) -> bool:
-        """Take a frame that is no action: `cancel`, `answer` and `pong`; False if it is something else."""
+        """Take a frame that is no action: a cancel, an answer, a ping or pong; False if it is another."""
         controls = isinstance(frame, dict) and self.envelope.action not in frame
         kind = frame.get(self.envelope.type) if controls else None
         if self._life is not None:
@@ -338,8 +338,12 @@ class Session(Client):
             self.calls.answer(
                 frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
             )
+        elif kind == PING:
+            self.writer.post(self.envelope.frame({self.envelope.type: PONG}))
+        elif kind in (AUTH, REFRESH) and self._sign_in is not None:
+            self._sign_in.refresh(frame)
         else:
-            return kind == PONG
+            return kind == PONG or (kind == "presence" and any(m.show(frame) for m in self._members()))
         return True
 
     def _cancel(self, request_id: Any) -> None:
@@ -377,6 +381,9 @@ class Session(Client):
         if self._life is not None:
             self._life.stop()
             self._life = None
+        if self._sign_in is not None:
+            self._sign_in.stop()
+            self._sign_in = None
         self.writer.watch(None, None)
         self.calls.fail()
         if self._departure is not None:
@@ -384,6 +391,8 @@ class Session(Client):
         self._depart()
         # A task of its own costs as much as all the rest of leaving, mostly for nothing.
         await (finish(self._clean_up()) if self._is_busy else self._clean_up())
+        if self.tally is not None:
+            end(self, self.tally)
         if logger.isEnabledFor(logging.DEBUG):
             self.log.debug("left")
 
@@ -397,7 +406,7 @@ class Session(Client):
         return True
 
     @property
-    def _ending(self) -> tuple[int | None, str | None]:
+    def ending(self) -> tuple[int | None, str | None]:
         """Code and reason of whoever closed first; the other only echoes them."""
         event = self.writer.closing or self.inbox.left or {}
         return event.get("code"), event.get("reason")
@@ -407,9 +416,5 @@ class Session(Client):
         await self.inbox.stop()
         self.writer.lost()
         for member in list(self._members()):
-            await member.end(*self._ending)
+            await member.end(*self.ending)
         await self.writer.drained()
-
-
-def _unreadable(exc: BaseException) -> ParseError:
-    return ParseError(close=False, context={"problem": str(exc)[:200]})

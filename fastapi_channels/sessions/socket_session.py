@@ -16,6 +16,7 @@ from fastapi_channels.signatures.callables import MaybeAwaited
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room, name_of
 
+from .arrival import check_arrival, give_place, take_place
 from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
@@ -90,14 +91,19 @@ class SocketSession(Session):
             lane.order(inside=False)
 
     async def _admit(self) -> None:
-        if not await self._is_allowed(combine(self.node.settings.permission, self._permission)):
+        if self._terms.connect_throttle_classes is not None:
+            await check_arrival(self.node, self.websocket, self.user, self._terms)
+        if not await self.may_stay():
             raise PermissionDenied()
+        if self.node.settings.per_user is not None:
+            await take_place(self)
         self.node.users.add(self.user, self)
         self._is_known = True
 
-    async def _is_allowed(self, permission: BasePermission) -> bool:
+    async def may_stay(self) -> bool:
         try:
             nothing = {"channel": None, "connection": None, "data": None}
+            permission = combine(self.node.settings.permission, self._permission)
             return await allows(permission, self.websocket, None, nothing)
         except BaseException as exc:
             return refusal(exc, self.writer.name)
@@ -108,20 +114,21 @@ class SocketSession(Session):
 
     async def _act(self, frame: Any) -> None:
         message: Message | None = None
+        # Before the lane is looked for: one that is found idle may be closed while this waits.
+        await self._slots.acquire()
         try:
             message = self._read(frame)
-            lane = self._lane_of(message)
+            self._lane_of(message).put(message, self._size)
         except Exception as exc:
+            self._slots.release()
             await self.reporter.report(exc, message)
-        else:
-            await self._slots.acquire()
-            lane.put(message, self._size)
 
     def _read(self, frame: Any) -> Message:
         """The message in a decoded frame."""
         controls = isinstance(frame, dict) and self.envelope.action not in frame
-        kind = frame.get(self.envelope.type) if controls else None
-        if kind not in (JOIN, LEAVE):
+        kind: Any = frame.get(self.envelope.type) if controls else None
+        is_lost = kind == "presence" and self._lane_at(frame.get(self.envelope.channel)) is None
+        if kind not in (JOIN, LEAVE) and not is_lost:
             return self._open(frame)
         message = self._open({**frame, self.envelope.action: kind})
         return Control(kind, message.data, message.request_id)
@@ -133,12 +140,15 @@ class SocketSession(Session):
             WebSocketException: there is none.
         """
         room = message.data.pop(self.envelope.channel, None)
-        lane = self._lanes.get(room) if isinstance(room, str) else None
+        lane = self._lane_at(room)
         if lane is not None:
             return lane
         if not isinstance(message, Control) or message.action != JOIN:
             raise not_joined(room)
         return self._open_lane(room)
+
+    def _lane_at(self, room: Any) -> Lane | None:
+        return self._lanes.get(room) if isinstance(room, str) else None
 
     def _open_lane(self, room: Any) -> Lane:
         """
@@ -174,6 +184,8 @@ class SocketSession(Session):
         if self._is_known:
             self._is_known = False
             self.node.users.discard(self.user, self)
+        if self.node.settings.per_user is not None:
+            give_place(self)
         await super()._end()
 
     async def _clean_up(self) -> None:
@@ -191,5 +203,5 @@ class SocketSession(Session):
     async def _leave_room(self, lane: Lane, member: Membership) -> None:
         # Again: it may have entered since.
         member.depart()
-        await member.end(*self._ending)
+        await member.end(*self.ending)
         lane.dissolve(member)

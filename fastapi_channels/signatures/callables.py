@@ -129,19 +129,15 @@ async def _ended(task: asyncio.Future[Any]) -> asyncio.CancelledError | None:
     return cancelled
 
 
-async def finish(work: Coroutine[Any, Any, None]) -> None:
+async def finish(work: Coroutine[Any, Any, T]) -> T:
     """Run `work` to its end, even if the calling task is cancelled meanwhile; then be cancelled."""
     task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait((task,))
-        except asyncio.CancelledError as exc:
-            cancelled = exc
-    task.result()
+    cancelled = await _ended(task)
+    result = task.result()
     if cancelled is not None:
         # The very one: a cancel scope of anyio takes back only what it knows for its own.
         raise cancelled
+    return result
 
 
 def apart(work: Coroutine[Any, Any, None]) -> Awaitable[None] | None:

@@ -54,12 +54,13 @@ class Dependencies:
         extra: dependencies without a parameter.
         where: names the function in errors.
         has_message: whether there is a message to read from.
+        has_request: whether there is a request to read from, and a connection.
 
     Raises:
         ConfigurationError: a parameter that FastAPI, or a message, has nothing for.
     """
 
-    __slots__ = ("_dependant", "_has_message", "_overridden", "_plan", "_where", "names")
+    __slots__ = ("_dependant", "_has_message", "_has_request", "_overridden", "_plan", "_where", "names")
 
     def __init__(
         self,
@@ -68,10 +69,12 @@ class Dependencies:
         where: str,
         *,
         has_message: bool = True,
+        has_request: bool = True,
     ) -> None:
         self.names = frozenset(parameter.name for parameter in parameters)
         self._where = where
         self._has_message = has_message
+        self._has_request = has_request
         self._dependant = _dependant(parameters, extra, where)
         self._plan = self._compiled({})
         self._overridden: tuple[Mapping[Any, Any], Plan] = ({}, self._plan)
@@ -99,13 +102,18 @@ class Dependencies:
 
     def _compiled(self, overrides: Mapping[Any, Any]) -> Plan:
         try:
-            return Plan(self._dependant, overrides, has_message=self._has_message)
+            return Plan(
+                self._dependant, overrides, has_message=self._has_message, has_request=self._has_request
+            )
         except (FastAPIError, AssertionError, TypeError) as exc:
             raise ConfigurationError(f"the dependencies of {self._where} cannot be resolved: {exc}") from exc
 
 
-def dependencies_of(func: Callable[..., Any]) -> Dependencies | None:
+def dependencies_of(func: Callable[..., Any], *, has_request: bool = True) -> Dependencies | None:
     """What FastAPI resolves for a function that no message is sent to; None if it is nothing.
+
+    Args:
+        has_request: whether it is called for a client, or by the clock.
 
     Raises:
         ConfigurationError: it cannot be resolved, or is in a message.
@@ -113,7 +121,9 @@ def dependencies_of(func: Callable[..., Any]) -> Dependencies | None:
     named = inspect.signature(func).parameters
     parameters = [p.replace(annotation=evaluate(func, p, named)) for p in named.values()]
     resolved = [parameter for parameter in parameters if is_dependency(parameter)]
-    return Dependencies(resolved, (), where(func), has_message=False) if resolved else None
+    if not resolved:
+        return None
+    return Dependencies(resolved, (), where(func), has_message=False, has_request=has_request)
 
 
 async def resolve(dependencies: Dependencies, resolution: Resolution) -> dict[str, Any]:

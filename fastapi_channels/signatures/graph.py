@@ -104,6 +104,7 @@ class Plan:
         "_body_fields",
         "_embed",
         "_has_message",
+        "_has_request",
         "_overrides",
         "_places",
         "_readers",
@@ -112,9 +113,12 @@ class Plan:
         "_values",
     )
 
-    def __init__(self, root: Dependant, overrides: Mapping[Any, Any], *, has_message: bool) -> None:
+    def __init__(
+        self, root: Dependant, overrides: Mapping[Any, Any], *, has_message: bool, has_request: bool
+    ) -> None:
         self._overrides = overrides
         self._has_message = has_message
+        self._has_request = has_request
         self._values: list[Any] = [None] * 3
         self._places: dict[Any, int] = {}
         self._readers: list[_Reader] = []
@@ -164,6 +168,8 @@ class Plan:
         if call in _GIVEN:
             if call is current_message and not self._has_message:
                 raise TypeError("current_message is for what actions depend on, and there is no message")
+            if not self._has_request:
+                raise TypeError("current_connection is for what is done for a client, and there is none")
             return _GIVEN[call]
         scopes = tuple(sorted(_scopes(dependant))) if _uses_scopes(dependant) else ()
         key = (original, scopes, dependant.scope == "function")
@@ -181,6 +187,8 @@ class Plan:
     def _step_of(self, dependant: Dependant, call: Callable[..., Any], concurrency: Any = None) -> _Step:
         """The step for `dependant`; those that it needs are added."""
         _check(dependant, call)
+        if not self._has_request:
+            _check_reads_nothing(dependant)
         taken = [(sub.name, self._place_of(sub)) for sub in dependant.dependencies]
         taken.append((dependant.websocket_param_name, _WEBSOCKET))
         taken.append((dependant.http_connection_param_name, _WEBSOCKET))
@@ -254,6 +262,21 @@ def _check(dependant: Dependant, call: Callable[..., Any]) -> None:
                 f"the parameter {name!r} of {call!r} is {kind}, which a message has not; it may take a "
                 "WebSocket or an HTTPConnection"
             )
+
+
+def _check_reads_nothing(dependant: Dependant) -> None:
+    """Refuse a dependency that cannot be resolved where nobody has asked for anything.
+
+    Raises:
+        TypeError: it wants a WebSocket, or something in a request.
+    """
+    name = dependant.websocket_param_name
+    name = next((field.name for kind in FIELDS for field in getattr(dependant, kind)), name)
+    if name:
+        raise TypeError(
+            f"the parameter {name!r} is read from a request, and there is none; an HTTPConnection may be "
+            "taken, for its app"
+        )
 
 
 def _scopes(dependant: Dependant) -> list[str]:

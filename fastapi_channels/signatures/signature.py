@@ -6,12 +6,12 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 from typing_extensions import is_typeddict
 
 from fastapi_channels.connection import Connection
@@ -51,6 +51,24 @@ def evaluate(func: Callable[..., Any], parameter: inspect.Parameter, known: Coll
         ) from exc
 
 
+def check_call(what: str, func: Callable[..., Any], first: Collection[str], names: Iterable[str]) -> None:
+    """
+    Args:
+        what: `func` in the error.
+        first: what it is called with, by position.
+        names: the parameters that it is given by name, behind these.
+
+    Raises:
+        ConfigurationError: it cannot be called so.
+    """
+    names = dict.fromkeys(names)
+    try:
+        inspect.signature(func).bind(*first, **names)
+    except TypeError as exc:
+        told = f"first {', '.join(first)}, then by name {', '.join(names) or 'nothing'}"
+        raise ConfigurationError(f"{what} cannot be called: {exc}; it is given {told}") from None
+
+
 def wants_connection(parameter: inspect.Parameter) -> bool:
     """Whether the annotation is `Connection`, or one of its users: `Connection[Person]`. As a text it is
     looked at, and not evaluated: what it names may not be there yet."""
@@ -61,7 +79,10 @@ def wants_connection(parameter: inspect.Parameter) -> bool:
 
 
 def is_model(annotation: Any) -> bool:
-    """Whether a parameter of this type takes the whole payload rather than one field of it."""
+    """Whether a parameter of this type takes the whole payload rather than one field of it.
+
+    A payload is an object: a `RootModel` of a list or a number is the type of a field.
+    """
     annotation = getattr(annotation, "__value__", annotation)  # of `type X = …`
     origin = get_origin(annotation)
     if origin is Annotated:
@@ -72,4 +93,33 @@ def is_model(annotation: Any) -> bool:
     plain = origin or annotation
     if not isinstance(plain, type):
         return False
+    if issubclass(plain, RootModel):
+        root = plain.model_fields["root"].annotation
+        return is_model(root) or _is_mapping(root)
     return issubclass(plain, BaseModel) or dataclasses.is_dataclass(plain) or is_typeddict(plain)
+
+
+def names_of(annotation: Any) -> set[str]:
+    """The names that the fields of a model have in a payload; of a union, those of all its models."""
+    annotation = getattr(annotation, "__value__", annotation)
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return names_of(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return set().union(*map(names_of, get_args(annotation)))
+    plain = origin or annotation
+    if not isinstance(plain, type):
+        return set()
+    if issubclass(plain, RootModel):
+        return names_of(plain.model_fields["root"].annotation)
+    if issubclass(plain, BaseModel):
+        aliases = {name: field.validation_alias for name, field in plain.model_fields.items()}
+        return {alias if isinstance(alias, str) else name for name, alias in aliases.items()}
+    if dataclasses.is_dataclass(plain):
+        return {field.name for field in dataclasses.fields(plain)}
+    return set(plain.__annotations__) if is_typeddict(plain) else set()
+
+
+def _is_mapping(annotation: Any) -> bool:
+    plain = get_origin(annotation) or annotation
+    return isinstance(plain, type) and issubclass(plain, Mapping)

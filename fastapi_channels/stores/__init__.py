@@ -14,6 +14,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from .memory import MemoryStore
 from .store import (
     MAX_OUTCOME,
+    Addition,
     Announcement,
     Appended,
     Entered,
@@ -23,6 +24,7 @@ from .store import (
     Limits,
     Occupant,
     Page,
+    Part,
     Record,
     Retention,
     Store,
@@ -31,6 +33,7 @@ from .store import (
 
 __all__ = [
     "MAX_OUTCOME",
+    "Addition",
     "Announcement",
     "Appended",
     "Entered",
@@ -41,6 +44,7 @@ __all__ = [
     "MemoryStore",
     "Occupant",
     "Page",
+    "Part",
     "Record",
     "Retention",
     "Store",
@@ -74,25 +78,33 @@ SCHEMES: Final = {
 """Of every broker; None where its server keeps no state."""
 
 
-def store_beside(url: str | None, store_url: str | None, *, namespace: str = "") -> Store | None:
+def store_beside(
+    url: str | None, store_url: str | None, *, namespace: str = "", listens: bool = True
+) -> Store | None:
     """The store of `store_url`; without one, that of the broker's server at `url`, if it keeps state.
+
+    Args:
+        listens: whether the broker is that of `url`.
 
     Raises:
         ConfigurationError: `store_url` names none; or as `create_store`.
     """
     if store_url is None:
-        return create_store(url, namespace=namespace) if url is not None else None
+        return create_store(url, namespace=namespace, listens=listens) if url is not None else None
     store = create_store(store_url, namespace=namespace)
     if store is None:
-        raise ConfigurationError(f"there is no store for store_url={store_url.partition('://')[0]!r}://…")
+        kept = ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme is not None)
+        name = store_url.partition("://")[0].lower()
+        raise ConfigurationError(f"there is no store for store_url={name}://…; there is one for {kept}")
     return store
 
 
-def create_store(url: str, *, namespace: str = "") -> Store | None:
+def create_store(url: str, *, namespace: str = "", listens: bool = False) -> Store | None:
     """The store for `url`, which may be that of a broker; None where the server behind it keeps no state.
 
     Args:
         namespace: separates applications that share a server.
+        listens: whether the application's broker is that of `url`.
 
     Raises:
         ConfigurationError: the scheme is not known, the URL cannot be read, or a package is missing.
@@ -104,5 +116,7 @@ def create_store(url: str, *, namespace: str = "") -> Store | None:
     if not scheme.module:
         return MemoryStore()
     plain = re.sub("^(rediss?)-stream", r"\1", url, count=1, flags=re.IGNORECASE)
-    store: Store = schemes.create(plain, scheme, __name__, namespace=namespace)
+    # Redis Streams are read elsewhere than where a script can publish.
+    announces = {"announces": True} if listens and scheme is _REDIS and plain == url else {}
+    store: Store = schemes.create(plain, scheme, __name__, namespace=namespace, **announces)
     return store

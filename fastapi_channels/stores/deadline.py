@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from fastapi_channels.brokers.backend import NotSent, describe
+from fastapi_channels.brokers.backend import NotSent, describe, no_connection
+from fastapi_channels.wire.log import Seldom
 
 from .store import StoreUnavailable
 
@@ -16,29 +19,85 @@ TIMEOUT: Final = 2.0
 """Seconds in which each call is answered, unless said otherwise."""
 PAUSE: Final = 0.05
 """Seconds between two attempts."""
+CONNECTING: Final = 0.9
+"""The part of that which one connection may take: the call can still say that there was none."""
 
 
-async def within(
-    seconds: float, server: str, ask: Callable[[], Awaitable[T]], *refusals: type[Exception]
-) -> T:
-    """The answer to `ask`, which is repeated while it surely had no effect (`NotSent`).
+class Deadline:
+    """Within which a server answers each call. The log is told when it begins not to, and then counts.
 
-    Raises:
-        StoreUnavailable: there was none in time, or the connection broke before it, or the server refused,
-            which is one of `refusals`.
+    Args:
+        server: its name.
+        seconds: for each call, connecting included.
+        refusals: what its client raises for what it refuses.
+        final: what the server has said that no attempt will change, if that is why there is no connection.
     """
-    broken: tuple[type[Exception], ...] = (ConnectionError, *refusals)
-    problem: Exception | None = None
-    try:
-        async with asyncio.timeout(seconds):
-            while True:
-                try:
-                    return await ask()
-                except NotSent as exc:
-                    problem = exc
-                await asyncio.sleep(PAUSE)
-    except TimeoutError:
-        why = f": {describe(problem)}" if problem else ""
-        raise StoreUnavailable(f"{server} did not answer within {seconds:g} s{why}") from problem
-    except broken as exc:
-        raise StoreUnavailable(f"{server} did not do it: {describe(exc)}") from exc
+
+    def __init__(
+        self,
+        server: str,
+        seconds: float,
+        refusals: tuple[type[Exception], ...],
+        final: Callable[[Exception], Exception | None],
+    ) -> None:
+        self._server = server
+        self._seconds = seconds
+        self._broken: tuple[type[Exception], ...] = (ConnectionError, *refusals)
+        self._final = final
+        self._failures = Seldom(logging.getLogger("fastapi_channels"))
+        self._is_away = False
+        """Whether the last call was not answered."""
+
+    async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The answer to `ask`, which is repeated while it surely had no effect (`NotSent`).
+
+        Raises:
+            StoreUnavailable: there was none in time, or the connection broke before it, or the server
+                refused.
+        """
+        problem: Exception | None = None
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    try:
+                        answer = await ask()
+                    except NotSent as exc:
+                        problem = exc
+                        if (refusal := self._final(exc)) is not None:
+                            raise self._failed(f"{self._server} refuses it: {describe(refusal)}") from refusal
+                    else:
+                        self._is_away = False
+                        return answer
+                    await asyncio.sleep(PAUSE)
+        except StoreUnavailable:
+            raise
+        except TimeoutError:
+            why = f": {describe(problem)}" if problem else ""
+            what = f"{self._server} did not answer within {self._seconds:g} s{why}"
+            raise self._failed(what) from problem
+        except self._broken as exc:
+            raise self._failed(f"{self._server} did not do it: {describe(exc)}") from exc
+
+    @asynccontextmanager
+    async def connecting(self) -> AsyncIterator[None]:
+        """Around making a connection.
+
+        Raises:
+            ConnectionError: it took too long.
+        """
+        seconds = CONNECTING * self._seconds
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as exc:
+            raise ConnectionError(no_connection(seconds)) from exc
+
+    def _failed(self, what: str) -> StoreUnavailable:
+        if self._is_away:
+            self._failures.count()
+        else:
+            self._failures.warn(f"the store does not answer: {what}")
+        self._is_away = True
+        failure = StoreUnavailable(what)
+        failure.is_told = True
+        return failure

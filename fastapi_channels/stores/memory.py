@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import heapq
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from fastapi_channels.wire.messages import size_of
 from fastapi_channels.wire.positions import Position
 
 from .records import new_epoch
 from .store import (
+    FIRST,
     MAX_OUTCOME,
     NO_LIMITS,
-    Announcement,
+    Addition,
     Appended,
     Claim,
     Entered,
@@ -26,18 +27,61 @@ from .store import (
     Occupancy,
     Occupant,
     Page,
+    Part,
     Record,
     Retention,
 )
 
 REMEMBERED: Final = 86_400.0
 """Seconds that a room's epoch outlives the last of its publications."""
+UNUSED: Final = 300.0
+"""Seconds that the epoch of a room where nothing was published outlives the last who asked for it: anybody
+may ask for any name. Processes ask again while the room has members."""
+
+VALUE: Final = ("", "")
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
 class _Room:
     version: int = 0
     occupants: dict[str, Occupant] = field(default_factory=dict)
+    seats: Counter[str] = field(default_factory=Counter)
+    """How many connections are on each seat."""
+    people: Counter[str | tuple[str]] = field(default_factory=Counter)
+    """How many connections with data each user has; of those without a user, the id in a tuple."""
+
+    def put(self, occupant: Occupant) -> None:
+        self._count(self.occupants.get(occupant.id), -1)
+        self.occupants[occupant.id] = occupant
+        self._count(occupant, 1)
+
+    def take(self, id: str) -> Occupant:
+        occupant = self.occupants.pop(id)
+        self._count(occupant, -1)
+        return occupant
+
+    def is_full(self, seat: str, limits: Limits, without: Sequence[Occupant]) -> bool:
+        """Whether there is no place on `seat`, when those `without` have gone."""
+        if limits.seats is None:
+            return False
+        freed = Counter(occupant.seat for occupant in without)
+        free = sum(self.seats[each] == number for each, number in freed.items())
+        return self.seats[seat] == freed[seat] and len(self.seats) - free >= limits.seats
+
+    def _count(self, occupant: Occupant | None, number: int) -> None:
+        if occupant is None:
+            return
+        _add(self.seats, occupant.seat, number)
+        if occupant.data:
+            _add(self.people, (occupant.id,) if occupant.user is None else occupant.user, number)
+
+
+def _add(counts: Counter[T], what: T, number: int) -> None:
+    counts[what] += number
+    if not counts[what]:
+        del counts[what]
 
 
 @dataclass(slots=True)
@@ -69,6 +113,7 @@ class MemoryStore:
 
     shared = False
     announces = False
+    connects = 0
 
     def __init__(self) -> None:
         self._rooms: dict[str, _Room] = {}
@@ -78,8 +123,9 @@ class MemoryStore:
         """When to look whether a history is to be forgotten."""
         self._keys: dict[tuple[str, str], tuple[float, Position]] = {}
         self._claims: dict[str, tuple[float, str, str | None]] = {}
+        self._values: dict[str, tuple[float, str]] = {}
         self._deadlines: list[tuple[float, str, tuple[str, str] | None]] = []
-        """When to look whether a claim, or a key of a room, has ended."""
+        """When to look whether a claim, a key of a room, or a `VALUE` has ended."""
 
     async def open(self) -> None: ...
 
@@ -106,7 +152,7 @@ class MemoryStore:
         self, room: str, occupants: Sequence[Occupant], lease: Lease, limits: Limits = NO_LIMITS
     ) -> Entered:
         found = self._rooms.get(room) or _Room(self._versions)
-        now, before = time.time(), dict(found.occupants)
+        now, differs = time.time(), False
         entered, full, over, displaced = [], [], [], []
         for occupant in occupants:
             known = found.occupants.get(occupant.id)
@@ -115,17 +161,17 @@ class MemoryStore:
                 if excess is None:
                     over.append(occupant.id)
                     continue
-                remaining = [other for other in found.occupants.values() if other not in excess]
-                if _is_full(remaining, occupant.seat, limits):
+                if found.is_full(occupant.seat, limits, excess):
                     full.append(occupant.id)
                     continue
-                displaced += [found.occupants.pop(other.id) for other in excess]
+                displaced += [found.take(other.id) for other in excess]
             now_in = occupant._replace(since=now if known is None else known.since)
-            found.occupants[occupant.id] = now_in
+            differs = differs or now_in != known
+            found.put(now_in)
             entered.append(now_in)
-        if found.occupants != before:
+        if differs:
             self._changed(room, found)
-        return Entered(found.version, entered, full, over, displaced)
+        return Entered(found.version, differs, entered, full, over, displaced)
 
     def _excess(self, room: _Room, occupant: Occupant, limits: Limits) -> list[Occupant] | None:
         """Who must go so that the user of `occupant` is not over the limit; None: the occupant itself."""
@@ -139,13 +185,16 @@ class MemoryStore:
         found = self._rooms.get(room)
         if found is None:
             return Left(room, self._versions, [])
-        gone = [found.occupants.pop(id) for id in ids if id in found.occupants]
+        gone = [found.take(id) for id in ids if id in found.occupants]
         if gone:
             self._changed(room, found)
         return Left(room, found.version, gone)
 
     async def count(self, room: str) -> int:
         return len(self._rooms[room].occupants) if room in self._rooms else 0
+
+    async def count_people(self, room: str) -> int:
+        return len(self._rooms[room].people) if room in self._rooms else 0
 
     async def occupancy(self, room: str) -> Occupancy:
         found = self._rooms.get(room)
@@ -166,71 +215,61 @@ class MemoryStore:
 
     # What was published
 
-    async def append(
-        self,
-        room: str,
-        record: Record,
-        keep: Retention,
-        *,
-        key: str | None = None,
-        key_seconds: float = 0.0,
-        known: Position | None = None,
-        announcement: Announcement | None = None,
-    ) -> Appended:
+    async def append(self, room: str, addition: Addition) -> Appended:
+        record, keep, key, key_seconds, known, _ = addition
         now = time.time()
         if key is not None:
             self._forget(now)
             used = self._keys.get((room, key))
             if used is not None and used[0] > now:
                 return Appended(used[1], False)
-        history = self._history(room, known, keep, now)
+        history = self._history(room, known, now)
         history.append(record._replace(offset=history.top + 1, at=now))
         history.trim(keep, now)
+        self._remember_history(room, history, keep.seconds, now)
         position = Position(history.epoch, history.top)
         if key is not None:
             self._keys[room, key] = (now + key_seconds, position)
             heapq.heappush(self._deadlines, (now + key_seconds, "", (room, key)))
         return Appended(position, True)
 
-    async def read(
-        self,
-        room: str,
-        keep: Retention,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> Page:
+    async def read(self, room: str, keep: Retention, part: Part = FIRST) -> Page:
         now = time.time()
-        history = self._history(room, None, keep, now)
+        history = self._history(room, None, now)
         history.trim(keep, now)
+        self._remember_history(room, history, keep.seconds, now)
         first = history.records[0].offset if history.records else history.top + 1
-        return Page(history.epoch, history.top, first, _part(history, first, after, before, limit, reverse))
+        return Page(history.epoch, history.top, first, _records(history, first, part))
 
     async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
         now = time.time()
-        found = {room: self._history(room, seen, None, now) for room, seen in known.items()}
+        found = {room: self._history(room, seen, now) for room, seen in known.items()}
+        for room, history in found.items():
+            self._remember_history(room, history, 0, now)
         return {room: Position(history.epoch, history.top) for room, history in found.items()}
 
-    def _history(self, room: str, known: Position | None, keep: Retention | None, now: float) -> _History:
+    def _history(self, room: str, known: Position | None, now: float) -> _History:
         self._forget_histories(now)
         history = self._histories.get(room)
         if history is None or (
             known is not None and known.epoch == history.epoch and known.offset > history.top
         ):
             history = self._histories[room] = _History()
-        ends = now + REMEMBERED + (keep.seconds if keep is not None else 0)
+        return history
+
+    def _remember_history(self, room: str, history: _History, seconds: float, now: float) -> None:
+        ends = now + (REMEMBERED + seconds if history.top else UNUSED)
         if ends > history.ends + 1:
             if not history.ends:
                 heapq.heappush(self._ends, (ends, room))
             history.ends = ends
-        return history
 
     def _forget_histories(self, now: float) -> None:
         while self._ends and self._ends[0][0] <= now:
             _, room = heapq.heappop(self._ends)
-            history = self._histories[room]
+            history = self._histories.get(room)
+            if history is None:
+                continue  # it was noted twice, as one epoch followed another
             if history.ends <= now:
                 del self._histories[room]
             else:
@@ -256,6 +295,23 @@ class MemoryStore:
         else:
             self._remember(key, owner, outcome[:MAX_OUTCOME], time.time() + seconds)
 
+    # Values that end
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        now = time.time()
+        self._forget(now)
+        self._values[key] = now + seconds, value
+        heapq.heappush(self._deadlines, (now + seconds, key, VALUE))
+
+    async def get(self, key: str) -> str | None:
+        ends, value = self._values.get(key, (0.0, ""))
+        return value if ends > time.time() else None
+
+    async def take(self, key: str) -> str | None:
+        found = await self.get(key)
+        self._values.pop(key, None)
+        return found
+
     def _remember(self, key: str, owner: str, outcome: str | None, ends: float) -> None:
         self._claims[key] = (ends, owner, outcome)
         heapq.heappush(self._deadlines, (ends, key, None))
@@ -263,29 +319,24 @@ class MemoryStore:
     def _forget(self, now: float) -> None:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, claim, used = heapq.heappop(self._deadlines)
-            if used is not None:
+            if used is VALUE:
+                if self._values.get(claim, (now + 1,))[0] <= now:
+                    del self._values[claim]
+            elif used is not None:
                 if self._keys.get(used, (now + 1,))[0] <= now:
                     del self._keys[used]
             elif self._claims.get(claim, (now + 1,))[0] <= now:
                 del self._claims[claim]
 
 
-def _is_full(occupants: Iterable[Occupant], seat: str, limits: Limits) -> bool:
-    if limits.seats is None:
-        return False
-    taken = {other.seat for other in occupants}
-    return seat not in taken and len(taken) >= limits.seats
-
-
-def _part(
-    history: _History, first: int, after: int, before: int | None, limit: int, reverse: bool
-) -> list[Record]:
+def _records(history: _History, first: int, part: Part) -> list[Record]:
     """Offsets in a history have no gaps: the place of each is known."""
+    after, before, limit, reverse = part
     lowest = max(after + 1, first)
     highest = history.top if before is None else min(before - 1, history.top)
     if reverse:
         lowest = max(lowest, highest - limit + 1)
     else:
         highest = min(highest, lowest + limit - 1)
-    part = [history.records[offset - first] for offset in range(lowest, highest + 1)]
-    return part[::-1] if reverse else part
+    found = [history.records[offset - first] for offset in range(lowest, highest + 1)]
+    return found[::-1] if reverse else found

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]  # it has annotations here and there
 
-from fastapi_channels.brokers.backend import NotSent
+from fastapi_channels.brokers.backend import NotSent, describe
 from fastapi_channels.brokers.link import Errand, Link
 from fastapi_channels.brokers.postgres import Connection, check, connect, watched
 from fastapi_channels.brokers.shared import Shared
@@ -23,13 +23,14 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import size_of
 from fastapi_channels.wire.positions import Position
 
-from .deadline import TIMEOUT, within
+from .deadline import TIMEOUT, Deadline
 from .memory import REMEMBERED
 from .records import microseconds, new_epoch, packed, unpacked
 from .store import (
+    FIRST,
     MAX_OUTCOME,
     NO_LIMITS,
-    Announcement,
+    Addition,
     Appended,
     Claim,
     Entered,
@@ -40,7 +41,7 @@ from .store import (
     Occupancy,
     Occupant,
     Page,
-    Record,
+    Part,
     Retention,
     StoreUnavailable,
 )
@@ -51,7 +52,7 @@ _REFUSALS: Final[tuple[type[Exception], ...]] = (asyncpg.PostgresError, asyncpg.
 _PROBLEMS: Final[tuple[type[Exception], ...]] = (ConfigurationError, OSError, *_REFUSALS)
 """Why there is no connection."""
 SCHEMA: Final = "fastapi_channels"
-VERSION: Final = 1
+VERSION: Final = 4
 """Of what is in `postgres.sql`. It is installed where an older one is; a newer one is left alone."""
 AT_ONCE: Final = 100
 """Calls of one function in one transaction: each may lock a room, and a server has so many locks."""
@@ -93,7 +94,9 @@ class PostgresStore:
         self._url = url
         self._namespace = namespace.encode()
         self._timeout = timeout
+        self._deadline = Deadline("PostgreSQL", timeout, _REFUSALS, _refusal)
         self._session = Shared(self._connect)
+        self.connects = 0
 
     async def open(self) -> None:
         try:
@@ -102,7 +105,7 @@ class PostgresStore:
         except _PROBLEMS as exc:
             if isinstance(exc, ConfigurationError):
                 raise
-            if _is_final(exc):
+            if _refusal(exc) is not None:
                 raise ConfigurationError(f"the PostgreSQL of the store cannot be used: {exc}") from exc
             logger.warning("the store's PostgreSQL cannot be reached, and is tried at each call: %s", exc)
 
@@ -152,7 +155,8 @@ class PostgresStore:
         verdicts = [*zip(occupants, row["_verdicts"], row["_sinces"] or (), strict=True)]
         return Entered(
             row["_version"],
-            [one._replace(since=since / 1_000_000) for one, verdict, since in verdicts if verdict == "i"],
+            "i" in row["_verdicts"],
+            [one._replace(since=since / 1_000_000) for one, verdict, since in verdicts if verdict in "is"],
             [one.id for one, verdict, _ in verdicts if verdict == "f"],
             [one.id for one, verdict, _ in verdicts if verdict == "o"],
             _occupants(row["_gone"]),
@@ -166,23 +170,18 @@ class PostgresStore:
         found: int = (await self._call("headcount", room.encode()))["_occupied"]
         return found
 
+    async def count_people(self, room: str) -> int:
+        found: int = (await self._call("count_people", room.encode()))["_people"]
+        return found
+
     async def occupancy(self, room: str) -> Occupancy:
         row = await self._call("occupancy", room.encode())
         return Occupancy(row["_version"], _occupants(row["_all"]))
 
     # What was published
 
-    async def append(
-        self,
-        room: str,
-        record: Record,
-        keep: Retention,
-        *,
-        key: str | None = None,
-        key_seconds: float = 0.0,
-        known: Position | None = None,
-        announcement: Announcement | None = None,
-    ) -> Appended:
+    async def append(self, room: str, addition: Addition) -> Appended:
+        record, keep, key, key_seconds, known, _ = addition
         row = await self._call(
             "append",
             *(room.encode(), new_epoch(), *(known or (None, None)), _remembered(keep), *_bounds(keep)),
@@ -191,24 +190,15 @@ class PostgresStore:
         )
         return Appended(Position(row["_epoch"], row["_place"]), row["_is_new"])
 
-    async def read(
-        self,
-        room: str,
-        keep: Retention,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> Page:
+    async def read(self, room: str, keep: Retention, part: Part = FIRST) -> Page:
         row = await self._call(
             "read",
             *(room.encode(), new_epoch(), _remembered(keep), *_bounds(keep)),
-            *(after, before, limit, reverse),
+            *part,
         )
         found = zip(row["_places"] or (), row["_times"] or (), row["_contents"] or (), strict=True)
         records = [unpacked(*one) for one in found]
-        return Page(row["_epoch"], row["_top"], row["_first"], records[::-1] if reverse else records)
+        return Page(row["_epoch"], row["_top"], row["_first"], records[::-1] if part.reverse else records)
 
     async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
         found = await asyncio.gather(*(self._top(room, seen) for room, seen in known.items()))
@@ -230,6 +220,17 @@ class PostgresStore:
         told = None if outcome is None else outcome[:MAX_OUTCOME].encode()
         await self._call("settle", key.encode(), owner.encode(), told, microseconds(seconds))
 
+    # Values that end
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        await self._call("put", key.encode(), value.encode(), microseconds(seconds))
+
+    async def get(self, key: str) -> str | None:
+        return _text((await self._call("get", key.encode()))["_value"])
+
+    async def take(self, key: str) -> str | None:
+        return _text((await self._call("take", key.encode()))["_value"])
+
     # Asking
 
     async def _call(self, function: str, *arguments: Any) -> Any:
@@ -237,19 +238,14 @@ class PostgresStore:
         places = ", ".join(f"${number + 1}" for number in range(len(arguments) + 1))
         call = _Call(f"SELECT * FROM {function}({places})", (self._namespace, *arguments))  # noqa: S608
         size = sum(len(each) for each in arguments if isinstance(each, bytes))
-        await within(
-            self._timeout,
-            "PostgreSQL",
-            lambda: self._send(call, size),
-            *_REFUSALS,
-        )
+        await self._deadline.answer(lambda: self._send(call, size))
         return call.row
 
     async def _send(self, call: _Call, size: int) -> None:
         try:
             session = await self._session.get()
         except _PROBLEMS as exc:
-            raise NotSent(f"the server cannot be reached: {exc}") from exc
+            raise NotSent(f"there is no connection: {describe(exc)}") from exc
         try:
             await session.link.do(call, size)
         except NotSent:
@@ -258,13 +254,14 @@ class PostgresStore:
             raise
 
     async def _connect(self) -> _Session:
-        async with asyncio.timeout(self._timeout):
+        async with self._deadline.connecting():
             connection = await connect(self._url, search_path=SCHEMA)
             try:
                 await _install(connection)
             except BaseException:
                 connection.terminate()
                 raise
+        self.connects += 1
         return _Session(connection)
 
 
@@ -350,10 +347,14 @@ async def _version(connection: Connection) -> int:
     return found or 0
 
 
-def _is_final(reason: Exception) -> bool:
-    """Whether it will not go away: who we are, which database, what we may do there (SQLSTATE classes 28, 3D,
-    42)."""
-    return (getattr(reason, "sqlstate", None) or "")[:2] in ("28", "3D", "42")
+def _refusal(reason: Exception) -> Exception | None:
+    """What the server has against us, and will have: who we are, which database, what we may do there
+    (SQLSTATE classes 28, 3D, 42); or the schema that it has."""
+    cause = reason.__cause__ if isinstance(reason, NotSent) else reason
+    if isinstance(cause, ConfigurationError):
+        return cause
+    is_final = (getattr(cause, "sqlstate", None) or "")[:2] in ("28", "3D", "42")
+    return cause if isinstance(cause, Exception) and is_final else None
 
 
 def _bounds(keep: Retention) -> tuple[int, int, int]:
@@ -385,3 +386,7 @@ def _occupants(taken: Any) -> list[Occupant]:
 def _occupant(id: bytes, user: bytes | None, seat: bytes, data: bytes, since: int) -> Occupant:
     known = None if user is None else user.decode()
     return Occupant(id.decode(), known, seat.decode(), data.decode(), since / 1_000_000)
+
+
+def _text(found: bytes | None) -> str | None:
+    return None if found is None else found.decode()

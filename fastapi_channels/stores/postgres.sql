@@ -39,6 +39,10 @@ CREATE TABLE IF NOT EXISTS claims (
     namespace bytea, key bytea, owner bytea NOT NULL, outcome bytea, ends bigint NOT NULL,
     PRIMARY KEY (namespace, key));
 CREATE INDEX IF NOT EXISTS claims_by_ends ON claims (ends);
+CREATE TABLE IF NOT EXISTS values_that_end (
+    namespace bytea, key bytea, value bytea NOT NULL, ends bigint NOT NULL,
+    PRIMARY KEY (namespace, key));
+CREATE INDEX IF NOT EXISTS values_by_ends ON values_that_end (ends);
 
 DO $$ BEGIN
     CREATE TYPE taken AS (
@@ -140,7 +144,7 @@ BEGIN
     RETURN _found.version;
 END $$;
 
--- No version where the lease has ended. A verdict for each occupant: i(n), f(ull), o(ver).
+-- No version where the lease has ended. A verdict for each occupant: i(n), s(ame as it was), f(ull), o(ver).
 CREATE OR REPLACE FUNCTION enter(
     _namespace bytea, _room bytea, _node bytea, _given bigint, _until bigint,
     _ids bytea[], _people bytea[], _seats bytea[], _datas bytea[],
@@ -163,13 +167,15 @@ BEGIN
     FOR i IN 1 .. cardinality(_ids) LOOP
         SELECT * INTO _old FROM occupants WHERE namespace = _namespace AND room = _room AND id = _ids[i];
         IF FOUND THEN
+            _verdict := 's';
             IF (_old.person, _old.seat, _old.data) IS DISTINCT FROM (_people[i], _seats[i], _datas[i]) THEN
                 _differs := true;
+                _verdict := 'i';
             END IF;
             UPDATE occupants SET person = _people[i], seat = _seats[i], data = _datas[i], token = _given
                 WHERE namespace = _namespace AND room = _room AND id = _ids[i]
                     AND (person, seat, data, token) IS DISTINCT FROM (_people[i], _seats[i], _datas[i], _given);
-            _verdicts := _verdicts || 'i';
+            _verdicts := _verdicts || _verdict;
             _sinces := _sinces || _old.since;
             CONTINUE;
         END IF;
@@ -236,6 +242,12 @@ $$ SELECT coalesce((SELECT version FROM rooms WHERE namespace = _namespace AND r
 CREATE OR REPLACE FUNCTION headcount(_namespace bytea, _room bytea, OUT _occupied bigint) LANGUAGE sql STABLE AS
 $$ SELECT coalesce((SELECT occupied FROM rooms WHERE namespace = _namespace AND room = _room), 0) $$;
 
+CREATE OR REPLACE FUNCTION count_people(_namespace bytea, _room bytea, OUT _people bigint) LANGUAGE sql STABLE AS
+$$
+    SELECT count(DISTINCT (person, CASE WHEN person IS NULL THEN id END)) FROM occupants
+    WHERE namespace = _namespace AND room = _room AND data <> ''
+$$;
+
 -- One statement, and so one state of the room.
 CREATE OR REPLACE FUNCTION occupancy(_namespace bytea, _room bytea, OUT _version bigint, OUT _all taken)
 LANGUAGE sql VOLATILE AS $$
@@ -251,15 +263,18 @@ $$;
 -- What was published
 
 -- The history of a room, begun where there is none, or where it is behind what somebody has seen. Locked
--- where it is changed, or is to be.
+-- where it is changed, or is to be. Where nothing was published, and nothing is to be, it is remembered as long
+-- as UNUSED in memory.py says.
 CREATE OR REPLACE FUNCTION history(
     _namespace bytea, _room bytea, _new text, _known_epoch text, _known bigint, _remembered bigint,
     _locked boolean) RETURNS histories LANGUAGE plpgsql AS $$
-DECLARE _now bigint := now_us(); _found histories; _ends bigint := _now + _remembered;
+DECLARE _now bigint := now_us(); _found histories; _ends bigint := _now + _remembered; _short bigint := _ends;
 BEGIN
     IF NOT _locked THEN
+        _short := _now + least(_remembered, 300000000);
         SELECT * INTO _found FROM histories WHERE namespace = _namespace AND room = _room;
-        IF FOUND AND _found.ends >= _ends - 60000000 AND NOT (_found.epoch = _known_epoch AND _known > _found.top)
+        IF FOUND AND _found.ends >= (CASE _found.top WHEN 0 THEN _short ELSE _ends END) - 60000000
+            AND (_found.epoch = _known_epoch AND _known > _found.top) IS NOT TRUE
         THEN
             RETURN _found;
         END IF;
@@ -267,13 +282,14 @@ BEGIN
     LOOP
         SELECT * INTO _found FROM histories WHERE namespace = _namespace AND room = _room FOR UPDATE;
         EXIT WHEN FOUND;
-        INSERT INTO histories VALUES (_namespace, _room, _new, 0, 1, 0, 0, _ends)
+        INSERT INTO histories VALUES (_namespace, _room, _new, 0, 1, 0, 0, _short)
             ON CONFLICT DO NOTHING RETURNING * INTO _found;
         IF FOUND THEN RETURN _found; END IF;
     END LOOP;
+    IF _found.top = 0 THEN _ends := _short; END IF;
     IF _found.ends <= _now OR (_found.epoch = _known_epoch AND _known > _found.top) THEN
         DELETE FROM records WHERE namespace = _namespace AND room = _room;
-        UPDATE histories SET epoch = _new, top = 0, first = 1, size = 0, ends = _ends
+        UPDATE histories SET epoch = _new, top = 0, first = 1, size = 0, ends = _short
             WHERE namespace = _namespace AND room = _room RETURNING * INTO _found;
     ELSIF _found.ends < _ends - 60000000 THEN
         UPDATE histories SET ends = _ends
@@ -420,6 +436,23 @@ BEGIN
     _done := FOUND;
 END $$;
 
+-- Values that end
+
+CREATE OR REPLACE FUNCTION put(
+    _namespace bytea, _key bytea, _value bytea, _lasts bigint, OUT _done boolean)
+LANGUAGE sql AS $$
+    INSERT INTO values_that_end VALUES (_namespace, _key, _value, now_us() + _lasts)
+    ON CONFLICT (namespace, key) DO UPDATE SET value = excluded.value, ends = excluded.ends RETURNING true
+$$;
+
+CREATE OR REPLACE FUNCTION get(_namespace bytea, _key bytea, OUT _value bytea) LANGUAGE sql AS $$
+    SELECT value FROM values_that_end WHERE namespace = _namespace AND key = _key AND ends > now_us()
+$$;
+
+CREATE OR REPLACE FUNCTION take(_namespace bytea, _key bytea, OUT _value bytea) LANGUAGE sql AS $$
+    DELETE FROM values_that_end WHERE namespace = _namespace AND key = _key AND ends > now_us() RETURNING value
+$$;
+
 -- What has had its time, a bounded part of it.
 CREATE OR REPLACE FUNCTION prune(_most integer, OUT _pruned bigint) LANGUAGE plpgsql AS $$
 DECLARE _now bigint := now_us(); _old histories;
@@ -429,6 +462,8 @@ BEGIN
         SELECT ctid FROM used WHERE ends <= _now LIMIT _most FOR UPDATE SKIP LOCKED));
     DELETE FROM claims WHERE ctid = ANY (ARRAY(
         SELECT ctid FROM claims WHERE ends <= _now LIMIT _most FOR UPDATE SKIP LOCKED));
+    DELETE FROM values_that_end WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM values_that_end WHERE ends <= _now LIMIT _most FOR UPDATE SKIP LOCKED));
     FOR _old IN SELECT * FROM histories WHERE stale <= _now AND first <= top LIMIT _most FOR UPDATE SKIP LOCKED LOOP
         DELETE FROM records WHERE namespace = _old.namespace AND room = _old.room;
         UPDATE histories SET first = top + 1, size = 0 WHERE namespace = _old.namespace AND room = _old.room;

@@ -1,8 +1,9 @@
 """What a store keeps: state that outlives a connection, and a process.
 
-A store has four kinds of it, each under the name of its room (the topic, so that two applications with
-namespaces can share a server): who is in the room, what was published there, which keys were used, and the
-leases of the processes. Every change of a room is one atomic step of the store. All times are the store's.
+A store has five kinds of it, each under the name of its room (the topic, so that two applications with
+namespaces can share a server): who is in the room, what was published there, which keys were used, values
+that end, and the leases of the processes. Every change of a room is one atomic step of the store. All times
+are the store's.
 
 **Leases** (Gray and Cheriton, 1989). A process holds one for all that it has entered. The lease says until
 when, by the store's clock, what the process enters is taken; an `enter` that comes later is refused, however
@@ -22,7 +23,13 @@ from fastapi_channels.wire.positions import Position
 
 
 class StoreUnavailable(ChannelsError, ConnectionError):
-    """The store did not answer in time; whether what was asked of it was done is not known."""
+    """The store did not answer in time; whether what was asked of it was done is not known.
+
+    Attributes:
+        is_told: whether the log has been told.
+    """
+
+    is_told = False
 
 
 class LeaseLost(ChannelsError):
@@ -85,6 +92,7 @@ class Entered(NamedTuple):
     """
     Attributes:
         version: of the room's occupants, which each change raises by one; as it was where nothing changed.
+        changed: whether anything did.
         occupants: those that are in now, with their `since`; of those that were given.
         full: ids that found no seat.
         over: ids that were refused for `per_user`.
@@ -92,6 +100,7 @@ class Entered(NamedTuple):
     """
 
     version: int
+    changed: bool
     occupants: list[Occupant]
     full: list[str]
     over: list[str]
@@ -141,6 +150,7 @@ class Record(NamedTuple):
         exclude: ids of the connections that did not get it.
         users: the keys of the users of those connections.
         at: when it was appended, seconds since 1970.
+        for_each: names the function that says what each recipient gets; empty where all get `body`.
     """
 
     offset: int
@@ -148,6 +158,7 @@ class Record(NamedTuple):
     exclude: frozenset[str] = frozenset()
     users: frozenset[str] = frozenset()
     at: float = 0.0
+    for_each: str = ""
 
 
 class Page(NamedTuple):
@@ -167,11 +178,45 @@ class Page(NamedTuple):
 
 
 class Announcement(NamedTuple):
-    """What a store that `announces` publishes with an append: `head`, the position, `tail`, to `topic`."""
+    """What a store publishes with an append: `head`, the position, `tail`, to `topic`."""
 
     topic: str
     head: str
     tail: str
+
+
+class Addition(NamedTuple):
+    """What is appended to a history.
+
+    Attributes:
+        record: whose `offset` and `at` are given by the store.
+        keep: bounds that hold after it.
+        key: where it was used for this room within its `key_seconds`, nothing is appended.
+        known: the highest position that the process has had from the store or the broker; never a client's
+            word. Where the store is behind it, in its epoch, the store has lost publications, and a new epoch
+            begins.
+        announcement: only where the store `announces`: published to all, if it is new.
+    """
+
+    record: Record
+    keep: Retention
+    key: str | None = None
+    key_seconds: float = 0.0
+    known: Position | None = None
+    announcement: Announcement | None = None
+
+
+class Part(NamedTuple):
+    """What is read of a history: at most `limit` publications with offsets above `after` and below `before`,
+    oldest first; newest first where `reverse`."""
+
+    after: int = 0
+    before: int | None = None
+    limit: int = 100
+    reverse: bool = False
+
+
+FIRST: Final = Part()
 
 
 class Appended(NamedTuple):
@@ -214,7 +259,14 @@ class Store(Protocol):
     shared: bool
     """Whether other processes see it too. Where not, leases never end."""
     announces: bool
-    """Whether `append` can publish what it appends, in the same step."""
+    """Whether `append` can publish what it appends, in the same step, where the application's broker
+    listens."""
+
+    @property
+    def connects(self) -> int:
+        """How often it has connected to its server. Before each time but the first, the server may have lost
+        what was entered, although the lease holds: a replica that became the master had not heard of it."""
+        ...
 
     async def open(self) -> None:
         """Connect, in the running event loop. Returns also where the store is not there yet: it is looked for
@@ -265,46 +317,23 @@ class Store(Protocol):
         """How many connections are in `room`."""
         ...
 
+    async def count_people(self, room: str) -> int:
+        """How many users, and connections without one, are in `room` with `data`."""
+        ...
+
     async def occupancy(self, room: str) -> Occupancy:
         """Who is in `room`, by the time at which they entered."""
         ...
 
     # What was published
 
-    async def append(
-        self,
-        room: str,
-        record: Record,
-        keep: Retention,
-        *,
-        key: str | None = None,
-        key_seconds: float = 0.0,
-        known: Position | None = None,
-        announcement: Announcement | None = None,
-    ) -> Appended:
-        """Append a publication to the history of `room`; its `offset` and `at` are given by the store.
-
-        Args:
-            keep: bounds that hold after it.
-            key: where it was used for this room within its `key_seconds`, nothing is appended.
-            known: the highest position that the caller has seen. Where the store is behind it, in its epoch,
-                the store has lost publications, and a new epoch begins.
-            announcement: only where the store `announces`: published to all, if it is new.
-        """
+    async def append(self, room: str, addition: Addition) -> Appended:
+        """Append a publication to the history of `room`."""
         ...
 
-    async def read(
-        self,
-        room: str,
-        keep: Retention,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> Page:
-        """At most `limit` publications with offsets above `after` and below `before`, oldest first; newest
-        first where `reverse`. Where the room has no history yet, one begins: there is always a position."""
+    async def read(self, room: str, keep: Retention, part: Part = FIRST) -> Page:
+        """Read a part of the history of `room`. Where it has none yet, one begins: there is always a
+        position."""
         ...
 
     async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
@@ -321,4 +350,18 @@ class Store(Protocol):
     async def settle(self, key: str, owner: str, outcome: str | None, seconds: float) -> None:
         """Remember the outcome for `seconds`; None forgets the key. Nothing happens if `owner` does not hold
         it any more."""
+        ...
+
+    # Values that end
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        """Keep `value` under `key` for `seconds`, in the place of what is there."""
+        ...
+
+    async def get(self, key: str) -> str | None:
+        """What is kept under `key`; None for nothing."""
+        ...
+
+    async def take(self, key: str) -> str | None:
+        """The same, for one caller, once: it is not kept any more."""
         ...

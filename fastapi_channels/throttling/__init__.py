@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .decorators import limiter
 from .foreign import ForeignLimiter, normalize
-from .identity import address_group, client_address, limit_key, parse_proxies
+from .identity import address_group, budget_key, client_address, limit_key, parse_proxies
 from .memory import MemoryLimiter
 from .protocol import RateLimiter
 from .rates import Rate, rate
@@ -21,6 +21,7 @@ __all__ = [
     "RateLimiter",
     "RedisLimiter",
     "address_group",
+    "budget_key",
     "client_address",
     "limit_key",
     "limiter",

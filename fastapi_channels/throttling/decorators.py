@@ -23,6 +23,9 @@ def limiter(
     identifier: Callable[..., Any] | None = None,
     ws_callback: Callable[..., Any] | None = None,
     use_cache: bool | None = None,
+    *,
+    cost: int = 1,
+    budget: str = "",
 ) -> Callable[[Handler], Handler]:
     """Limit an action to `times` calls per client and room in any window of the length given.
 
@@ -36,11 +39,14 @@ def limiter(
         identifier: who is counted, called with the websocket (it may be async); the user, else the
             client's address, unless given.
         ws_callback: called in place of the error, with the websocket and the milliseconds to wait.
+        cost: how many of `times` one call uses up.
+        budget: actions, channels and routes (`throttled`) that say the same one, of the same size, use up the
+            same for one client, in whatever room; empty for a count of its own.
         use_cache: had no effect on the limits and has none.
     """
     if use_cache is not None:
         warnings.warn("limiter(use_cache=) does nothing", FutureWarning, stacklevel=2)
-    limit = rate(times, milliseconds, seconds, minutes, hours, identifier, ws_callback)
+    limit = rate(times, milliseconds, seconds, minutes, hours, identifier, ws_callback, cost, budget)
 
     def annotate(handler: Handler) -> Handler:
         func = getattr(handler, "__func__", handler)

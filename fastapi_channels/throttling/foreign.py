@@ -49,6 +49,7 @@ class ForeignLimiter:
         identifier: Callable[..., Any] | None = None,
         ws_callback: Callable[..., Any] | None = None,
     ) -> None:
+        self.budget = ""
         self.identifier = identifier
         self.ws_callback = ws_callback
         self._limiter = limiter

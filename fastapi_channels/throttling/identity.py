@@ -11,6 +11,8 @@ from starlette.requests import HTTPConnection
 
 from fastapi_channels.exceptions import ConfigurationError
 
+from .rates import Rate
+
 Address: TypeAlias = IPv4Address | IPv6Address
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -56,6 +58,12 @@ def address_group(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
     return str(parsed or address)
+
+
+def budget_key(kind: str, who: str, limit: Rate) -> str:
+    """A key for what a client may use up wherever the same budget is said. No room is empty, so it is no key
+    of another kind."""
+    return limit_key(kind, who, limit.budget, "", "budget", str(limit))
 
 
 def limit_key(*parts: str) -> str:

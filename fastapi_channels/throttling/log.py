@@ -40,29 +40,34 @@ class Log:
         """When the last hit stops counting; before any time when none counts."""
         return self._ends[-1] if self._ends else -math.inf
 
-    def wait(self, now: float) -> float:
-        """Seconds until one more hit fits: 0.0 when it fits now, infinite when it never does. `now` never
-        goes back."""
+    def wait(self, now: float, cost: int = 1) -> float:
+        """Seconds until one more hit fits, which counts as `cost`: 0.0 when it fits now, infinite when it
+        never does. `now` never goes back."""
         ends = self._ends
         if ends and ends[0] <= now:
             self._forget(now)
-        if self._total < self._times:
+        over = self._total + cost - self._times
+        if over <= 0:
             return 0.0
-        return ends[0] - now if ends else math.inf
+        for end, count in zip(ends, self._counts, strict=True):
+            over -= count
+            if over <= 0:
+                return end - now
+        return math.inf
 
-    def add(self, now: float) -> float:
+    def add(self, now: float, cost: int = 1) -> float:
         """Count a hit that `wait` let through; the new `end`."""
         end = now + self._window
-        self._total += 1
+        self._total += cost
         if self._grain:
             slot = now // self._grain
             if slot == self._slot:
                 self._ends[-1] = end
-                self._counts[-1] += 1
+                self._counts[-1] += cost
                 return end
             self._slot = slot
         self._ends.append(end)
-        self._counts.append(1)
+        self._counts.append(cost)
         return end
 
     def _forget(self, now: float) -> None:

@@ -19,6 +19,11 @@ SWEEP: Final = 8
 """Expired keys that one hit forgets: more than it can add, so the table shrinks after a rush."""
 
 
+def _now() -> float:
+    """Asks the module each time: in a test time may pass at once."""
+    return time.monotonic()
+
+
 class MemoryLimiter:
     """Counts hits in this process alone; for one event loop, no task and no thread.
 
@@ -31,7 +36,7 @@ class MemoryLimiter:
         clock: seconds that never go back.
     """
 
-    def __init__(self, *, max_keys: int = 250_000, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *, max_keys: int = 250_000, clock: Callable[[], float] = _now) -> None:
         self._max_keys = max_keys
         self._clock = clock
         # One table per window: the order of the last hits is then the order in which keys expire.
@@ -58,28 +63,33 @@ class MemoryLimiter:
             log = table.get(key)
             if log is None:
                 log = Log(rate)
-            logs.append((table, key, log))
-            more = log.wait(now)
+            logs.append((table, key, log, rate.cost))
+            more = log.wait(now, rate.cost)
             if more > wait:
                 wait = more
         if not wait:
-            for table, key, log in logs:
-                self._put(table, key, log)
-                end = log.add(now)
+            for table, key, log, cost in logs:
+                if key in table:
+                    table.move_to_end(key)  # its hits are going to be those that end last
+                else:
+                    self._remember(table, key, log)
+                end = log.add(now, cost)
                 if end < self._sweep_at:
                     self._sweep_at = end
         return wait
+
+    def wait(self, items: Sequence[tuple[str, Rate]]) -> float:
+        """As `RateLimiter.wait`."""
+        now = self._clock()
+        logs = [(self._tables[rate.window].get(key) or Log(rate), rate.cost) for key, rate in items]
+        return max((log.wait(now, cost) for log, cost in logs), default=0.0)
 
     async def close(self) -> None:
         """Forget every hit."""
         self._tables.clear()
         self._sweep_at = math.inf
 
-    def _put(self, table: OrderedDict[str, Log], key: str, log: Log) -> None:
-        """Place `key` last: its hits are going to be those that end last."""
-        if key in table:
-            table.move_to_end(key)
-            return
+    def _remember(self, table: OrderedDict[str, Log], key: str, log: Log) -> None:
         if len(table) >= self._max_keys:
             table.popitem(last=False)
             if not self._overflown:

@@ -25,6 +25,10 @@ class RateLimiter(Protocol):
         """
         ...
 
+    def wait(self, items: Sequence[tuple[str, Rate]]) -> float | Awaitable[float]:
+        """Seconds until `hit` would admit the call, 0.0 for now; nothing is consumed."""
+        ...
+
     async def close(self) -> None:
         """Release what the limiter opened; nothing is counted after."""
         ...

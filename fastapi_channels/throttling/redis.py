@@ -7,7 +7,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, TypeAlias, get_args
 
 from fastapi_channels.exceptions import ConfigurationError
@@ -21,6 +21,8 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+
+    from fastapi_channels.brokers.redis.addresses import check_one
 except ImportError as error:  # pragma: no cover  # a test runs it in a process without redis
     raise ImportError('RedisLimiter needs redis: pip install "fastapi-channels[redis]"') from error
 
@@ -41,7 +43,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 local logs, wait = {}, 0
 for i, key in ipairs(KEYS) do
-  local times, window = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
+  local times, window, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
   local packed = redis.call('GET', key)
   local old, log, total = packed and cmsgpack.unpack(packed) or {}, {}, 0
   for j = 1, #old, 2 do
@@ -51,21 +53,27 @@ for i, key in ipairs(KEYS) do
       total = total + old[j + 1]
     end
   end
-  if total >= times then
-    wait = math.max(wait, log[1] + window - now)
+  local over, j = total + cost - times, 1
+  while over > 0 and log[j] do
+    over = over - log[j + 1]
+    if over <= 0 then
+      wait = math.max(wait, log[j] + window - now)
+    end
+    j = j + 2
   end
   logs[i] = log
 end
-if wait > 0 then
+if wait > 0 or ARGV[3 * #KEYS + 1] == '0' then
   return wait
 end
 for i, key in ipairs(KEYS) do
-  local times, window, log = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i]), logs[i]
+  local times, window, cost = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
+  local log = logs[i]
   local last, grain = #log - 1, window / 64
   if times > 64 and last > 0 and math.floor(log[last] / grain) == math.floor(now / grain) then
-    log[last], log[last + 1] = now, log[last + 1] + 1
+    log[last], log[last + 1] = now, log[last + 1] + cost
   else
-    log[last + 2], log[last + 3] = now, 1
+    log[last + 2], log[last + 3] = now, cost
   end
   redis.call('SET', key, cmsgpack.pack(log), 'PX', math.ceil(window / 1000))
 end
@@ -109,17 +117,11 @@ class RedisLimiter:
 
     async def hit(self, items: Sequence[tuple[str, Rate]]) -> float:
         """As `RateLimiter.hit`."""
-        if not all(rate.times for _, rate in items):
-            return math.inf
-        if not self._may_ask():
-            return self._decide_here(items)
-        try:
-            wait = await self._ask(items)
-        except (RedisError, RedisClusterException, OSError) as error:
-            self._went_down(error)
-            return self._decide_here(items)
-        self._came_up()
-        return wait
+        return await self._decide(items, self._local.hit, consumes=True)
+
+    async def wait(self, items: Sequence[tuple[str, Rate]]) -> float:
+        """As `RateLimiter.wait`."""
+        return await self._decide(items, self._local.wait, consumes=False)
 
     async def close(self) -> None:
         """Close the client if it was made from a URL."""
@@ -127,9 +129,31 @@ class RedisLimiter:
         if self._owns_client:
             await self._client.aclose()
 
-    async def _ask(self, items: Sequence[tuple[str, Rate]]) -> float:
+    async def _decide(
+        self,
+        items: Sequence[tuple[str, Rate]],
+        local: Callable[[Sequence[tuple[str, Rate]]], float],
+        *,
+        consumes: bool,
+    ) -> float:
+        if not all(rate.times for _, rate in items):
+            return math.inf
+        if not self._may_ask():
+            return self._decide_here(items, local)
+        try:
+            wait = await self._ask(items, consumes=consumes)
+        except (RedisError, RedisClusterException, OSError) as error:
+            self._went_down(error)
+            return self._decide_here(items, local)
+        self._came_up()
+        return wait
+
+    async def _ask(self, items: Sequence[tuple[str, Rate]], *, consumes: bool) -> float:
         keys = [self._prefix + key for key, _ in items]
-        numbers = [number for _, rate in items for number in (rate.times, _microseconds(rate.window))]
+        numbers = [
+            number for _, rate in items for number in (rate.times, _microseconds(rate.window), rate.cost)
+        ]
+        numbers.append(int(consumes))
         async with asyncio.timeout(self._timeout):
             try:
                 wait = await self._run(keys, numbers)
@@ -156,9 +180,13 @@ class RedisLimiter:
         self._ask_at = now + PAUSE
         return True
 
-    def _decide_here(self, items: Sequence[tuple[str, Rate]]) -> float:
+    def _decide_here(
+        self,
+        items: Sequence[tuple[str, Rate]],
+        local: Callable[[Sequence[tuple[str, Rate]]], float],
+    ) -> float:
         if self._on_failure == "local":
-            return self._local.hit(items)
+            return local(items)
         if self._on_failure == "open":
             return 0.0
         return max(self._ask_at - time.monotonic(), 0.001)
@@ -183,7 +211,7 @@ class RedisLimiter:
 def _connect(url: str, timeout: float) -> Redis:
     try:
         pool = BlockingConnectionPool.from_url(
-            url,
+            check_one(url),
             max_connections=CONNECTIONS,
             timeout=None,
             socket_connect_timeout=timeout,

@@ -6,5 +6,7 @@ Applications see what uvicorn's own protocol shows them. docs/deployment.md says
 differs.
 """
 
-from .deflate import DeflateProtocol as DeflateProtocol
-from .protocol import Protocol as Protocol
+from .deflate import DeflateProtocol
+from .protocol import Protocol
+
+__all__ = ["DeflateProtocol", "Protocol"]

@@ -225,13 +225,12 @@ class Protocol(Port):
             self._close(message.get("code", 1000), message.get("reason", "") or "")
 
     def _write(self, message: ASGIEvent) -> None:
-        data, opcode = message.get("bytes"), BINARY
-        if data is None:
-            text = message.get("text")
-            if text is None:
-                return
-            data, opcode = text.encode(), TEXT
-        self.transport.write(header(opcode, len(data)) + data)
+        text, data = message.get("text"), message.get("bytes")
+        if data is not None:
+            self.transport.write(header(BINARY, len(data)) + data)
+        elif text is not None:
+            data = text.encode()
+            self.transport.write(header(TEXT, len(data)) + data)
 
     def _close(self, code: int, reason: str) -> None:
         """Close, and read on until the client has answered."""

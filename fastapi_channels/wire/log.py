@@ -7,6 +7,8 @@ import math
 import time
 from typing import Final
 
+logger = logging.getLogger("fastapi_channels")
+
 MAX_TOLD: Final = 100
 """What clients choose, such as an origin, must not fill the memory, nor the log."""
 QUIET: Final = 30.0
@@ -14,18 +16,29 @@ QUIET: Final = 30.0
 
 
 class Once:
-    """Tells whether something is new; beyond `MAX_TOLD` things nothing is."""
+    """Tells whether something is new. Of `MAX_TOLD` things it does, then it says that it stops.
 
-    __slots__ = ("_told",)
+    Args:
+        kind: what they are, in the plural.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_is_over", "_kind", "_told")
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
         self._told: set[str] = set()
+        self._is_over = False
 
     def is_new(self, what: str) -> bool:
-        if what in self._told or len(self._told) >= MAX_TOLD:
+        if what in self._told:
             return False
-        self._told.add(what)
-        return True
+        if len(self._told) < MAX_TOLD:
+            self._told.add(what)
+            return True
+        if not self._is_over:
+            logger.warning("more than %d %s: no further ones are told of", MAX_TOLD, self._kind)
+        self._is_over = True
+        return False
 
 
 class Seldom:
@@ -50,3 +63,7 @@ class Seldom:
         since = f" (and {self._more} more before, that were not told of)" if self._more else ""
         self._next, self._more = now + QUIET, 0
         self._log.warning("%s%s", message, since)
+
+    def count(self) -> None:
+        """One more, of which the log knows."""
+        self._more += 1

@@ -5,21 +5,23 @@ Everything here is plain data and pure functions; nothing awaits.
 
 from __future__ import annotations
 
-import base64
 import math
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic_core import from_json, to_json
 
-from fastapi_channels.exceptions import ParseError, WebSocketException
+from fastapi_channels.exceptions import ConfigurationError, ParseError, WebSocketException
 
 Body: TypeAlias = str | bytes
 RequestId: TypeAlias = Annotated[str | int | float | None, "the request's id"]
 """A client's own name for its message; a parameter with this annotation receives it."""
 
+SUBPROTOCOL: Final = "fastapi-channels.1"
+"""What a client offers that knows the whole protocol: it gets a welcome, a reply to every request that has
+an id, and reads why it is refused."""
 MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
 
@@ -32,12 +34,16 @@ def size_of(body: Body) -> int:
 class Frame:
     """One encoded WebSocket message, built once however many connections it goes to."""
 
-    __slots__ = ("_body", "_event", "_wire", "room", "size")
+    __slots__ = ("_body", "_event", "_wire", "position", "room", "size", "streamed")
 
-    def __init__(self, body: Body, room: str = "") -> None:
+    def __init__(self, body: Body, room: str = "", position: str = "") -> None:
         self._body: Body | None = body
         self.room = room
         """The room it was broadcast to; empty for what concerns one connection."""
+        self.position = position
+        """Where a client stands in the history of a room that has it; empty where it says nothing of that."""
+        self.streamed: bytes | None = None
+        """What it is in a stream of events, once anybody has got it there."""
         self.size = len(body) if isinstance(body, bytes) or body.isascii() else len(body.encode())
         """Bytes of payload."""
         self._event: dict[str, Any] | None = None
@@ -47,8 +53,8 @@ class Frame:
     def of_text(cls, payload: bytes) -> Frame:
         """A text frame of what is UTF-8 already, for one connection."""
         frame = cls.__new__(cls)
-        frame._body = frame._event = None
-        frame.room = ""
+        frame._body = frame._event = frame.streamed = None
+        frame.room = frame.position = ""
         frame.size = len(payload)
         frame._wire = header(TEXT, frame.size) + payload
         return frame
@@ -84,18 +90,18 @@ class Frame:
 TEXT: Final = 0x81
 BINARY: Final = 0x82
 """Opcodes, with the bit that says that the frame is the whole message."""
-_SHORT: Final = struct.Struct("!BB")
-_MEDIUM: Final = struct.Struct("!BBH")
-_LONG: Final = struct.Struct("!BBQ")
+_short: Final = struct.Struct("!BB").pack
+_medium: Final = struct.Struct("!BBH").pack
+_long: Final = struct.Struct("!BBQ").pack
 
 
 def header(opcode: int, size: int) -> bytes:
     """What comes before the payload of an unmasked frame; in `opcode` with the bit of the last one."""
     if size < 126:
-        return _SHORT.pack(opcode, size)
+        return _short(opcode, size)
     if size < 1 << 16:
-        return _MEDIUM.pack(opcode, 126, size)
-    return _LONG.pack(opcode, 127, size)
+        return _medium(opcode, 126, size)
+    return _long(opcode, 127, size)
 
 
 @dataclass(slots=True)
@@ -124,69 +130,8 @@ class Publication:
     """Whom a message of a kind is for: ids of connections, or keys of users."""
     position: str = ""
     """Where it stands in the history of its room; empty where the room has none."""
-
-
-MARK: Final = "\x01fc1 "
-"""Begins a packed publication. A text without it is a bare body, whoever published it."""
-
-
-def pack(publication: Publication) -> str:
-    """The text that goes through a broker for `publication`.
-
-    A plain text body stays as it is, so that programs that listen with broadcaster read it. Any other
-    body is preceded by the mark, a JSON header and a newline; bytes are base64.
-    """
-    body = publication.body
-    header: dict[str, object] = {}
-    if publication.position:
-        header["position"] = publication.position
-    if publication.exclude:
-        header["exclude"] = sorted(publication.exclude)
-    if publication.kind:
-        header["kind"] = publication.kind
-    if publication.to:
-        header["to"] = publication.to
-    if isinstance(body, bytes):
-        header["encoding"] = "base64"
-        body = base64.b64encode(body).decode()
-    elif not header and not body.startswith(MARK):
-        return body
-    return f"{MARK}{to_json(header).decode()}\n{body}"
-
-
-def pack_around(publication: Publication) -> tuple[str, str]:
-    """What comes before its position, and what comes behind it, in the text that goes through a broker: for
-    who publishes without knowing the position yet."""
-    head, _, tail = pack(replace(publication, position="?")).partition("?")
-    return head, tail
-
-
-def unpack(topic: str, text: str | bytes) -> Publication:
-    """The publication that `text` stands for; never fails.
-
-    A text with the mark and a header that cannot be read is a bare body: the broker is shared, and
-    what a stranger wrote into it must not stop the listener.
-    """
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError:
-            return Publication(topic, text)
-    if not text.startswith(MARK):
-        return Publication(topic, text)
-    head, _, body = text[len(MARK) :].partition("\n")
-    try:
-        header = from_json(head)
-        return Publication(
-            topic,
-            base64.b64decode(body, validate=True) if header.get("encoding") == "base64" else body,
-            frozenset(header.get("exclude", ())),
-            str(header.get("kind", "")),
-            tuple(map(str, header.get("to", ()))),
-            str(header.get("position", "")),
-        )
-    except (ValueError, AttributeError, TypeError):
-        return Publication(topic, text)
+    for_each: str = ""
+    """Names the function that says what each recipient gets; empty where all get `body`."""
 
 
 def decode_json(body: Body) -> Any:
@@ -217,6 +162,9 @@ class Envelope:
     Attributes:
         payload: the field that holds the action's fields; None when they stand beside `action`.
         binary: whether clients send binary frames rather than text.
+
+    Raises:
+        ConfigurationError: two fields that are in one frame have the same name.
     """
 
     action: str = "action"
@@ -231,6 +179,13 @@ class Envelope:
     channel: str = "channel"
     position: str = "position"
     binary: bool = False
+
+    def __post_init__(self) -> None:
+        asked = (self.action, self.request_id, self.channel)
+        told = (*asked, self.type, self.status, self.data, self.errors, self.code, self.event, self.position)
+        twice = {name for names in ((*asked, self.payload), told) for name in names if names.count(name) > 1}
+        if twice:
+            raise ConfigurationError(f"two fields of the envelope are named {twice.pop()!r}")
 
     def encode(self, frame: Any) -> Body:
         return encode_json(frame)
@@ -276,7 +231,10 @@ class Envelope:
                 raise _unreadable(f"{self.request_id!r} must be {wrong}")
         action = frame.get(self.action)
         if not isinstance(action, str):
+            kind = frame.get(self.type)
             got = "it is missing" if self.action not in frame else f"got {_kind(action)}"
+            if self.action not in frame and isinstance(kind, str):
+                got += f", and {kind[:32]!r} is no control frame that is taken here"
             raise _unreadable(f"{self.action!r} must be a text, {got}", request_id)
         return Message(action, frame, request_id)
 
@@ -333,18 +291,40 @@ class Envelope:
             frame[self.position] = position
         return frame
 
+    def welcome(self, connection: str, max_message_size: int) -> dict[str, Any]:
+        """The client is in: as whom, and how many bytes a message of its own may have."""
+        return {self.type: "welcome", "connection": connection, "max_message_size": max_message_size}
+
     def drain(self, within: float, retry_after: float) -> dict[str, Any]:
         """The connection will be closed within so many seconds; the client may come back that long after."""
         return {self.type: "drain", "within": within, "retry_after": retry_after}
 
-    def call(self, name: str, number: int, channel: str, data: Any) -> dict[str, Any]:
-        """A question to the client."""
+    def presence(self, channel: str, version: int, present: Sequence[Any]) -> dict[str, Any]:
+        """Who is in the room; what is different later counts on from this version."""
+        return {self.type: "presence", self.channel: channel, "version": version, "present": present}
+
+    def presence_diff(self, channel: str, version: int, **what: Sequence[Any]) -> dict[str, Any]:
+        """What is different since the version before this one: who `joined`, `changed` and `left`."""
+        return {self.type: "presence_diff", self.channel: channel, "version": version, **what}
+
+    def authenticated(self, expires_in: float | None, message: Message | None) -> dict[str, Any]:
+        """It is known who the client is, for so many seconds; as `message` asked."""
+        asked = {} if message is None else {self.request_id: message.request_id}
+        return {self.type: "authenticated", "expires_in": expires_in, **asked}
+
+    def expiring(self, expires_in: float) -> dict[str, Any]:
+        """The connection will be closed in so many seconds, unless the client brings a new token."""
+        return {self.type: "expiring", "expires_in": expires_in}
+
+    def call(self, name: str, number: int, channel: str, data: Any, within: float) -> dict[str, Any]:
+        """A question to the client, whose answer is waited for `within` seconds."""
         return {
             self.type: "call",
             "call": name,
             "call_id": number,
             self.data: data,
             self.channel: channel,
+            "within": None if within == math.inf else within,
         }
 
     def joined(self, channel: str, message: Message | None = None, **said: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from fastapi_channels.exceptions import ConfigurationError
 
 from .messages import Frame
+from .traffic import Traffic
 
 SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest"]
 """What happens to a connection that does not read, once its outbox is full."""
@@ -53,17 +54,24 @@ class Outbox:
     Args:
         limit: bytes of room frames that may wait, each counted with `OVERHEAD`.
         policy: what `put` does beyond them.
+        traffic: is told of what is dropped, if anybody asked.
     """
 
-    __slots__ = ("_dropped", "_items", "_limit", "_policy", "size")
+    __slots__ = ("_dropped", "_items", "_limit", "_policy", "_traffic", "size")
 
-    def __init__(self, limit: int = DEFAULT_LIMIT, policy: SlowPolicy = "disconnect") -> None:
+    def __init__(
+        self,
+        limit: int = DEFAULT_LIMIT,
+        policy: SlowPolicy = "disconnect",
+        traffic: Traffic | None = None,
+    ) -> None:
         if limit < 1:
             raise ConfigurationError(f"the outbox limit must be at least 1 byte, got {limit!r}")
         if policy not in POLICIES:
             raise ConfigurationError(f"expected one of {POLICIES}, got the policy {policy!r}")
         self._limit = limit
         self._policy = policy
+        self._traffic = traffic
         # Most are empty, and an empty deque takes thirteen times the memory of an empty list.
         self._items: list[Item] = []
         self._dropped: dict[str, int] = {}
@@ -80,7 +88,7 @@ class Outbox:
             if self._policy == "disconnect":
                 return False
             if self._policy == "drop_newest":
-                self._dropped[frame.room] = self._dropped.get(frame.room, 0) + 1
+                self._drop(frame)
                 return True
             self._drop_oldest(size)
         elif self._dropped and self._policy == "drop_newest":
@@ -128,6 +136,11 @@ class Outbox:
         self._dropped.clear()
         return notices
 
+    def _drop(self, frame: Frame) -> None:
+        self._dropped[frame.room] = self._dropped.get(frame.room, 0) + 1
+        if self._traffic is not None:
+            self._traffic.dropped += 1
+
     def _drop_oldest(self, needed: int) -> None:
         """Drop room frames from the front until `needed` bytes fit, or none is left."""
         kept: list[Item] = []
@@ -135,7 +148,7 @@ class Outbox:
             item = self._items.pop(0)
             if type(item) is Frame and item.room:
                 self.size -= item.size + OVERHEAD
-                self._dropped[item.room] = self._dropped.get(item.room, 0) + 1
+                self._drop(item)
             else:
                 kept.append(item)
         self._items[:0] = kept

@@ -36,7 +36,7 @@ MAX_EVENTS: Final = 64
 _PING: Final = b"\x89\x00"
 """A whole frame, without payload (RFC 6455 section 5.5.2)."""
 _WHOLE_TEXT: Final = 0x81
-_WHOLE: Final = (_WHOLE_TEXT, 0x82)
+_WHOLE_BYTES: Final = 0x82
 _MASKED: Final = 0x80
 _FINAL: Final = 0x80
 _CONTROL: Final = 0x08
@@ -87,7 +87,7 @@ class Port(asyncio.Protocol, ABC):
         """Whether anything has come since the last ping."""
         self._events: list[ASGIEvent] = []
         self._waiter: asyncio.Future[None] | None = None
-        """Done when something has come."""
+        """Of who waits for something to come."""
         self._max_size = max_size
         self._theirs = theirs
         """How many of the next bytes are the parser's to read."""
@@ -126,16 +126,16 @@ class Port(asyncio.Protocol, ABC):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        if not self._events:
+            self._size = 0
         if self._rest:
             data, self._rest = self._rest + data, b""
         self._read(data)
-        if not self._events:
-            self._size = 0
-            return
-        self._wake()
-        self._size += len(data)
-        if self._size > MAX_AHEAD:
-            self._pause_reading()
+        if self._events:
+            self._wake()
+            self._size += len(data)
+            if self._size > MAX_AHEAD:
+                self._pause_reading()
 
     # A queue
 
@@ -163,8 +163,9 @@ class Port(asyncio.Protocol, ABC):
         return not self._events
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
 
     # The way in
 
@@ -179,7 +180,7 @@ class Port(asyncio.Protocol, ABC):
         `first` is a bit that says "final", and the opcode; `second` a bit that says "masked", and the size.
         A size of 126 or 127 says that the true one follows, in 2 or 8 bytes; else nothing is between.
         """
-        end = len(data)
+        events, end = self._events, len(data)
         begin = 0
         """Where what is the parser's, and has not been passed on, begins."""
         at = self._theirs
@@ -190,10 +191,10 @@ class Port(asyncio.Protocol, ABC):
                 if begin < at and not self._pass_on(data[begin:at]):
                     return
                 begin = at
-                if len(self._events) >= MAX_EVENTS and self._pause_reading():
+                if len(events) >= MAX_EVENTS and self._pause_reading():
                     break
             size, start = second & 0x7F, at + 6
-            is_plain = first in _WHOLE and second >= _MASKED
+            is_plain = second >= _MASKED
             if size == 126:
                 if end - at < 4:
                     break
@@ -206,6 +207,9 @@ class Port(asyncio.Protocol, ABC):
                 is_plain = False
             stop = start + size
             if is_plain and stop <= end and self._take(first, data[start - 4 : start], data[start:stop]):
+                if stop == end:
+                    self._theirs = 0
+                    return
                 at = begin = stop
                 continue
             if not first & _CONTROL:
@@ -218,19 +222,19 @@ class Port(asyncio.Protocol, ABC):
         self._rest = data[known:]
 
     def _take(self, kind: int, mask: bytes, data: bytes) -> bool:
-        """Hand over one message; False if it is for the parser to say what is wrong with it."""
+        """Hand over one message; False if it is none, or wrong in a way that the parser is to name."""
         if self._fragmented or len(data) > self._max_size or self._shut:
             return False
-        body = unmasking()(data, mask)
-        event: ASGIEvent
         if kind == _WHOLE_TEXT:
             try:
-                event = {"type": "websocket.receive", "text": body.decode()}
+                text = unmasking()(data, mask).decode()
             except UnicodeDecodeError:
                 return False
+            self._events.append({"type": "websocket.receive", "text": text})
+        elif kind == _WHOLE_BYTES:
+            self._events.append({"type": "websocket.receive", "bytes": unmasking()(data, mask)})
         else:
-            event = {"type": "websocket.receive", "bytes": body}
-        self._events.append(event)
+            return False
         return True
 
     @abstractmethod

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from starlette.convertors import Convertor
+from starlette.convertors import Convertor, FloatConvertor
 from starlette.routing import compile_path
 
 from fastapi_channels.exceptions import ConfigurationError, ParseError
 
 TAKEN: Final = frozenset({"self", "websocket", "channel", "data", "action", "request_id", "connection"})
 """What a handler, or `authorize`, receives by these names is something else."""
+_ANY_NAME: Final = re.compile(r"\(\?P<\w+>")
+"""Of a group in a regular expression."""
 EVERYWHERE: Final = "*"
 """Stands in the place of a room in what is sent to one client wherever it is."""
 RESERVED: Final = "fastapi-channels:"
@@ -48,6 +51,30 @@ def check_room(room: str) -> str:
     return room
 
 
+def check_namespace(namespace: str) -> str:
+    """`namespace`, if it can begin the names of topics.
+
+    Raises:
+        ConfigurationError: it is no text.
+    """
+    if not isinstance(namespace, str):
+        raise ConfigurationError(f"namespace must be a text, got {namespace!r}")
+    return namespace
+
+
+def rooms_of(room: str | Iterable[str]) -> tuple[str, ...]:
+    """The names of the rooms that are meant by one name, or by several.
+
+    Raises:
+        ConfigurationError: it is neither.
+    """
+    if isinstance(room, str):
+        return (room,)
+    if not isinstance(room, Iterable):
+        raise ConfigurationError(f"a room is its name, a text, or several names, not {room!r}")
+    return tuple(room)
+
+
 class InvalidRoom(ParseError):
     """A room name that is empty, too long, not printable or reserved."""
 
@@ -58,7 +85,7 @@ class RoomPattern:
     """A room's name with parameters, written as a Starlette path: `{name}` or `{name:int}`, with the
     convertors `str`, `int`, `float`, `uuid` and `path`.
 
-    A room has one name: `room:007` does not fit where `room:7` does, although both say seven.
+    A room has one name: `room:007` and `at:1.50` do not fit where `room:7` and `at:1.5` do.
 
     Raises:
         ConfigurationError: the pattern cannot be read.
@@ -67,12 +94,20 @@ class RoomPattern:
     __slots__ = ("_convertors", "_format", "_regex", "pattern")
 
     def __init__(self, pattern: str) -> None:
+        if not isinstance(pattern, str):
+            raise ConfigurationError(f"room_pattern must be a text, got {pattern!r}")
+        if not pattern:
+            raise ConfigurationError("room_pattern is empty, and no room has that name: None is for any name")
         self.pattern = pattern
         # Without the slash it would be read as a host: its port cut off, its case ignored.
         self._regex, self._format, self._convertors = _compile("/" + pattern, pattern)
         for name in self._convertors:
             if name in TAKEN:
                 raise _unreadable(pattern, f"the name {name!r} stands for something else")
+
+    def is_like(self, other: RoomPattern) -> bool:
+        """Whether the same names of rooms fit, whatever the parameters are called."""
+        return _ANY_NAME.sub("(", self._regex.pattern) == _ANY_NAME.sub("(", other._regex.pattern)
 
     @property
     def names(self) -> list[str]:
@@ -93,7 +128,7 @@ class RoomPattern:
             values = {name: self._convertors[name].convert(text) for name, text in texts.items()}
         except ValueError:
             return None
-        if any(isinstance(value, int | UUID) and str(value) != texts[name] for name, value in values.items()):
+        if any(not isinstance(v, str) and _spelled(v) != texts[name] for name, v in values.items()):
             return None
         return values
 
@@ -106,14 +141,44 @@ class RoomPattern:
         problem: object = f"it takes {', '.join(self.names) or 'nothing'}"
         if params.keys() == self._convertors.keys():
             try:
-                texts = {name: self._convertors[name].to_string(value) for name, value in params.items()}
+                texts = {name: _text(self._convertors[name], value) for name, value in params.items()}
                 room = check_room(self._format.format(**texts)[1:])
-                if self.match(room) == dict(params):
+                found = self.match(room)
+                others = [n for n, value in (found or {}).items() if not _is_read_as(params[n], value)]
+                if found is None:
+                    problem = f"{room!r} does not fit it"
+                elif not others:
                     return room
-                problem = f"{room!r} would not be read back as the same"
+                else:
+                    first = others[0]
+                    problem = f"{first}={params[first]!r} would be read as {found[first]!r}: give it as that"
             except (AssertionError, TypeError, ValueError, ParseError) as exc:
                 problem = exc
         raise ConfigurationError(f"{dict(params)} makes no room of {self.pattern!r}: {problem}")
+
+
+def _spelled(value: int | float | UUID) -> str:
+    """The one way to write a parameter: the shortest that is read back as it, without an exponent."""
+    if not isinstance(value, float):
+        return str(value)
+    text = format(Decimal(repr(value)), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _text(convertor: Convertor[Any], value: Any) -> str:
+    """
+    Raises:
+        AssertionError, TypeError, ValueError: the convertor does not take the value.
+    """
+    text = convertor.to_string(value)
+    # Starlette writes all digits that the binary number has.
+    return _spelled(float(value)) if isinstance(convertor, FloatConvertor) else text
+
+
+def _is_read_as(given: Any, read: Any) -> bool:
+    """Whether a parameter is what it is read back as. True is 1, and is not meant."""
+    kinds = (int, float) if isinstance(read, float) else type(read)
+    return isinstance(given, kinds) and given == read and isinstance(given, bool) is isinstance(read, bool)
 
 
 def names_in(path: str) -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Generic
 
 from pydantic import BaseModel, TypeAdapter
@@ -71,7 +72,32 @@ def calls_by_name(types: Iterable[type[Call[Any]]]) -> dict[str, type[Call[Any]]
     return _by_name(types, Call, "call")
 
 
+def functions_by_name(functions: Iterable[Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
+    """What a channel has as `for_each`, by the names of the functions.
+
+    Raises:
+        ConfigurationError: one of them is no plain function with a name, or two have one name.
+    """
+    found: dict[str, Callable[..., Any]] = {}
+    for each in functions:
+        if not inspect.isfunction(each) or each.__name__ == "<lambda>" or _is_awaited(each):
+            raise ConfigurationError(
+                "for_each has plain functions of a connection and a frame, which other processes find by "
+                f"their names: def, not async def or lambda; got {each!r}"
+            )
+        if each.__name__ in found:
+            raise ConfigurationError(f"for_each has two functions named {each.__name__!r}")
+        found[each.__name__] = each
+    return found
+
+
+def _is_awaited(function: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
 def _by_name(types: Iterable[Any], kind: type[BaseModel], word: str) -> dict[str, Any]:
+    if not isinstance(types, Iterable):
+        raise ConfigurationError(f"{word}_types are classes of {word}s, a list of them, not {types!r}")
     found: dict[str, Any] = {}
     for each in types:
         if not isinstance(each, type) or not issubclass(each, kind):

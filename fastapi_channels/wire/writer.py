@@ -15,6 +15,7 @@ from .messages import Envelope, Frame
 from .outbox import Gap, Item, Lagged, Outbox
 from .port import Port
 from .shortcut import port_of
+from .traffic import Traffic
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -42,6 +43,7 @@ class Writer:
         name: the connection's id.
         timeout: seconds that the server may need for one frame.
         before: called before anything is written at once, to let out what was collected earlier.
+        traffic: is added to for each message, if anybody asked.
 
     Attributes:
         direct: the transport that takes finished frames at once; None while they have to be queued.
@@ -58,6 +60,7 @@ class Writer:
         "_outbox",
         "_task",
         "_timeout",
+        "_traffic",
         "closed",
         "closing",
         "direct",
@@ -75,6 +78,7 @@ class Writer:
         name: str,
         timeout: float,
         before: Callable[[], None],
+        traffic: Traffic | None = None,
     ) -> None:
         self.websocket = websocket
         self.name = name
@@ -86,6 +90,7 @@ class Writer:
         self._envelope = envelope
         self._timeout = timeout
         self._before = before
+        self._traffic = traffic
         self._asgi_send: Callable[[MutableMapping[str, Any]], Any] = websocket._send
         self.port: Port | None = None
         self.direct: asyncio.WriteTransport | None = None
@@ -108,6 +113,8 @@ class Writer:
         self._asgi_send = self.websocket._send
         self.websocket._send = self._send_through
         self._held = False
+        if self.closing is not None:
+            self.websocket.application_state = WebSocketState.DISCONNECTED
         if self.port is not None:
             self.port.on_change = self._redirect
             self._redirect()
@@ -135,6 +142,9 @@ class Writer:
         if self.direct is None:
             return False
         self.direct.write(frame.wire)
+        if self._traffic is not None:
+            self._traffic.sent += 1
+            self._traffic.sent_bytes += frame.size
         return True
 
     async def write(self, frame: Frame) -> bool:
@@ -172,11 +182,15 @@ class Writer:
         await self.drained()
 
     def start_close(self, code: int, reason: str) -> None:
-        """Queue the close frame behind all others, unless one is queued; nothing is accepted behind it."""
+        """Queue the close frame behind all others, unless one is queued; nothing is accepted behind it.
+
+        Before the handshake is complete it waits for that: a close in its place is HTTP 403, without a word.
+        """
         self._before()
         if self.closed:
             return
-        self.websocket.application_state = WebSocketState.DISCONNECTED
+        if not self._held:
+            self.websocket.application_state = WebSocketState.DISCONNECTED
         self.closing = _close_event(code, reason)
         self._outbox.put_last(self.closing)
         self._start()
@@ -194,6 +208,11 @@ class Writer:
     def is_writing(self) -> bool:
         """Whether anything waits to leave."""
         return self._task is not None
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of room frames that wait to leave."""
+        return self._outbox.size
 
     async def drained(self) -> None:
         """Wait for what is queued; the server has its deadline."""
@@ -250,6 +269,8 @@ class Writer:
                     await self._send(item)
         except TimeoutError:
             logger.warning("a client took no frame for %g s: cut off", self._timeout, extra=self._extra)
+            if self._traffic is not None:
+                self._traffic.cut_off += 1
             if self.port is not None:
                 self.port.abort()
             self._give_up()
@@ -273,10 +294,10 @@ class Writer:
             await self._send_all(item)
             return
         if isinstance(item, Frame):
-            event = item.event
+            event = self._form(item)
         elif isinstance(item, Lagged):
             notice = self._envelope.lagged(item.room, item.dropped)
-            event = self._envelope.frame(notice).event
+            event = self._form(self._envelope.frame(notice))
         else:
             event = item
         try:
@@ -293,7 +314,14 @@ class Writer:
             # daphne lets an application close with 1000 and 3000 to 4999 alone.
             logger.debug("the server does not close with %d: %r", event["code"], exc, extra=self._extra)
             await self._asgi_send({**event, "code": STANDING_IN.get(event["code"], COME_BACK)})
+        if self._traffic is not None and isinstance(item, Frame):
+            self._traffic.sent += 1
+            self._traffic.sent_bytes += item.size
         self._send_on()
+
+    def _form(self, frame: Frame) -> MutableMapping[str, Any]:
+        """What the server is given for `frame`."""
+        return frame.event
 
     async def _send_all(self, gap: Gap) -> None:
         """Send what fills `gap`. That it takes long is not the client's fault."""

@@ -78,6 +78,9 @@ function complain(input, key, values) {
   }
 }
 
+/* What is being changed is not called wrong any more. */
+for (const id of ["name", "room-name"]) byId(id).addEventListener("input", (event) => complain(event.target, ""));
+
 /* Unlike `disabled`, this keeps the focus where it is; whoever handles the button asks first. */
 function enable(button, enabled) {
   button.setAttribute("aria-disabled", String(!enabled));

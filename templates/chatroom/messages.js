@@ -3,6 +3,8 @@
 const MOST_MESSAGES = 500;
 const GROUP_WITHIN = 5 * 60_000; // ms
 
+const NEAR = 80; // px from the beginning at which earlier messages are asked for
+
 const HUES = 8;
 
 /* A circle with initials whose colour depends on nothing but the name. */
@@ -23,9 +25,12 @@ class MessageList {
   #following = true; // the reader is at the end
   #scrolling = false;
   #tell;
+  #ask;
 
-  /* `tell` gets how many messages are unread: below the end of what is seen, or in a tab that is not. */
-  constructor(root, jump, tell) {
+  /* `tell` gets how many messages are unread: below the end of what is seen, or in a tab that is not. `ask` is
+     called when the reader comes to the beginning. */
+  constructor(root, jump, tell, ask) {
+    this.#ask = ask;
     this.#root = root;
     this.#jump = jump;
     this.#tell = tell;
@@ -47,10 +52,35 @@ class MessageList {
 
   /* Appends a message and returns its element. */
   add(by, text, { own = false } = {}) {
+    const message = { by, text, own, at: new Date() };
+    const element = this.#made(message, this.#last);
+    this.#last = message;
+    if (own) this.#following = true;
+    this.#append(element);
+    if (!this.#following || document.hidden) this.#countUnread();
+    return element;
+  }
+
+  /* Shows earlier messages, the oldest first, behind an element; without one at the beginning. What is read stays
+     where it is. */
+  insert(earlier, behind = null) {
+    const before = this.#root.scrollHeight;
+    const elements = earlier.map((message, index) => this.#made(message, earlier[index - 1] ?? { by: null }));
+    if (behind) behind.after(...elements);
+    else this.#root.prepend(...elements);
+    if (this.#following) this.#toEnd();
+    else if (!behind) this.#root.scrollTop += this.#root.scrollHeight - before;
+  }
+
+  /* Whether earlier messages may be shown. */
+  get hasRoom() {
+    return this.#root.childElementCount < MOST_MESSAGES;
+  }
+
+  #made({ by, text, own, at }, last) {
     const element = this.#template.content.firstElementChild.cloneNode(true);
-    const at = new Date();
-    const continued = this.#last.by === by && at - this.#last.at < GROUP_WITHIN;
-    this.#last = { by, at };
+    // Somebody else may have the same name.
+    const continued = last.by === by && last.own === own && at - last.at < GROUP_WITHIN;
     element.classList.toggle("own", own);
     element.classList.toggle("continued", continued);
     paintAvatar(element.querySelector(".avatar"), by);
@@ -59,13 +89,10 @@ class MessageList {
     element.querySelector(".text").textContent = text;
     element.querySelector("time").dateTime = at.toISOString();
     retranslate(element);
-    if (own) this.#following = true;
-    this.#append(element);
-    if (!this.#following || document.hidden) this.#countUnread();
     return element;
   }
 
-  /* Appends a line that nobody said. */
+  /* Appends a line that nobody said, and returns it. */
   note(key, values) {
     const element = document.createElement("p");
     element.className = "note";
@@ -73,6 +100,7 @@ class MessageList {
     else element.textContent = values;
     this.#last = { by: null, at: 0 };
     this.#append(element);
+    return element;
   }
 
   /* Says what became of an own message: "sending", "failed", "unconfirmed", or "sent". */
@@ -110,6 +138,7 @@ class MessageList {
     const { scrollTop, scrollHeight, clientHeight } = this.#root;
     if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
     if (this.#following && !document.hidden) this.#read();
+    if (scrollTop < NEAR && scrollHeight > clientHeight) this.#ask();
   }
 
   tellUnread() {

@@ -8,34 +8,36 @@ const CLOSINGS = { 1000: "closedNormal", 1008: "closedPolicy", 1009: "closedTooB
 class People {
   #list = byId("people");
   #own = "";
-  #names = new Set();
+  #complete = false;
+  #windows = new Map(); // by name
 
-  /* Lists `own` and `names`; `complete` says whether the room told them. */
-  meet(own, names, complete) {
+  /* Lists `own` and others, each with the windows that it is in; `complete` says whether the room told them. */
+  meet(own, windows, complete) {
     this.#own = own;
-    this.#names = new Set([own, ...names]);
+    this.#complete = complete;
+    this.#windows = new Map([[own, 1], ...windows]);
     byId("people-hint").hidden = complete;
     this.#render();
   }
 
   /* Lists nobody: the room was not entered. */
   clear() {
-    this.#names = new Set();
+    this.#windows = new Map();
     byId("people-hint").hidden = true;
     this.#render();
   }
 
   /* Adds who has said something. */
   heard(name) {
-    if (!name || this.#names.has(name)) return;
-    this.#names.add(name);
+    if (!name || this.#complete || this.#windows.has(name)) return;
+    this.#windows.set(name, 1);
     this.#render();
   }
 
   #render() {
-    byId("people-count").textContent = this.#names.size;
-    byId("room").dataset.alone = this.#names.size === 1;
-    this.#list.replaceChildren(...[...this.#names].map((name) => this.#item(name)));
+    byId("people-count").textContent = this.#windows.size;
+    byId("room").dataset.alone = this.#windows.size === 1 && this.#windows.get(this.#own) === 1;
+    this.#list.replaceChildren(...[...this.#windows.keys()].map((name) => this.#item(name)));
   }
 
   #item(name) {
@@ -44,7 +46,8 @@ class People {
     avatar.className = "avatar";
     avatar.setAttribute("aria-hidden", "true");
     paintAvatar(avatar, name);
-    if (name === this.#own) show(label, "you", { name });
+    const count = this.#windows.get(name);
+    if (name === this.#own) show(label, count > 1 ? "youInSeveral" : "you", { name, count });
     else label.textContent = name;
     item.append(avatar, label);
     return item;
@@ -53,7 +56,7 @@ class People {
 
 const limits = new Limits();
 const toasts = new Toasts(byId("toasts"));
-const messages = new MessageList(byId("log"), byId("jump"), showTitle);
+const messages = new MessageList(byId("log"), byId("jump"), showTitle, () => session?.earlier());
 const wire = new Wire();
 const panel = new ActionPanel((action, fields) => session?.call(action, fields));
 const people = new People();
@@ -84,6 +87,7 @@ function choiceFor(channel, index) {
 const chosen = () => CHANNELS[Number(new FormData(byId("lobby")).get("choice"))];
 
 function showRoomField() {
+  complain(byId("room-name"), "");
   byId("room-field").hidden = chosen()?.kind !== "room";
 }
 
@@ -129,9 +133,8 @@ function join({ channel, name, room }) {
   byId("lobby").hidden = true;
   byId("room").hidden = false;
   nameRoom(channel, room);
-  session = new Session(channel, name, room, { messages, people, panel, wire, toasts, limits });
-  session.connection.addEventListener("state", showConnection);
-  session.start();
+  session = new Session(channel, name, { messages, people, panel, wire, toasts, limits });
+  session.start(room, showConnection);
   byId("draft").focus();
 }
 
@@ -177,35 +180,35 @@ async function copyLink() {
 /* ---- the connection */
 
 /* Attempts to come back count as being away, or the state would flicker with each. */
-function stateToShow({ state, code }) {
-  return state === "connecting" && code ? "waiting" : state;
+function stateToShow({ room, away }) {
+  if (room.state === "joined") return "open";
+  if (room.state !== "joining") return "closed";
+  return away ? "waiting" : "connecting";
 }
 
 function showConnection() {
-  const { connection } = session;
-  const state = stateToShow(connection);
+  const state = stateToShow(session);
   byId("state").dataset.state = state;
   byId("room").dataset.state = state;
   show(byId("state-text"), STATES[state]);
   byId("banner").hidden = state === "open" || state === "connecting";
   byId("banner").dataset.state = state;
-  if (state === "waiting") show(byId("banner-text"), connection.reached ? "lost" : "unreachable");
+  if (state === "waiting") show(byId("banner-text"), session.reached ? "lost" : "unreachable");
   if (state === "closed" && session.full) show(byId("banner-text"), "full");
-  else if (state === "closed") show(byId("banner-text"), "closedBecause", closing(connection));
+  else if (state === "closed") show(byId("banner-text"), "closedBecause", closing(session.room.refusal));
   showWaits();
 }
 
-function closing({ code, reason }) {
-  return { text: translate(CLOSINGS[code] ?? "closedOther"), detail: `${code} ${reason}`.trim() };
+function closing({ closeCode, reason }) {
+  return { text: translate(CLOSINGS[closeCode] ?? "closedOther"), detail: `${closeCode} ${reason}`.trim() };
 }
 
 /* When the next attempt is, and what may not be done until when. */
 function showWaits() {
   if (!session) return;
-  const { connection } = session;
-  const left = (connection.until - performance.now()) / 1000;
-  byId("banner-wait").textContent =
-    connection.state === "waiting" && left > 0 ? translate("inWait", { wait: formatWait(left) }) : "";
+  const { line, until } = session.room;
+  const left = (until - Date.now()) / 1000;
+  byId("banner-wait").textContent = line === "waiting" && left > 0 ? translate("inWait", { wait: formatWait(left) }) : "";
   enable(byId("send"), session.mayCall(session.chatAction));
   enable(byId("call-button"), session.mayCall(panel.action));
 }
@@ -270,9 +273,10 @@ byId("draft").addEventListener("keydown", (event) => {
   event.preventDefault();
   sendDraft();
 });
+byId("draft").addEventListener("input", () => session?.typing());
 byId("leave").addEventListener("click", leave);
 byId("copy").addEventListener("click", copyLink);
-byId("retry").addEventListener("click", () => session.connection.retry());
+byId("retry").addEventListener("click", () => session.retry());
 byId("action").addEventListener("change", showWaits);
 byId("other").addEventListener("input", showWaits);
 byId("side-toggle").addEventListener("click", () => {

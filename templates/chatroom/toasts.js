@@ -20,11 +20,15 @@ class Toasts {
     toast.querySelector(".detail").textContent = detail;
     retranslate(toast);
     toast.querySelector("button").addEventListener("click", () => dismiss(toast));
-    this.#root.querySelector(`[data-kind="${code}"]`)?.remove();
+    this.drop(code);
     this.#root.append(toast);
     while (this.#root.childElementCount > MOST_TOASTS) this.#root.firstElementChild.remove();
     if (lasts) vanish(toast, lasts);
     return toast;
+  }
+
+  drop(code) {
+    this.#root.querySelector(`[data-kind="${code}"]`)?.remove();
   }
 
   clear() {

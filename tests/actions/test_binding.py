@@ -114,6 +114,14 @@ async def root(payload: RootModel[dict[str, int]]) -> Any:
     return payload.root
 
 
+async def root_of_models(pet: RootModel[Pet]) -> Any:
+    return type(pet.root).__name__
+
+
+async def root_of_a_list(tags: RootModel[list[str]]) -> Any:
+    return tags.root
+
+
 @pytest.mark.parametrize(
     ("handler", "payload", "data"),
     [
@@ -130,6 +138,8 @@ async def root(payload: RootModel[dict[str, int]]) -> Any:
         (alias, {"kind": "dog", "name": "Rex"}, "Dog"),
         (described, {"text": "hi"}, "hi"),
         (root, {"a": 1}, {"a": 1}),
+        (root_of_models, {"kind": "cat", "lives": 9}, "Cat"),
+        (root_of_a_list, {"tags": ["a"]}, ["a"]),
     ],
 )
 async def test_one_model_takes_the_whole_payload(handler: Handler, payload: Any, data: Any):

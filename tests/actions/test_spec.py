@@ -740,6 +740,18 @@ def _copy(func: Any) -> Handler:
     return functools.update_wrapper(copy, func, updated=())
 
 
+class Labelled(BaseModel):
+    action: str
+
+
+async def _labelled(payload: Labelled): ...
+
+
+def test_a_field_whose_name_belongs_to_the_frame_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="the action 'act' would never get the field 'action'"):
+        having(_labelled)
+
+
 @pytest.mark.parametrize("name", ["", "x" * 129, 7, b"act"])
 def test_names_that_no_action_can_have(name: Any) -> None:
     with pytest.raises(ConfigurationError, match="an action's name must be a text of 1 to 128 characters"):
@@ -763,6 +775,12 @@ def test_forgotten_parentheses() -> None:
     for decorator in (action, Channel().action, ActionRouter().action):
         with pytest.raises(ConfigurationError, match=r"action\(\) with parentheses"):
             decorator(_fields)  # pyright: ignore[reportArgumentType]
+
+
+def test_a_limit_on_what_is_no_action() -> None:
+    limited = {"say": limiter(times=1, seconds=1)(_copy(_some))}
+    with pytest.raises(ConfigurationError, match=r"has a rate limit, and is no action: add @action\(\)"):
+        type("Room", (Channel,), limited)()
 
 
 def test_two_actions_of_one_name_in_a_class() -> None:
@@ -933,3 +951,17 @@ async def test_what_a_dependency_wants_is_validated_too() -> None:
         assert (await wire.receive())["data"] == 4
         reply = await other.receive()
         assert (reply["code"], reply["request_id"]) == ("invalid_payload", 7)
+
+
+async def test_what_is_done_already_is_recalled_and_not_done_again() -> None:
+    calls: list[str] = []
+
+    async def act(text: str) -> int:
+        calls.append(text)
+        return len(calls)
+
+    async with connected(having(act, idempotent=True)) as wire:
+        for _ in range(2):
+            wire.call("act", request_id="6f1c1f6e-7c1b-4c0e-9a59-0c0f8a3f2a11", text="hi")
+            assert (await wire.receive())["data"] == 1
+    assert calls == ["hi"]

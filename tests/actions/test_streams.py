@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from fastapi_channels import Channel, Connection, action
 from fastapi_channels.actions.spec import DETACHED
-from tests.support.clock import timeless
+from fastapi_channels.testing.clock import timeless, turns
 from tests.support.wire import Wire, dial, others, serving
 
 Log = list[Any]
@@ -110,7 +110,7 @@ class Streaming(Channel):
             await self.gate.wait()
         finally:
             self.log.append("stops")
-            await asyncio.sleep(0.2)
+            await turns()
             self.log.append("stopped")
 
     @action()

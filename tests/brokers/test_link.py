@@ -20,6 +20,7 @@ from fastapi_channels.brokers.link import (
     encoded,
     server_name,
 )
+from fastapi_channels.testing.clock import turns
 from tests.support.brokers import other_tasks, until
 
 
@@ -33,6 +34,10 @@ class Wire:
         self.fault: Exception | None = None
         self.aborted = 0
         self.lost: list[Exception] = []
+        self.signs = 0
+        """How many signs of life it was asked for."""
+        self.asked = 0
+        """How often it was asked whether it is excused."""
         self._excused = excused
         self.link: Link[str] = Link(self.perform, self.abort, self.lost.append, self.excused)
         self.link.open()
@@ -40,6 +45,8 @@ class Wire:
     async def perform(self, batch: list[Errand[str]]) -> None:
         if batch:
             self.batches.append([errand.what for errand in batch])
+        else:
+            self.signs += 1
         await self.free.wait()
         if self.fault is not None:
             raise self.fault
@@ -51,6 +58,7 @@ class Wire:
         self.aborted += 1
 
     async def excused(self) -> bool:
+        self.asked += 1
         return self._excused
 
     async def all(self, *whats: str) -> list[object]:
@@ -75,7 +83,7 @@ async def test_one_turn_is_one_batch_and_what_comes_meanwhile_the_next():
     second = asyncio.create_task(wire.all("d", "e"))
     await asyncio.sleep(0)
     third = asyncio.create_task(wire.all("f"))
-    await asyncio.sleep(0.01)
+    await until(lambda: len(wire.link._unsent) == 3)
     assert wire.batches == [["a", "b", "c"]]
     wire.free.set()
     await asyncio.gather(first, second, third)
@@ -147,7 +155,7 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastapi_channels.brokers.link.MAX_WAITING", 1500)
     wire = await held()
     asking = [asyncio.create_task(wire.link.do(str(number), 872)) for number in range(5)]
-    await asyncio.sleep(0.01)
+    await turns()
     assert wire.link._size == 2000
     wire.free.set()
     await asyncio.gather(*asking)
@@ -160,7 +168,8 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(monkeypatch: pytest.M
     monkeypatch.setattr("fastapi_channels.brokers.link.MAX_WAITING", 100)
     wire = await held()
     asking = [asyncio.create_task(wire.link.do(str(number))) for number in range(3)]
-    await asyncio.sleep(0.01)
+    await until(lambda: bool(wire.batches))
+    await turns()
     wire.link.lose(OSError("broken"))
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [ConnectionError, NotSent, NotSent]
@@ -170,13 +179,14 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(monkeypatch: pytest.M
 async def test_silence_is_noticed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.02)
     wire, excused = Wire(), Wire(excused=True)
-    await asyncio.sleep(0.1)
+    await until(lambda: wire.signs > 3)
     assert wire.lost == []
     wire.free.clear()
     excused.free.clear()
     await until(lambda: bool(wire.lost))
     assert "no sign of life" in str(wire.lost[0])
-    await asyncio.sleep(0.1)
+    asked = excused.asked
+    await until(lambda: excused.asked > asked + 2)
     assert excused.lost == []
     await wire.link.close()
     await excused.link.close()

@@ -46,14 +46,14 @@ def test_ours(url: str, kind: type[BroadcastBackend]):
         ("amqps://me:hunter2@host:99999999", "the amqps:// URL cannot be read"),
         ("hunter2", "no scheme that"),
         ("hunter2 with spaces://host", "no scheme that"),
-        ("", "no scheme that"),
+        ("", "the URL of a broker is empty"),
         ("redis://:hunter2/host:1", "the redis:// URL cannot be read"),
         ("redis://:pass@host:hunter2", "the redis:// URL cannot be read"),
         ("rediss://[hunter2", "the rediss:// URL cannot be read"),
         ("redis-stream://:hunter2/host:1", "the redis-stream:// URL cannot be read"),
         ("redis+cluster://:hunter2@one:1,two:hunter2", "the redis\\+cluster:// URL cannot be read"),
         ("redis+sentinel://:hunter2@one:26379", "ends with the name of a master"),
-        ("redis+sentinel://:hunter2@one:26379/main/hunter2", "the redis\\+sentinel:// URL cannot be read"),
+        ("redis+sentinel://:hunter2@one:26379/main/hunter2", "the number of a database, and nothing else"),
     ],
 )
 def test_what_is_wrong_with_a_url(url: str, problem: str):

@@ -21,7 +21,7 @@ from fastapi_channels.brokers.postgres import (
     _read,
     _Stored,
 )
-from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from tests.support.brokers import Process, running, until
 from tests.support.servers import PostgresServer
 
@@ -123,8 +123,12 @@ async def test_long_messages_wait_for_a_minute(
         await process.broker.subscribe("room")
         await asyncio.gather(*(process.publish("room", str(n) * 10_000) for n in range(5)))
         await process.receives(5)
-        await asyncio.sleep(0.3)
-        assert await ask(mortal_postgres, count) == 5
+        one = f"(SELECT id FROM {TABLE} LIMIT 1)"  # noqa: S608
+        await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds' WHERE id = {one}")  # noqa: S608
+        async with asyncio.timeout(5):
+            while await ask(mortal_postgres, count) == 5:
+                await asyncio.sleep(0.01)
+        assert await ask(mortal_postgres, count) == 4
         await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds'")  # noqa: S608
         async with asyncio.timeout(5):
             while await ask(mortal_postgres, count):
@@ -173,3 +177,9 @@ async def test_a_database_that_is_not_utf8(shared_postgres: PostgresServer, capl
     async with running(Process(create_backend(url))):
         pass
     assert "must be UTF8, and is LATIN1" in caplog.text
+
+
+async def test_an_option_of_the_url_that_nobody_knows_is_told_when_it_starts(shared_postgres: PostgresServer):
+    process = Process(create_backend(f"{shared_postgres.url}?bogus=1"))
+    with pytest.raises(ConfigurationError, match=r'option that the URL has: unrecognized .* "bogus"'):
+        await process.broker.start()

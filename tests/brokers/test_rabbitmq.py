@@ -10,6 +10,7 @@ import pytest
 from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.rabbitmq import EXCHANGE, RabbitBackend
 from tests.support.brokers import Process, running, until
+from tests.support.proxy import Proxy
 from tests.support.servers import RabbitServer
 
 
@@ -91,3 +92,28 @@ async def test_a_queue_that_somebody_deleted_is_a_gap(
         await until(lambda: process.changes == [True, False, True])
         await process.publish("room", "again")
         assert await process.receives(1) == ["again"]
+
+
+async def test_of_an_outage_its_driver_logs_nothing(
+    shared_rabbit: RabbitServer, caplog: pytest.LogCaptureFixture
+):
+    async with Proxy(shared_rabbit.port) as proxy:
+        url = shared_rabbit.url.replace(str(shared_rabbit.port), str(proxy.port))
+        process = Process(create_backend(url))
+        async with running(process):
+            await until(lambda: process.changes == [True])
+            proxy.cut()
+            await until(lambda: process.changes == [True, False, True])
+    assert [record.name for record in caplog.records] == ["fastapi_channels"] * 2
+
+
+async def test_of_attempts_its_driver_logs_nothing_and_what_others_do_with_it_it_does(
+    caplog: pytest.LogCaptureFixture,
+):
+    process = Process(create_backend("amqp://127.0.0.1:1/"), backoff=(0.001, 0.001))
+    async with running(process):
+        await until(lambda: (outage := process.broker._outage) is not None and outage.attempts > 3)
+    assert [record.name for record in caplog.records] == ["fastapi_channels"]
+    with pytest.raises(aiormq.exceptions.AMQPConnectionError):
+        await aiormq.connect("amqp://127.0.0.1:1/")
+    assert [record.name for record in caplog.records] == ["fastapi_channels", "aiormq.connection"]

@@ -79,3 +79,11 @@ async def test_slots_that_nobody_serves():
     ):
         await ClusterBackend(f"redis+cluster://127.0.0.1:{node.port}").connect()
     assert other_tasks() == set()
+
+
+async def test_a_node_that_says_nothing(shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("fastapi_channels.brokers.redis.slots.PATIENCE", 0.05)
+    backend = create_backend(shared_redis.url.replace("redis:", "rediss+cluster:"))
+    with pytest.raises(ConnectionError, match=r"no connection within 0\.05 s; .* rediss://"):
+        await backend.connect()
+    await backend.disconnect()

@@ -15,7 +15,8 @@ from broadcaster import BroadcastBackend, Event
 
 from fastapi_channels.brokers import Broker, MemoryBackend, NotSent
 from fastapi_channels.brokers.backend import MISSED, Receive
-from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
+from fastapi_channels.testing.clock import turns
 from fastapi_channels.wire.messages import Publication
 from tests.support.brokers import Process, other_tasks, running, until
 
@@ -194,7 +195,7 @@ async def test_stop_while_it_hangs_up(backend: Scripted):
 
     async def close_slowly() -> None:
         hanging_up.set()
-        await asyncio.sleep(0.01)
+        await turns()
         closed.set()
 
     backend.will("connect", ConnectionError("not yet"))
@@ -350,7 +351,7 @@ async def test_a_reader_that_dies_while_resubscribing_begins_anew(backend: Scrip
 
     async def lose() -> None:
         backend.lose(ConnectionError("lost again"))
-        await asyncio.sleep(0.01)
+        await turns()
 
     async with running(process):
         await process.broker.subscribe("room")
@@ -495,6 +496,21 @@ async def test_calls_do_not_wait_for_ever(backend: Scripted):
         assert process.broker.topics == set()
 
 
+async def test_a_server_that_takes_a_connection_and_says_nothing(backend: Scripted):
+    """As a plain Redis that is spoken to in TLS."""
+    backend.will("connect", *[hang] * 1000)
+    process = Process(backend, **SHORT)
+    async with asyncio.timeout(5), running(process):
+        with pytest.raises(BrokerUnavailable, match=r"no connection within .* TLS"):
+            await process.publish("room", "x")
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf"), "2", True, None])
+def test_a_deadline_that_is_none(seconds: Any):
+    with pytest.raises(ConfigurationError, match="publish_timeout must be more than 0 seconds"):
+        Broker(MemoryBackend(), print, publish_timeout=seconds)
+
+
 async def test_a_call_that_hangs_ends_at_its_deadline(backend: Scripted):
     process = Process(backend, **SHORT)
     async with asyncio.timeout(5), running(process):
@@ -591,7 +607,7 @@ async def test_only_a_backend_that_listens_is_called_by_several(kind: type[Scrip
         nonlocal running_calls, seen
         running_calls += 1
         seen = max(seen, running_calls)
-        await asyncio.sleep(0.001)
+        await turns()
         running_calls -= 1
 
     process = Process(backend, **FAST)
@@ -619,7 +635,7 @@ async def test_topics_come_back_some_at_a_time(monkeypatch: pytest.MonkeyPatch):
         nonlocal now, most
         now += 1
         most = max(most, now)
-        await asyncio.sleep(0.001)
+        await turns()
         now -= 1
 
     async with running(process):
@@ -640,7 +656,7 @@ async def test_reading_has_ended_when_the_backend_disconnects():
             try:
                 await super().listen(receive)
             finally:
-                await asyncio.sleep(0.01)
+                await turns()
                 self.ended = True
 
         async def disconnect(self) -> None:

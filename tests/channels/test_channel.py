@@ -618,3 +618,10 @@ async def test_an_action_may_have_the_name_of_a_hook():
         assert (await client.call("encode_json", text="x"))["data"] == "encoded x"
         assert (await client.call("decode_json", text="x"))["data"] == "decoded x"
         assert (await client.call("lifespan"))["data"] == "long"
+
+
+@pytest.mark.parametrize("method", ["broadcast", "send_to_user", "send_to_connection"])
+async def test_what_is_called_on_the_class_says_so(method: str):
+    send: Any = getattr(Channel, method)
+    with pytest.raises(ConfigurationError, match=rf"{method}\(\) was called on the class"):
+        await send("room", "said", 1)

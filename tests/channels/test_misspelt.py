@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from fastapi_channels import (
     Channel,
@@ -16,6 +16,7 @@ from fastapi_channels import (
     Socket,
     action,
     add_channel,
+    limiter,
 )
 from fastapi_channels.used import GroupChannel, PersonChannel
 from tests.support.live import ServerProcess, process
@@ -36,6 +37,12 @@ async def hook(self: Any, connection: Connection) -> bool:
         ("permissions_classes", "permission_classes", [IsAuthenticated]),
         ("permissions", "permission_classes", [IsAuthenticated]),
         ("permission", "permission_classes", IsAuthenticated),
+        ("perms", "permission_classes", [IsAuthenticated]),
+        ("PERMISSION_CLASSES", "permission_classes", [IsAuthenticated]),
+        ("authorization", "authorize", hook),
+        ("authorisation", "authorize", hook),
+        ("Authorize", "authorize", hook),
+        ("authentication_classes", "authenticator", []),
         ("room_patern", "room_pattern", "room:{number}"),
         ("max_conection", "max_connection", 2),
         ("max_connections", "max_connection", 2),
@@ -102,7 +109,7 @@ def test_a_socket_is_looked_at_too():
 
 
 @pytest.mark.parametrize(
-    "name", ["channels", "back", "pack", "scopes", "title", "max_players", "history_key", "rooms", "lives"]
+    "name", ["channels", "back", "pack", "scopes", "title", "max_players", "rooms", "lives"]
 )
 def test_names_of_ones_own_are_left_alone(name: str):
     assert getattr(make(name, "mine"), name) == "mine"
@@ -123,14 +130,48 @@ def test_so_may_one_that_is_called_like_a_permission(name: str):
     assert name in make(name, action(name)(ask))().actions
 
 
-def test_what_a_parent_has_may_be_overridden():
+@pytest.mark.parametrize("own", [{}, {"permision_classes": [], "authorise": hook, "max_room": 4}])
+@pytest.mark.parametrize(
+    ("name", "meant", "base"),
+    [
+        ("permision_classes", "permission_classes", Channel),
+        ("authorise", "authorize", GroupChannel),
+        ("max_room", "max_rooms", Socket),
+    ],
+)
+def test_what_is_mixed_in_is_looked_at_too(name: str, meant: str, base: type, own: dict[str, Any]):
+    """Also where the class repeats it, and where a class between has it."""
+    mixin = type("Mixin", (type("Closed", (), {name: [IsAuthenticated]}),), {})
+    repeated = {name: own[name]} if own else {}
+    with pytest.raises(ConfigurationError, match=f"{name} is no setting.* did you mean '{meant}'"):
+        type("Room", (mixin, base), repeated)
+    with pytest.raises(ConfigurationError, match=f"Closed.{name} is no setting"):
+        type("Room", (base, mixin), {})
+
+
+@pytest.mark.parametrize(
+    ("name", "base"), [("permission_classes", Channel), ("authorize", PersonChannel), ("max_rooms", Socket)]
+)
+def test_what_is_mixed_in_too_late_to_be_read_is_told(name: str, base: type):
+    mixin = type("Closed", (), {name: hook})
+    with pytest.raises(ConfigurationError, match=f"Closed.{name} is not read, .* the bases of Room"):
+        type("Room", (base, mixin), {})
+    assert vars(type("Room", (base, mixin), {name: hook}))[name] is hook
+
+
+def test_what_a_channel_has_may_be_overridden():
+    """It was looked at when that channel was made: here an action, and what is in a mixin but spelt right."""
+
     class Mixin:
-        max_connections = 3
+        max_connection = 3
 
     class Room(Mixin, Channel):
-        max_connections = 4
+        @action()
+        async def authorise(self) -> None: ...
 
-    assert Room.max_connections == 4
+    assert Room.max_connection == 3
+    room: Any = make("authorise", hook, Room)
+    assert room.max_connection == 3
 
 
 @pytest.mark.parametrize("types", [["said"], [dict], "said"])
@@ -147,9 +188,32 @@ async def takes_none(self: Any, connection: Connection) -> bool:
     return True
 
 
-@pytest.mark.parametrize("authorize", [takes_another, takes_none])
-def test_a_hook_that_does_not_fit_the_pattern_is_told_at_once(authorize: Any):
-    with pytest.raises(ConfigurationError, match=r"Room\.authorize cannot be called with connection, number"):
+def something() -> str:
+    return "something"
+
+
+async def takes_it_too_late(self: Any, number: int, connection: Connection) -> bool:
+    return True
+
+
+async def depends_too_early(
+    self: Any, thing: Annotated[str, Depends(something)], connection: Connection, number: int
+) -> bool:
+    return True
+
+
+@pytest.mark.parametrize(
+    ("authorize", "given"),
+    [
+        (takes_another, "number"),
+        (takes_none, "number"),
+        (takes_it_too_late, "number"),
+        (depends_too_early, "number, thing"),
+    ],
+)
+def test_a_hook_that_does_not_fit_the_pattern_is_told_at_once(authorize: Any, given: str):
+    told = rf"Room\.authorize cannot be called: .*; it is given first self, connection, then by name {given}$"
+    with pytest.raises(ConfigurationError, match=told):
         make("authorize", authorize, room_pattern="room:{number:int}")
 
 
@@ -162,7 +226,7 @@ def test_a_hook_without_a_pattern_is_told_when_the_channel_is_made():
         room_pattern = "room:{number:int}"
 
     Room()
-    with pytest.raises(ConfigurationError, match=r"Base\.authorize cannot be called with connection"):
+    with pytest.raises(ConfigurationError, match=r"Base\.authorize cannot be called: missing"):
         Base()
 
 
@@ -175,3 +239,11 @@ def test_a_hook_may_be_static_or_of_the_class(wrap: Any):
         return True
 
     make("authorize", wrap(static if wrap is staticmethod else of_class), room_pattern="room:{number:int}")()
+
+
+def test_a_limit_on_what_is_no_action_is_told():
+    with pytest.raises(ConfigurationError, match=r"Room\.say has a rate limit, and is no action"):
+
+        class Room(Channel):
+            @limiter(times=1, seconds=1)
+            async def say(self) -> None: ...

@@ -138,3 +138,13 @@ async def test_any_convertor_may_read_the_room() -> None:
 def test_a_parameter_that_names_no_room_is_refused(path: str) -> None:
     with pytest.raises(ConfigurationError, match="everybody into one room"):
         Room().mount(FastAPI(), path)
+
+
+def test_where_there_is_a_pattern_it_is_named() -> None:
+    class Numbered(Channel):
+        room_pattern = "room:{n}"
+
+    with pytest.raises(
+        ConfigurationError, match=r"{channel}, which is the whole name of one of room_pattern = "
+    ):
+        Numbered().mount(FastAPI(), "/rooms/{n}")

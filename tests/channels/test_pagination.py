@@ -128,7 +128,7 @@ def test_a_cursor_that_was_changed_is_refused(data: st.DataObject):
     made = paginator().cursor_of(data.draw(st.integers()))
     assert not is_refused(made)
     at = data.draw(st.integers(0, len(made) - 1))
-    other = data.draw(st.characters(codec="utf-8").filter(lambda each: each != made[at]))
+    other = data.draw(st.characters(exclude_categories=["Cs"]).filter(lambda each: each != made[at]))
     for changed in (
         made[:at] + other + made[at + 1 :],
         made[:at] + made[at + 1 :],

@@ -104,6 +104,24 @@ async def test_what_is_missing_between_is_said():
             assert (sorted(data(page)), page.complete) == ([5, 6, 7, 8, 9, 10], False)
 
 
+async def test_a_page_is_complete_where_it_follows():
+    async with filled() as (room, _):
+        epoch = (await room.read_history("tea")).position.partition(":")[0]
+        for offset, reverse, items, complete in [
+            (10, False, [], True),
+            (11, False, [], False),  # where nobody ever was
+            (99, False, [], False),
+            (99, True, [10, 9, 8, 7, 6, 5], False),
+            (10, True, [9, 8, 7, 6, 5], True),
+            (6, True, [5], True),
+            (5, True, [], False),  # 4 to 1 are not kept any more
+            (3, True, [], False),
+            (1, True, [], True),
+        ]:
+            page = await room.read_history("tea", since=f"{epoch}:{offset}", reverse=reverse)
+            assert (data(page), page.next, page.complete) == (items, None, complete), (offset, reverse)
+
+
 async def test_an_empty_room():
     async with filled(count=0) as (room, _):
         for reverse in (True, False):

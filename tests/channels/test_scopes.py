@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from fastapi_channels import Channel, ConfigurationError, Connection, action, add_channel
+from fastapi_channels import Channel, ConfigurationError, Connection, Socket, action, add_channel
 from tests.support.live import serving
 
 
@@ -82,11 +82,42 @@ def test_two_guarded_classes_of_one_name_are_refused() -> None:
     first, second = _elsewhere("one"), _elsewhere("two")
     first().mount(app, "/1/{channel}")
     first().mount(app, "/again/{channel}")
-    for meets in (lambda: second().mount(app, "/2/{channel}"), lambda: second().bind(app)):
+    for meets in (
+        lambda: second().mount(app, "/2/{channel}"),
+        lambda: Socket(second(), Open()).mount(app, "/2"),
+        lambda: second().bind(app),
+    ):
         with pytest.raises(ConfigurationError, match=r"one\.Ticket and two\.Ticket .*scope="):
             meets()
     second.scope = "others"
     second().mount(app, "/2/{channel}")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_to_share_rooms_both_classes_have_to_say_so(first: int) -> None:
+    """Else whoever names a scope so would hear what a guarded channel says."""
+
+    class Listening(Open):
+        scope = "Ticket"
+
+    app = FastAPI()
+    add_channel(app)
+    channels = [Ticket(), Listening()]
+    channels[first].mount(app, "/1/{channel}")
+    with pytest.raises(ConfigurationError, match="would share the rooms of the scope 'Ticket'"):
+        channels[1 - first].mount(app, "/2/{channel}")
+
+
+async def test_of_several_rooms_none_is_sent_to_where_one_is_wrong() -> None:
+    app = FastAPI()
+    add_channel(app)
+    ticket = Ticket()
+    ticket.mount(app, "/{channel}", user=lambda user="": user)
+    async with serving(app) as site, site.connect("/ticket:1?user=ann") as ann:
+        with pytest.raises(ConfigurationError, match="'tikcet:2'"):
+            await ticket.broadcast(["ticket:1", "tikcet:2"], "half")
+        await ticket.broadcast("ticket:1", "whole")
+        assert (await ann.receive())["event"] == "whole"
 
 
 async def test_a_room_that_does_not_fit_the_pattern_is_an_error_that_names_it() -> None:
@@ -103,6 +134,9 @@ def test_a_rooms_name_is_made_from_its_parameters() -> None:
     for wrong in ({}, {"number": "seven"}, {"number": -1}, {"number": 1, "more": 2}):
         with pytest.raises(ConfigurationError, match="makes no room of"):
             Ticket.room(**wrong)
+    for unlike in ("7", True, 7.0):
+        with pytest.raises(ConfigurationError, match=f"number={unlike!r} would be read as [17]: give"):
+            Ticket.room(number=unlike)
     with pytest.raises(ConfigurationError, match="no room_pattern"):
         Open.room(number=7)
 

@@ -27,8 +27,8 @@ from fastapi_channels import (
     add_channel,
     limiter,
 )
-from fastapi_channels.channels.socket import IN_FLIGHT
-from tests.support.clock import TimelessLoop, timeless
+from fastapi_channels.sessions.socket_session import IN_FLIGHT
+from fastapi_channels.testing.clock import TimelessLoop, timeless
 from tests.support.wire import Close, Wire, dial, dialing, node_of, others
 
 
@@ -240,6 +240,10 @@ async def test_the_room_is_no_field_of_the_payload():
         ({"type": "join"}, "invalid_room"),
         ({"type": ["join"], "channel": "room:2"}, "parse_error"),
         ({"type": "knock", "channel": "room:2"}, "parse_error"),
+        ({"type": "presence"}, "not_joined"),
+        ({"type": "presence", "channel": 5}, "not_joined"),
+        ({"type": "presence", "channel": "room:2"}, "not_joined"),
+        ({"type": "presence", "channel": "room:1"}, "parse_error"),
     ],
 )
 async def test_what_cannot_be_done(frame: dict[str, Any], code: str):
@@ -558,6 +562,26 @@ async def test_no_more_than_so_many_messages_are_taken_at_a_time():
         frames = [await wire.receive() for _ in range(IN_FLIGHT + 50)]
         assert [frame["request_id"] for frame in frames] == list(range(IN_FLIGHT + 50))
         assert [f["request_id"] for f in frames if f["status"] == "bad"] == [IN_FLIGHT + 10]
+
+
+async def test_a_join_that_waits_to_be_taken_while_its_room_is_being_left():
+    class Slow(Room):
+        async def on_left(self, connection: Connection) -> None:
+            await self.gates[connection.room].wait()
+
+    room = Slow()
+    room.gates["room:2"] = asyncio.Event()
+    async with connected(room, join=("room:1", "room:2")) as wire:
+        for number in range(IN_FLIGHT - 1):
+            wire.call("wait", channel="room:1", request_id=number)
+        wire.send({"type": "leave", "channel": "room:2"})
+        wire.send({"type": "join", "channel": "room:2"})
+        wire.call("say", channel="room:2", request_id="behind", text="hi")
+        await wire.until(lambda: wire.waiting == 0)
+        room.gates["room:2"].set()
+        frames = [await wire.receive() for _ in range(4)]
+        assert [frame["type"] for frame in frames] == ["left", "joined", "event", "response"]
+        room.gates["room:1"].set()
 
 
 Request = tuple[str, str]

@@ -9,6 +9,8 @@ from fastapi import Request
 from pydantic import Field, ValidationError
 
 from fastapi_channels import BaseChannel, Channel, ConfigurationError, Connection, Envelope, Event
+from fastapi_channels.testing import FaultyStore
+from fastapi_channels.testing.clock import now, timeless
 from tests.support.wire import dial, serving
 
 
@@ -197,6 +199,21 @@ async def test_an_event_that_does_not_fit_reaches_nobody():
             await room.both(["a", "b"])
         await room.broadcast("a", Cleared())
         assert (await wire.receive())["event"] == "cleared"
+
+
+@timeless
+async def test_many_rooms_are_told_together():
+    class Kept(Room):
+        history = 1
+
+    store, room = FaultyStore(), Kept()
+    async with serving(room, store=store) as app, dial(app, "/a") as wire:
+        store.delay = 0.1
+        began = now()
+        await room.broadcast([*(f"room {number}" for number in range(99)), "a"], Cleared())
+        while (await wire.receive()).get("event") != "cleared":
+            pass
+        assert now() - began < 0.5
 
 
 async def test_another_envelope_names_its_fields():

@@ -109,6 +109,11 @@ def test_what_upstream_would_have_called_is_told_of():
         class Old(Channel):
             async def receiver(self, websocket: Any, channel: str, message: Any) -> None: ...
 
+    with pytest.warns(FutureWarning, match=r"Kept\.max_history has no effect and is ignored: remove it"):
+
+        class Kept(Channel):
+            max_history = 50
+
 
 def test_an_action_may_have_the_name_of_what_upstream_called():
     with warnings.catch_warnings():

@@ -79,6 +79,14 @@ def test_what_the_store_does_not_have_any_more_is_lost_and_the_rest_passes():
     assert not gate.is_behind
 
 
+def test_what_the_store_need_not_be_asked_about():
+    assert Gate().has_passed(Position("a", 1)), "it will be asked anyway"
+    gate = opened(4)
+    assert gate.has_passed(Position("a", 4))
+    assert not gate.has_passed(Position("a", 5))
+    assert not gate.has_passed(Position("b", 1))
+
+
 def test_a_page_that_is_cut_leaves_it_behind():
     gate = opened()
     gate.compare(Position("a", 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,20 +22,22 @@ from fastapi_channels import (
     Socket,
     action,
     add_channel,
+    history_router,
 )
-from fastapi_channels.cluster import history
+from fastapi_channels.cluster import history, rooms
 from fastapi_channels.stores import MemoryStore
+from fastapi_channels.testing.broker import FaultyBroker
+from fastapi_channels.testing.store import FaultyStore
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position
-from tests.support.bus import Bus
 from tests.support.live import Client, Site, application, serving, unique, wait_until
 from tests.support.redis import RedisServer
-from tests.support.shared import SharedStore
 
 
 class Room(Channel):
     history = 20
     scope = "room"
+    routers = (history_router,)
 
     @action()
     async def say(self, connection: Connection, text: str) -> str | None:
@@ -55,7 +58,7 @@ async def served(channel: BaseChannel | None = None, **settings: Any) -> AsyncIt
 
 
 @asynccontextmanager
-async def processes(bus: Bus, store: SharedStore, count: int = 2) -> AsyncIterator[list[Site]]:
+async def processes(bus: FaultyBroker, store: FaultyStore, count: int = 2) -> AsyncIterator[list[Site]]:
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(served(backend=bus.backend(), store=store)) for _ in range(count)
@@ -127,6 +130,72 @@ async def test_a_history_that_began_anew_is_said_and_where_to_go_on():
             assert (frame["recovered"], frame["reason"], offset(frame)) == (False, "epoch", 1)
             await say(other, "two")
             assert await said(client, 1) == ["two"]
+
+
+def over(request: pytest.FixtureRequest, kind: str) -> dict[str, Any]:
+    """Settings of an application whose store is of that kind."""
+    if kind == "memory":
+        return {}
+    return {"url": request.getfixturevalue(f"shared_{kind}").url, "namespace": unique("history")}
+
+
+@pytest.mark.parametrize("kind", ["memory", "redis", "postgres"])
+async def test_what_a_client_says_of_its_position_changes_nothing(
+    request: pytest.FixtureRequest, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rooms, "IDLE", 0.0)
+    async with served(**over(request, kind)) as site:
+        async with site.connect("/tea") as first:
+            await joined(first)
+            await say(first, "one", "two")
+            async with site.connect("/tea?since=none:1") as other:
+                head = (await joined(other))["position"]
+            epoch = head.partition(":")[0]
+            assert head == f"{epoch}:2"
+            for ahead in (3, 999_999_999_999_999):
+                async with site.connect(f"/tea?since={epoch}:{ahead}") as liar:
+                    frame = await joined(liar)
+                    told = (frame["position"], frame["recovered"], frame["reason"])
+                    assert told == (head, False, "epoch")
+            await say(first, "three")
+        # Also where the process knows nothing of the room.
+        await wait_until(lambda: site.node.rooms.known("tea") is None)
+        async with site.connect(f"/tea?since={epoch}:9") as liar:
+            frame = await joined(liar)
+            assert (frame["position"], frame["recovered"]) == (f"{epoch}:3", False)
+        async with site.connect(f"/tea?since={epoch}:0") as honest:
+            assert (await joined(honest))["recovered"] is True
+            assert await said(honest, 3) == ["one", "two", "three"]
+
+
+async def test_an_epoch_that_another_process_began_is_told_to_all_by_the_first_who_comes_back():
+    bus, store = FaultyBroker(), FaultyStore()
+    async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
+        before = await joined(here)
+        await joined(there)
+        await say(here, "one")
+        await said(there, 1)
+        # The store was set back, and so far only another process knows.
+        store._histories.clear()
+        epoch = await _epoch(store)
+        for since in (f"{before['position'].partition(':')[0]}:9", "none:1", f"{epoch}:0"):
+            async with two.connect(f"/tea?since={since}") as client:
+                frame = await joined(client)
+                assert (frame["position"], frame["recovered"]) == (f"{epoch}:0", since == f"{epoch}:0")
+        resync = await there.receive()
+        assert (resync["type"], resync["position"]) == ("resync", f"{epoch}:0")
+
+
+async def test_a_herd_that_is_ahead_asks_the_store_a_few_times():
+    store = FaultyStore()
+    async with served(backend=FaultyBroker().backend(), store=store) as site, site.connect("/tea") as other:
+        epoch = (await joined(other))["position"].partition(":")[0]
+        store.calls.clear()
+        async with AsyncExitStack() as stack:
+            coming = (stack.enter_async_context(site.connect(f"/tea?since={epoch}:7")) for _ in range(50))
+            for client in await asyncio.gather(*coming):
+                assert (await joined(client))["recovered"] is False
+        assert store.calls.count("tops") < 50
 
 
 class Short(Room):
@@ -203,15 +272,29 @@ async def test_what_was_kept_from_a_user_is_not_recovered_where_the_client_does_
         await channel.connect(websocket, room, user=user)
 
     async with serving(app) as site, site.connect("/tea/ann") as ann:
-        since = (await joined(ann))["position"]
+        mine = await joined(ann)
+        since = mine["position"]
         await ann.send({"action": "tell", "text": "not to me"})
         await say(ann, "to all")
         async with site.connect(f"/tea/ann?since={since}") as client:
             await joined(client)
             assert await said(client, 1) == ["to all"]
+            # Nor does it read that, but only what came when it was there.
+            await ann.send({"action": "tell", "text": "to her other one"})
+            assert await said(client, 1) == ["to her other one"]
+            assert await read(client) == ["to all", "to her other one"]
         async with site.connect(f"/tea/bob?since={since}") as client:
             await joined(client)
-            assert await said(client, 2) == ["not to me", "to all"]
+            assert await said(client, 3) == ["not to me", "to all", "to her other one"]
+            assert await read(client) == ["not to me", "to all", "to her other one"]
+        async with site.connect(f"/tea/ann?since={since}&connection={mine['connection']}") as client:
+            await joined(client)
+            assert await said(client, 1) == await read(client) == ["to all"]
+
+
+async def read(client: Client) -> list[str]:
+    reply = await client.call("history", reverse=False)
+    return [item["data"] for item in reply["data"]["items"]]
 
 
 @pytest.mark.parametrize(
@@ -239,6 +322,12 @@ async def test_many_rooms_on_one_socket():
         await client.send({"type": "join", "channel": "tea", "since": first["position"], "request_id": 2})
         assert (await joined(client))["recovered"] is True
         assert await said(client, 1) == ["one"]
+        await client.send({"type": "leave", "channel": "tea"})
+        await client.receive_until(lambda frame: frame["type"] == "left")
+        ahead = f"{first['position'].partition(':')[0]}:9"
+        await client.send({"type": "join", "channel": "tea", "since": ahead, "request_id": 4})
+        frame = await joined(client)
+        assert (frame["recovered"], frame["reason"], offset(frame)) == (False, "epoch", 1)
         await client.send({"type": "join", "channel": "coffee", "since": ["tea"], "request_id": 3})
         refused = await client.receive()
         assert (refused["code"], refused["request_id"]) == ("invalid_position", 3)
@@ -278,8 +367,8 @@ async def test_nothing_is_missing_or_doubled_while_publications_go_on():
 
 
 async def test_a_herd_is_one_read():
-    store = SharedStore()
-    async with served(backend=Bus().backend(), store=store) as site, site.connect("/tea") as other:
+    store = FaultyStore()
+    async with served(backend=FaultyBroker().backend(), store=store) as site, site.connect("/tea") as other:
         since = (await joined(other))["position"]
         await say(other, "one", "two")
         async with AsyncExitStack() as stack:
@@ -291,7 +380,7 @@ async def test_a_herd_is_one_read():
 
 
 async def test_what_a_process_could_not_hear_is_read_when_it_hears_again(monkeypatch: pytest.MonkeyPatch):
-    bus, store = Bus(), SharedStore()
+    bus, store = FaultyBroker(), FaultyStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -311,7 +400,7 @@ async def test_what_a_process_could_not_hear_is_read_when_it_hears_again(monkeyp
 
 
 async def test_what_was_published_while_the_broker_was_away_comes_when_it_is_back():
-    bus, store = Bus(), SharedStore()
+    bus, store = FaultyBroker(), FaultyStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -337,7 +426,7 @@ async def _epoch(store: MemoryStore) -> str:
 
 async def test_what_nothing_tells_of_is_found_by_comparing(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(history, "COMPARING", 0.05)
-    bus, store = Bus(), SharedStore()
+    bus, store = FaultyBroker(), FaultyStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         await joined(here)
         await joined(there)
@@ -348,7 +437,7 @@ async def test_what_nothing_tells_of_is_found_by_comparing(monkeypatch: pytest.M
 
 
 async def test_a_history_that_is_gone_is_told_to_those_who_stayed():
-    bus, store = Bus(), SharedStore()
+    bus, store = FaultyBroker(), FaultyStore()
     async with processes(bus, store) as (one, two), one.connect("/tea") as here, two.connect("/tea") as there:
         before = await joined(here)
         await joined(there)
@@ -364,9 +453,38 @@ async def test_a_history_that_is_gone_is_told_to_those_who_stayed():
             assert (frame["recovered"], frame["reason"]) == (False, "epoch")
 
 
+@pytest.mark.parametrize("who_goes_on", ["who published before", "another process"])
+async def test_who_was_away_while_the_store_was_set_back_is_told_though_nobody_was_in_the_room(
+    who_goes_on: str,
+):
+    bus, store = FaultyBroker(), FaultyStore()
+    first, second = Room(), Room()
+    async with (
+        served(first, backend=bus.backend(), store=store) as one,
+        served(second, backend=bus.backend(), store=store) as two,
+    ):
+        await first.broadcast("tea", "said", "kept")
+        before, epoch = copy.deepcopy(store._histories), await _epoch(store)
+        position = (await first.broadcast("tea", "said", "accepted, and lost")).position
+        bus.crash()
+        await wait_until(lambda: not one.node.broker.up and not two.node.broker.up)
+        store._histories = before
+        bus.restart()
+        await wait_until(lambda: one.node.broker.up and two.node.broker.up)
+        if who_goes_on == "another process":
+            # The first one compares what it knows when the broker is back.
+            while await _epoch(store) == epoch:
+                await asyncio.sleep(0.002)
+        for text in ("anew", "and on"):
+            await (first if who_goes_on == "who published before" else second).broadcast("tea", "said", text)
+        async with two.connect(f"/tea?since={position}") as client:
+            frame = await joined(client)
+            assert (frame["recovered"], frame["reason"]) == (False, "epoch")
+
+
 async def test_while_the_store_is_away_what_needs_it_is_refused_and_nobody_is_lost():
-    store = SharedStore()
-    async with served(backend=Bus().backend(), store=store) as site, site.connect("/tea") as client:
+    store = FaultyStore()
+    async with served(backend=FaultyBroker().backend(), store=store) as site, site.connect("/tea") as client:
         await joined(client)
         store.down = True
         reply = await client.call("say", text="now", request_id=1)
@@ -450,12 +568,12 @@ async def test_a_relay_has_no_history():
 
 async def test_without_a_store_that_is_shared_it_does_not_start():
     app = FastAPI()
-    add_channel(app, backend=Bus().backend())
+    add_channel(app, backend=FaultyBroker().backend())
     with pytest.raises(ConfigurationError, match=r"Room.history needs a store .* store_url="):
         Room().mount(app, "/{channel}")
     with pytest.raises(ConfigurationError, match="the store does not"):
-        add_channel(FastAPI(), backend=Bus().backend(), store_url="memory://")
-    with pytest.raises(ConfigurationError, match="there is no store for store_url='nats"):
+        add_channel(FastAPI(), backend=FaultyBroker().backend(), store_url="memory://")
+    with pytest.raises(ConfigurationError, match="there is no store for store_url=nats"):
         add_channel(FastAPI(), store_url="nats://localhost")
 
 
@@ -480,7 +598,8 @@ async def test_on_redis_a_publication_is_appended_and_published_by_one_script(
         one.connect("/tea") as here,
         two.connect("/tea") as there,
     ):
-        assert one.node.rooms.announces is announces
+        assert one.node.store is not None
+        assert one.node.store.announces is announces
         since = (await joined(here))["position"]
         mine = await joined(there)
         await say(here, "one", "zwei 二", "three ?")

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastapi_channels.cluster import hub as module
 from fastapi_channels.cluster.hub import MAX_COLLECTED, MAX_JOINED, Hub
 from fastapi_channels.wire.messages import Frame
+from fastapi_channels.wire.traffic import Traffic
 
 
 class Listener:
@@ -292,3 +294,31 @@ def test_everybody_gets_what_was_for_them_in_its_order(operations: list[tuple[An
         assert all(hub.count(room) == len(members[room]) for room in ROOMS)
     turn.end()
     assert {name: listeners[name].stream for name in NAMES} == expected
+
+
+def test_what_leaves_is_counted_where_somebody_asked(hub: Hub[Listener], turn: Turn, ada: Listener) -> None:
+    hub.add("room", Listener("bob"))
+    hub.add("room", Listener("queued", direct=False))
+    hub.traffic = Traffic()
+    for body in ("one", "three"):
+        hub.deliver("room", Frame(body))
+    turn.end()
+    assert (hub.traffic.sent, hub.traffic.sent_bytes) == (4, 16)
+    hub.send([ada, Listener("queued", direct=False)], Frame("two"))
+    assert (hub.traffic.sent, hub.traffic.sent_bytes) == (5, 19)
+    hub.traffic = None
+    hub.send([ada], Frame("two"))
+    assert ada.stream == wire("one", "three", "two", "two")
+
+
+def test_rooms_are_listed_those_with_the_most_members_first(
+    hub: Hub[Listener], monkeypatch: pytest.MonkeyPatch
+):
+    for room, number in (("one", 1), ("three", 3), ("scope\x1ftwo", 2)):
+        for each in range(number):
+            hub.add(room, Listener(f"{room} {each}"))
+    assert hub.listed() == (3, {"three": 3, "scope\x1ftwo": 2, "one": 1})
+    assert hub.listed("t") == (2, {"three": 3, "scope\x1ftwo": 2})
+    assert hub.listed("scope") == (0, {}), "that is no part of the name"
+    monkeypatch.setattr(module, "MAX_LISTED", 1)
+    assert hub.listed() == (3, {"three": 3})

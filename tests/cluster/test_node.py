@@ -16,10 +16,11 @@ from fastapi_channels.brokers import MemoryBackend
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.rooms import IDLE
 from fastapi_channels.cluster.users import UserKeys
-from tests.support.bus import Bus, BusBackend
-from tests.support.clock import TimelessLoop, now, timeless
-from tests.support.shared import SharedStore
-from tests.support.wire import Close, dial, dialing, living, node_of, others, serving
+from fastapi_channels.testing.asgi import living
+from fastapi_channels.testing.broker import FaultyBackend, FaultyBroker
+from fastapi_channels.testing.clock import TimelessLoop, now, timeless
+from fastapi_channels.testing.store import FaultyStore
+from tests.support.wire import Close, dial, dialing, node_of, others, serving
 
 
 class Room(Channel):
@@ -84,7 +85,7 @@ async def test_starts_are_counted_and_undone_by_as_many_stops() -> None:
 
 @timeless
 async def test_a_start_during_the_stop_is_a_start() -> None:
-    bus = Bus()
+    bus = FaultyBroker()
     node = Node(bus.backend())
     for _ in range(5):
         await node.start()
@@ -107,9 +108,9 @@ def _publication() -> Any:
 
 def test_it_runs_in_one_event_loop_after_the_other() -> None:
     """As an application does in tests, and where a server restarts it in one process."""
-    room, bus = Room(), Bus()
+    room, bus = Room(), FaultyBroker()
     app = FastAPI()
-    add_channel(app, backend=bus.backend(), store=SharedStore())
+    add_channel(app, backend=bus.backend(), store=FaultyStore())
     room.mount(app, "/{channel}")
     for _ in range(3):
         with asyncio.Runner(loop_factory=TimelessLoop) as runner:
@@ -123,7 +124,7 @@ async def _chat(app: FastAPI) -> None:
         assert await node_of(app).rooms.count("r") == 1
 
 
-@pytest.mark.parametrize("kind", [MemoryBackend, lambda: Bus().backend()])
+@pytest.mark.parametrize("kind", [MemoryBackend, lambda: FaultyBroker().backend()])
 def test_a_loop_that_ended_without_a_stop_is_forgotten(
     kind: Callable[[], Any], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_loop_that_ended_without_a_stop_is_forgotten(
     for _ in range(3):
         with asyncio.Runner(loop_factory=TimelessLoop) as runner:
             runner.run(chat())
-    assert caplog.text.count("started by a connection, not by the lifespan") == 3
+    assert caplog.text.count("started by its first use, not by the lifespan") == 3
 
 
 async def test_two_live_loops_are_refused() -> None:
@@ -164,14 +165,14 @@ async def test_a_connection_before_the_lifespan_starts_the_node(caplog: pytest.L
             assert (await early.receive())["data"] == "hi"
         early.call("say", text="still")
         assert (await early.receive())["data"] == "still"
-    assert caplog.text.count("started by a connection") == 1
+    assert caplog.text.count("started by its first use") == 1
     await node_of(app).stop()
     assert not others()
 
 
 @timeless
 async def test_stopping_is_bounded_when_the_broker_hangs() -> None:
-    bus = Bus()
+    bus = FaultyBroker()
     backend = bus.backend()
     app = FastAPI()
     add_channel(app, backend=backend)
@@ -317,7 +318,7 @@ async def test_who_comes_back_at_any_moment_misses_nothing() -> None:
 @pytest.mark.parametrize("failures", [1, 3])
 @timeless
 async def test_a_join_that_the_broker_refuses_leaves_nothing(failures: int) -> None:
-    room, backend = Room(), Bus().backend()
+    room, backend = Room(), FaultyBroker().backend()
     async with serving(room, backend=backend) as app:
         await asyncio.sleep(1)
         backend.failing = failures
@@ -334,7 +335,7 @@ async def test_a_join_that_the_broker_refuses_leaves_nothing(failures: int) -> N
 @timeless
 async def test_one_task_waits_for_the_others_join_too() -> None:
     """A join returns when nothing can be missed, also for the second of two at a time."""
-    room, backend = Room(), Bus().backend()
+    room, backend = Room(), FaultyBroker().backend()
     async with serving(room, backend=backend) as app, dial(app, "/r"):
         connection = await room.joined.get()
         backend.gate.clear()
@@ -356,7 +357,7 @@ async def test_one_task_waits_for_the_others_join_too() -> None:
 
 @timeless
 async def test_who_leaves_while_joining_has_left() -> None:
-    room, backend = Room(), Bus().backend()
+    room, backend = Room(), FaultyBroker().backend()
     async with serving(room, backend=backend) as app:
         await asyncio.sleep(1)
         backend.gate.clear()
@@ -374,8 +375,8 @@ async def test_who_leaves_while_joining_has_left() -> None:
 
 
 @asynccontextmanager
-async def two_processes(room: Room) -> AsyncIterator[tuple[FastAPI, FastAPI, BusBackend]]:
-    bus = Bus()
+async def two_processes(room: Room) -> AsyncIterator[tuple[FastAPI, FastAPI, FaultyBackend]]:
+    bus = FaultyBroker()
     backends = bus.backend(), bus.backend()
     async with serving(room, backend=backends[0]) as one, serving(room, backend=backends[1]) as two:
         await asyncio.sleep(1)
@@ -478,7 +479,7 @@ async def test_names_that_no_room_can_have_are_refused_everywhere(name: str) -> 
 
 @timeless
 async def test_a_broadcast_without_a_broker_says_so_in_time() -> None:
-    room, bus = Room(), Bus()
+    room, bus = Room(), FaultyBroker()
     async with serving(room, backend=bus.backend()) as app, dial(app, "/r") as wire:
         await room.joined.get()
         bus.crash()
@@ -532,4 +533,4 @@ async def test_the_close_of_a_room_that_is_full() -> None:
         max_connection = 1
 
     async with serving(Small()) as app, dial(app, "/r"), dialing(app, "/r") as wire:
-        assert await wire.closed() == Close(1013, "The room is full: it takes 1 connections")
+        assert await wire.closed() == Close(1013, "The room is full: there is place for 1")

@@ -13,6 +13,7 @@ from fastapi_channels.cluster.orders import (
     MAX_ORDER,
     DisconnectConnection,
     DisconnectUser,
+    Drain,
     Join,
     Leave,
     Order,
@@ -33,6 +34,7 @@ ORDERS = st.one_of(
     st.builds(DisconnectConnection, connection=NAMES, code=CODES),
     st.builds(Join, user=NAMES, room=ROOMS),
     st.builds(Leave, user=NAMES, room=ROOMS),
+    st.builds(Drain, node=st.text("0123456789abcdef", min_size=1, max_size=64)),
     st.builds(Probe, asker=st.text("0123456789abcdef", min_size=1, max_size=64)),
 )
 

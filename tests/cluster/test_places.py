@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -11,22 +11,16 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import Channel, ConfigurationError, Connection, PersonChannel, action, add_channel
-from fastapi_channels.cluster import tenure
 from fastapi_channels.cluster.pulse import HEARTBEAT
 from fastapi_channels.cluster.tenure import LEASE, RENEWAL
 from fastapi_channels.stores import StoreUnavailable
+from fastapi_channels.testing.broker import FaultyBackend, FaultyBroker
+from fastapi_channels.testing.clock import now, timeless
+from fastapi_channels.testing.store import FaultyStore, StoreView
 from fastapi_channels.wire.rooms import EVERY_NODE
-from tests.support.bus import Bus, BusBackend
-from tests.support.clock import now, timeless
-from tests.support.shared import SharedStore, View
 from tests.support.wire import Wire, dial, dialing, node_of, others, serving
 
 LIMIT = 50
-
-
-@pytest.fixture(autouse=True)
-def _one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenure, "_now", lambda: asyncio.get_running_loop().time())
 
 
 class Room(Channel):
@@ -51,6 +45,10 @@ class Limited(Room):
     max_connection = LIMIT
 
 
+class Shown(Limited):
+    presence = True
+
+
 class Single(Room):
     max_connection = 1
 
@@ -62,7 +60,7 @@ class Pair(PersonChannel, Room):
 class Process:
     """One process: its channel, its application, and its ways to the broker and the store."""
 
-    def __init__(self, channel: Channel, app: FastAPI, backend: BusBackend, store: View) -> None:
+    def __init__(self, channel: Channel, app: FastAPI, backend: FaultyBackend, store: StoreView) -> None:
         self.channel = channel
         self.app = app
         self.backend = backend
@@ -88,22 +86,24 @@ class Site:
     """What several processes have in common."""
 
     def __init__(self) -> None:
-        self.bus = Bus()
-        self.store = SharedStore()
+        self.bus = FaultyBroker()
+        self.store = FaultyStore()
 
     @asynccontextmanager
-    async def process(self, kind: type[Channel] = Room, *, delay: float = 0.0) -> AsyncIterator[Process]:
+    async def process(
+        self, kind: type[Channel] = Room, *, delay: float = 0.0, **settings: Any
+    ) -> AsyncIterator[Process]:
         channel, backend, view = kind(), self.bus.backend(), self.store.view()
         view.delay = delay
-        async with serving(channel, backend=backend, store=view.as_store) as app:
+        async with serving(channel, backend=backend, store=view.as_store, **settings) as app:
             yield Process(channel, app, backend, view)
 
 
 @asynccontextmanager
-async def cluster(size: int, kind: type[Channel] = Room) -> AsyncIterator[Sequence[Process]]:
+async def cluster(size: int, kind: type[Channel] = Room, **settings: Any) -> AsyncIterator[Sequence[Process]]:
     site = Site()
     async with AsyncExitStack() as stack:
-        yield [await stack.enter_async_context(site.process(kind)) for _ in range(size)]
+        yield [await stack.enter_async_context(site.process(kind, **settings)) for _ in range(size)]
     assert not others()
     assert not site.store._rooms, "the store keeps nothing of processes that ended"
 
@@ -145,24 +145,34 @@ async def test_counts_and_members_are_those_of_all_processes() -> None:
 
 
 @pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.parametrize("kind", [Limited, Shown])
 @timeless
-async def test_a_question_is_one_call_of_the_store_however_many_processes_there_are(size: int) -> None:
+async def test_a_question_is_one_call_of_the_store_however_many_processes_there_are(
+    size: int, kind: type[Room]
+) -> None:
     site = Site()
     async with AsyncExitStack() as stack:
-        processes = [await stack.enter_async_context(site.process(Limited)) for _ in range(size)]
+        processes = [await stack.enter_async_context(site.process(kind)) for _ in range(size)]
         for member in processes:
             await arrive(stack, member, count=3)
-        for ask, call in (
-            (lambda: processes[0].count(), "count"),
-            (lambda: processes[0].channel.members("r"), "occupancy"),
-            (lambda: arrive(stack, processes[0]), "enter"),
-        ):
-            site.store.calls.clear()
+        await asyncio.sleep(0.5)  # until all know who came
+        first, asked = processes[0], site.store.calls
+
+        async def ask(question: Awaitable[object], call: str) -> None:
+            asked.clear()
             published, began = len(site.bus.published), now()
-            await ask()
-            assert site.store.calls == [call]
+            await question
+            assert asked == [call]
             assert len(site.bus.published) == published
             assert now() - began < 0.1
+
+        await ask(first.count(), "count")
+        await ask(first.channel.members("r"), "occupancy")
+        if kind is Shown:
+            await ask(first.channel.people("r"), "occupancy")
+            await ask(first.channel.count_people("r"), "count_people")
+        else:
+            await ask(arrive(stack, first), "enter")
 
 
 @timeless
@@ -346,6 +356,20 @@ async def test_while_the_store_is_away_nobody_gets_a_place_and_others_come_in() 
         await arrive(stack, a)
 
 
+@timeless
+async def test_who_came_and_went_before_the_store_was_there_leaves_nothing() -> None:
+    site = Site()
+    site.store.down = True
+    async with site.process(Room) as a:
+        roster = node_of(a.app).rooms.roster
+        assert roster is not None
+        async with AsyncExitStack() as stack:
+            await arrive(stack, a)
+            assert roster._rooms
+        await asyncio.sleep(0.1)
+        assert not roster._rooms
+
+
 # A lease that was lost
 
 
@@ -425,7 +449,7 @@ async def test_a_place_in_another_room_is_lost_alone() -> None:
 
 async def test_a_room_of_limited_size_does_not_start_without_a_store_that_is_shared() -> None:
     app = FastAPI()
-    add_channel(app, backend=Bus().backend())
+    add_channel(app, backend=FaultyBroker().backend())
     with pytest.raises(ConfigurationError, match=r"Single.max_connection needs a store .* store_url="):
         Single().mount(app, "/{channel}")
 
@@ -433,7 +457,7 @@ async def test_a_room_of_limited_size_does_not_start_without_a_store_that_is_sha
 @timeless
 async def test_a_count_needs_one() -> None:
     room = Room()
-    async with serving(room, backend=Bus().backend()) as app, dial(app, "/r"):
+    async with serving(room, backend=FaultyBroker().backend()) as app, dial(app, "/r"):
         for ask in (room.get_connection_count, room.members):
             with pytest.raises(ConfigurationError, match=r"needs a store .* store_url="):
                 await ask("r")

@@ -7,7 +7,7 @@ import pytest
 from fastapi_channels.cluster.recovery import Arrival, Keeping, Since, Tail, decide, gone, placed
 from fastapi_channels.exceptions import ConfigurationError, ParseError
 from fastapi_channels.stores import Page, Record, Retention
-from fastapi_channels.wire.messages import Envelope
+from fastapi_channels.wire.messages import Envelope, Frame
 from fastapi_channels.wire.positions import Position
 
 BEGINS = Position("a", 6)
@@ -29,6 +29,11 @@ def tail(*records: Record, top: int = 6, kept: int | None = None, of: Keeping | 
     for each in records:
         made.add(each, placed("room", of, "a", each))
     return made
+
+
+def see(name: str, frame: Frame) -> Frame | None:
+    """What a function of that name leaves of a frame."""
+    return None if name == "nothing" else Frame(f"{name} {frame.body!r}")
 
 
 def bodies(arrival: Arrival) -> list[object]:
@@ -53,7 +58,8 @@ def test_a_body_without_a_place_for_a_position():
 
 def test_who_says_where_it_was():
     assert Since.read("a:4", "7.1") == Since(Position("a", 4), "7.1")
-    assert Since.read("a:4", None) == Since.read("a:4", 7) == Since(Position("a", 4))
+    for none in (None, 7, "", "bogus", "7.", "7.1\n", "7.1.2", "7." + "1" * 10_000):
+        assert Since.read("a:4", none) == Since(Position("a", 4))
     with pytest.raises(ParseError):
         Since.read(4, None)
 
@@ -80,30 +86,30 @@ def test_where_the_history_began_anew_nobody_has_missed_what_it_did_not_ask_for(
 
 
 def test_what_was_missed_is_between_where_it_was_and_where_it_begins():
-    found = tail(*map(record, range(3, 7))).arrival(Position("a", 5), Since(Position("a", 3)), None)
+    found = tail(*map(record, range(3, 7))).arrival(Position("a", 5), Since(Position("a", 3)), None, see)
     assert (found.position, found.recovered, bodies(found)) == (Position("a", 3), True, [body(4), body(5)])
 
 
 def test_the_latest():
-    found = tail(*map(record, range(3, 7))).arrival(BEGINS, None, None)
+    found = tail(*map(record, range(3, 7))).arrival(BEGINS, None, None, see)
     assert (found.position, found.recovered, bodies(found)) == (BEGINS, None, [body(6)])
-    assert bodies(tail(top=6).arrival(BEGINS, None, None)) == []
+    assert bodies(tail(top=6).arrival(BEGINS, None, None, see)) == []
 
 
 def test_what_is_not_there_any_more():
     since = Since(Position("a", 1))
-    assert tail(record(5), record(6)).arrival(BEGINS, since, None).reason == "expired"
-    assert tail(record(5), record(6), kept=1).arrival(BEGINS, since, None).reason == "limit"
-    assert tail(top=6).arrival(BEGINS, since, None).reason == "expired"
+    assert tail(record(5), record(6)).arrival(BEGINS, since, None, see).reason == "expired"
+    assert tail(record(5), record(6), kept=1).arrival(BEGINS, since, None, see).reason == "limit"
+    assert tail(top=6).arrival(BEGINS, since, None, see).reason == "expired"
 
 
 def test_what_was_kept_from_a_connection_or_else_from_a_user():
     kept = tail(record(4, exclude="7.1", user="ann"), record(5), record(6, exclude="7.2", user="ann"))
     after = Position("a", 3)
-    assert bodies(kept.arrival(BEGINS, Since(after, "7.1"), "ann")) == [body(5), body(6)]
-    assert bodies(kept.arrival(BEGINS, Since(after), "ann")) == [body(5)]
-    assert bodies(kept.arrival(BEGINS, Since(after), "bob")) == [body(4), body(5), body(6)]
-    assert bodies(kept.arrival(BEGINS, Since(after), None)) == [body(4), body(5), body(6)]
+    assert bodies(kept.arrival(BEGINS, Since(after, "7.1"), "ann", see)) == [body(5), body(6)]
+    assert bodies(kept.arrival(BEGINS, Since(after), "ann", see)) == [body(5)]
+    assert bodies(kept.arrival(BEGINS, Since(after), "bob", see)) == [body(4), body(5), body(6)]
+    assert bodies(kept.arrival(BEGINS, Since(after), None, see)) == [body(4), body(5), body(6)]
 
 
 def test_what_comes_is_added_and_the_oldest_goes():
@@ -112,11 +118,18 @@ def test_what_comes_is_added_and_the_oldest_goes():
     for each in (record(6), record(8), record(7)):
         found.add(each, placed("room", of, "a", each))
     assert found.top == 7
-    assert bodies(found.arrival(Position("a", 7), Since(Position("a", 5)), None)) == [body(6), body(7)]
-    assert found.arrival(Position("a", 7), Since(Position("a", 4)), None).recovered is False
+    assert bodies(found.arrival(Position("a", 7), Since(Position("a", 5)), None, see)) == [body(6), body(7)]
+    assert found.arrival(Position("a", 7), Since(Position("a", 4)), None, see).recovered is False
 
 
 def test_its_bytes_are_bounded_but_for_the_newest():
     found = tail(record(5), record(6), of=keeping(size=3))
-    assert bodies(found.arrival(BEGINS, Since(Position("a", 5)), None)) == [body(6)]
-    assert found.arrival(BEGINS, Since(Position("a", 4)), None).recovered is False
+    assert bodies(found.arrival(BEGINS, Since(Position("a", 5)), None, see)) == [body(6)]
+    assert found.arrival(BEGINS, Since(Position("a", 4)), None, see).recovered is False
+
+
+def test_what_functions_leave_of_it_and_the_latest_alike():
+    kept = tail(*(record(offset)._replace(for_each=name) for offset, name in ((5, "less"), (6, "nothing"))))
+    assert bodies(kept.arrival(BEGINS, Since(Position("a", 4)), None, see)) == [f"less {body(5)!r}"]
+    assert bodies(kept.arrival(BEGINS, None, None, see)) == []
+    assert bodies(kept.arrival(Position("a", 5), None, None, see)) == [f"less {body(5)!r}"]

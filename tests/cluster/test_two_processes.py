@@ -7,17 +7,21 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
 
 from fastapi_channels import Channel, Connection, PersonChannel, Socket, action, add_channel, limiter
-from tests.support.live import Client, ServerProcess, process, unique, wait_until
+from tests.support.events import listening
+from tests.support.live import DEADLINE, Client, ServerProcess, Site, process, unique, wait_until
 from tests.support.servers import RedisServer, required
 
 pytestmark = [required(RedisServer), pytest.mark.timeout(120)]
 
 BACK_WITHIN = 2.0
 """Seconds after Redis is back, within which everybody hears everybody again."""
+ENDED_WITHIN = 10.0
+"""Seconds within which a process that is told to end has ended, its streams with it."""
 DEAD_WITHIN = 12.0
 """Seconds within which a process that was killed is missed: three heartbeats of two, and one of patience."""
 
@@ -58,6 +62,10 @@ class Room(Channel):
         return "ok"
 
 
+class Kept(Room):
+    history = 10
+
+
 class Pair(PersonChannel):
     @action()
     async def count(self, connection: Connection) -> int:
@@ -70,6 +78,7 @@ def create_app() -> FastAPI:
     add_channel(app, url=os.environ["REDIS_URL"], publish_timeout=1.0)
     rooms = {"rooms": Room(), "pairs": Pair()}
     socket = Socket(rooms["rooms"])
+    Kept().mount(app, "/kept/{channel}", sse=True, http=True)
 
     @app.websocket("/socket")
     async def carry(websocket: WebSocket, user: str) -> None:
@@ -111,6 +120,32 @@ async def becomes(client: Client, name: str, value: Any, *, within: float) -> No
             await asyncio.sleep(0.05)
 
 
+async def a_stream_of_events_goes_on_in_the_other(here: ServerProcess, there: Site) -> None:
+    """Who comes back, to another process, misses nothing; and nobody is in the way of its end."""
+    async with httpx.AsyncClient(base_url=here.site.http, timeout=DEADLINE) as http:
+
+        async def say(text: str) -> None:
+            assert (await http.post("/kept/r/actions/say", json={"text": text})).status_code == 204
+
+        async with listening(there, "/kept/r/events") as events, there.connect("/kept/r") as ada:
+            assert (await events.frame())["type"] == (await ada.receive())["type"] == "joined"
+            await say("one")
+            frame = await events.frame()
+            assert frame["data"] == "one"
+            assert frame == await ada.receive()
+            last_id = events.reader.last_id
+        for text in ("two", "three"):
+            await say(text)
+        async with listening(here.site, "/kept/r/events", last_event_id=last_id) as events:
+            assert (await events.frame())["recovered"]
+            await say("four")
+            assert [(await events.frame())["data"] for _ in range(3)] == ["two", "three", "four"]
+            began = asyncio.get_running_loop().time()
+            (*_, close), _ = await asyncio.gather(events.rest(), here.terminate())
+            assert close.frame["code"] == 1012
+            assert asyncio.get_running_loop().time() - began < ENDED_WITHIN
+
+
 async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
     here, there = (server.site for server in processes)
     async with (
@@ -134,6 +169,7 @@ async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
         assert [await ask(client, "rarely") for client in (ann, anns_phone)] == ["ok", "ok"]
         assert await ask(ann, "rarely") == "rate_limited"
         assert await ask(eve, "rarely") == "ok"
+    await a_stream_of_events_goes_on_in_the_other(processes[0], there)
 
 
 async def test_a_user_is_reached_who_is_in_no_room_yet(processes: list[ServerProcess]):

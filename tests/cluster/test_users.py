@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi import FastAPI, WebSocket
@@ -13,9 +14,10 @@ from starlette.authentication import UnauthenticatedUser
 
 from fastapi_channels import Channel, ConfigurationError, Connection, Socket, add_channel
 from fastapi_channels.cluster.users import UserKeys, Users
+from fastapi_channels.testing.asgi import living
+from fastapi_channels.testing.clock import timeless
 from fastapi_channels.wire.messages import Frame
-from tests.support.clock import timeless
-from tests.support.wire import Wire, dial, living, node_of, serving
+from tests.support.wire import Wire, dial, node_of, serving
 
 
 class Recipient:
@@ -107,6 +109,11 @@ class Account:
         (lambda user: None, {"id": 7}, None),
         ("email", "ann", "ann"),
         (None, None, None),
+        (None, True, None),
+        (None, 1.5, None),
+        (None, UUID(int=7), "00000000-0000-0000-0000-000000000007"),
+        (None, {"sub": ["ann"]}, None),
+        (None, {"id": 5.5, "sub": "ann"}, "ann"),
     ],
 )
 def test_what_names_a_user(given: Any, user: Any, key: str | None):

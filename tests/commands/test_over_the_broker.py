@@ -1,10 +1,11 @@
-"""The commands that speak over an application's broker: publish, listen, doctor."""
+"""The commands that speak over an application's broker, and ask its store."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -12,13 +13,22 @@ from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 import pytest
+from fastapi import HTTPException
+from prometheus_client import CollectorRegistry
 
+from fastapi_channels import Channel, action, every
 from fastapi_channels.__main__ import main
-from tests.channels.test_publisher import Auction, two_processes
-from tests.support.live import ROOT, unique
+from fastapi_channels.channels.base import words_of
+from fastapi_channels.commands.listen import _show
+from fastapi_channels.commands.top import HEADS
+from fastapi_channels.stores import create_store
+from fastapi_channels.wire.messages import Publication
+from tests.channels.test_publisher import Auction, Kept, listening, two_processes
+from tests.support.live import ROOT, application, serving, unique
 from tests.support.servers import NatsServer, RedisServer, free_port
 
 AUCTION = f"{Auction.__module__}:{Auction.__name__}"
+KEPT = f"{Kept.__module__}:{Kept.__name__}"
 
 
 class Done(NamedTuple):
@@ -47,11 +57,11 @@ async def command(*words: str, **environment: str) -> AsyncIterator[asyncio.subp
         await process.wait()
 
 
-async def run(*words: str, **environment: str) -> Done:
-    async with command(*words, **environment) as process, asyncio.timeout(30):
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return Done(process.returncode, out.decode(), err.decode())
+async def inside(capsys: pytest.CaptureFixture[str], *words: str) -> Done:
+    """What a command does in this process: to start one takes longer."""
+    status = await asyncio.to_thread(main, words)
+    out, err = capsys.readouterr()
+    return Done(status, out, err)
 
 
 async def line(stream: asyncio.StreamReader | None) -> str:
@@ -60,7 +70,7 @@ async def line(stream: asyncio.StreamReader | None) -> str:
         return (await stream.readline()).decode().rstrip("\n")
 
 
-async def test_publish_sends_to_a_room(shared_redis: RedisServer):
+async def test_publish_sends_to_a_room(shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]):
     namespace = unique()
     where = ("--namespace", namespace, "--url", shared_redis.url)
     async with (
@@ -68,7 +78,7 @@ async def test_publish_sends_to_a_room(shared_redis: RedisServer):
         here.connect("/rooms/a") as client,
         there.connect("/auctions/7") as bidder,
     ):
-        assert await run("publish", "a", "said", '{"text": "hi"}', *where) == (0, "", "")
+        assert await inside(capsys, "publish", "a", "said", '{"text": "hi"}', *where) == (0, "", "")
         assert await client.receive() == {
             "type": "event",
             "event": "said",
@@ -76,22 +86,23 @@ async def test_publish_sends_to_a_room(shared_redis: RedisServer):
             "data": {"text": "hi"},
         }
         bid = ("publish", "auction:7", "bid", "--channel", AUCTION, *where)
-        assert await run(*bid, '{"amount": 5}') == (0, "", "")
+        assert await inside(capsys, *bid, '{"amount": 5}') == (0, "", "")
         assert (await bidder.receive())["data"] == {"amount": 5}
-        refused = await run(*bid, '{"amount": "much"}')
+        refused = await inside(capsys, *bid, '{"amount": "much"}')
         assert (refused.status, refused.out) == (2, "")
         assert "the data does not fit the event" in refused.err
 
 
-async def test_listen_prints_what_is_sent_until_it_is_interrupted(shared_redis: RedisServer):
+async def test_listen_prints_what_is_sent_until_it_is_interrupted(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     namespace = unique()
-    environment = {"CHANNELS_URL": shared_redis.url}
-    async with command("listen", "a", "--namespace", namespace, **environment) as listener:
+    monkeypatch.setenv("CHANNELS_URL", shared_redis.url)
+    async with command("listen", "a", "--namespace", namespace) as listener:
         assert await line(listener.stderr) == "listening"
         for text in ("one", "two"):
-            assert (await run("publish", "a", "said", f'"{text}"', "--namespace", namespace, **environment))[
-                0
-            ] == 0
+            words = ("publish", "a", "said", f'"{text}"', "--namespace", namespace)
+            assert (await inside(capsys, *words)).status == 0
             assert json.loads(await line(listener.stdout))["data"] == text
         listener.send_signal(signal.SIGINT)
         async with asyncio.timeout(10):
@@ -100,7 +111,37 @@ async def test_listen_prints_what_is_sent_until_it_is_interrupted(shared_redis: 
         assert await listener.stderr.read() == b""
 
 
-async def test_listen_ends_when_nobody_reads_any_more(shared_redis: RedisServer):
+async def test_listen_prints_nothing_of_what_processes_tell_each_other(capsys: pytest.CaptureFixture[str]):
+    for kind in ("presence", ""):
+        _show(Publication("a", f"of the kind {kind!r}", kind=kind), asyncio.Event())
+    assert capsys.readouterr().out == "of the kind ''\n"
+
+
+async def test_publish_finds_the_history_in_another_store(
+    shared_redis: RedisServer,
+    shared_nats: NatsServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    namespace, words = (
+        unique(),
+        ("publish", "kept:1", "said", "1", "--channel", KEPT, "--url", shared_nats.url),
+    )
+    without = await inside(capsys, *words, "--namespace", namespace)
+    assert without.status == 2
+    assert "history needs a store that all processes share" in without.err
+    monkeypatch.setenv("CHANNELS_STORE_URL", shared_redis.url)
+    assert await inside(capsys, *words, "--namespace", namespace) == (0, "", "")
+    store = create_store(shared_redis.url, namespace=namespace)
+    assert store is not None
+    topic = namespace + words_of(Kept).key("kept:1")
+    assert (await store.tops({topic: None}))[topic].offset == 1
+    await store.close()
+
+
+async def test_listen_ends_when_nobody_reads_any_more(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
     namespace = unique()
     where = ("--namespace", namespace, "--url", shared_redis.url)
     read, write = os.pipe()
@@ -113,18 +154,20 @@ async def test_listen_ends_when_nobody_reads_any_more(shared_redis: RedisServer)
     os.close(write)
     assert await line(listener.stderr) == "listening"
     os.close(read)
-    assert (await run("publish", "a", "said", "1", *where)).status == 0
+    assert (await inside(capsys, "publish", "a", "said", "1", *where)).status == 0
     async with asyncio.timeout(10):
         assert await listener.wait() == 0
     assert listener.stderr is not None
     assert await listener.stderr.read() == b""
 
 
-async def test_the_doctor_says_which_processes_heard_it(shared_redis: RedisServer):
+async def test_the_doctor_says_which_processes_heard_it(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
     namespace = unique()
     words = ("doctor", "--url", shared_redis.url, "--namespace", namespace)
     async with two_processes(shared_redis.url, namespace) as (here, there), here.connect("/rooms/a"):
-        done = await run(*words)
+        done = await inside(capsys, *words)
     assert (done.status, done.err) == (0, "")
     for number, site in ((1, here), (0, there)):
         assert f"process {site.node.id} (host " in done.out
@@ -132,27 +175,153 @@ async def test_the_doctor_says_which_processes_heard_it(shared_redis: RedisServe
     assert "broker: a message came back in" in done.out
     assert "store: answered in" in done.out
     assert "processes: 2 heard it within 1 s" in done.out
-    alone = await run(*words)
+    alone = await inside(capsys, *words, "--wait", "0")
     assert alone.status == 1
     assert "processes: 0 heard it" in alone.out
 
 
-async def test_the_doctor_says_that_there_is_no_store(shared_redis: RedisServer, shared_nats: NatsServer):
+async def printed(capsys: pytest.CaptureFixture[str], *words: str, until: str) -> str:
+    """What a command prints when it has that to say in the end: nobody says when all processes, and the
+    store, have heard of everybody."""
+    async with asyncio.timeout(30):
+        while (done := await inside(capsys, *words)).err != f"{until}\n":
+            pass
+    assert done.status == 0
+    return done.out
+
+
+async def test_rooms_and_members_are_those_of_all_processes_and_kick_reaches_them(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    namespace = unique()
+    where = ("--namespace", namespace, "--url", shared_redis.url)
+    async with (
+        two_processes(shared_redis.url, namespace) as (here, there),
+        here.clients("/rooms/a?user=ada", "/rooms/b?user=b%1b%5B2Job") as (ada, bob),
+        there.clients("/rooms/a?user=ada", "/auctions/1?user=eve") as (phone, eve),
+    ):
+        rooms = await printed(capsys, "rooms", "--wait", "0.1", *where, until="rooms: 3; processes: 2")
+        assert rooms.splitlines()[0].split() == ["2", "a"]
+        assert sorted(line.strip() for line in rooms.splitlines()[1:]) == [
+            "1  auction:1  (of auctions)",
+            "1  b",
+        ]
+        found = await printed(capsys, "rooms", "uct", "--wait", "0.1", *where, until="rooms: 1; processes: 2")
+        assert found.split() == ["1", "auction:1", "(of", "auctions)"]
+        members = await printed(capsys, "members", "a", *where, until="members: 2")
+        told = [line.split("  ") for line in members.splitlines()]
+        assert {one[0] for one in told} == {(await each.call("me"))["data"] for each in (ada, phone)}
+        assert {user for _, _, user in told} == {"ada"}
+        (since,) = {len(since) for _, since, _ in told}
+        assert since == len("2026-01-01T00:00:00+00:00")
+        bidding = ("members", "auction:1", "--channel", AUCTION, *where)
+        assert (await printed(capsys, *bidding, until="members: 1")).rstrip().endswith("  eve")
+        number = (await bob.call("me"))["data"]
+        assert (await printed(capsys, "members", "b", *where, until="members: 1")).split("  ")[2] == (
+            '"b\\u001b[2Job"\n'
+        ), "no control sequence reaches the terminal"
+        assert await asyncio.to_thread(main, ["kick", "ada", "--code", "4503", "--reason", "no", *where]) == 0
+        for client in (ada, phone):
+            assert await client.closed() == (4503, "no")
+        assert await asyncio.to_thread(main, ["kick", number, "--user", *where]) == 0
+        assert await asyncio.to_thread(main, ["kick", number, *where]) == 0
+        assert (await bob.closed()).code == 1000
+        assert (await eve.call("nothing"))["code"] == "unknown_action", "she is still there"
+    assert await asyncio.to_thread(main, ["rooms", "--wait", "0", *where]) == 1
+    assert capsys.readouterr().err == "rooms: 0; processes: 0\n"
+
+
+class Failing(Channel):
+    @action()
+    async def fail(self) -> None:
+        raise HTTPException(402)
+
+
+async def test_top_shows_the_processes_and_rates_where_there_are_metrics(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    namespace = unique()
+    where = ("--namespace", namespace, "--url", shared_redis.url)
+    counting = application(Failing(), url=shared_redis.url, namespace=namespace, metrics=CollectorRegistry())
+    plain = application(Channel(), url=shared_redis.url, namespace=namespace)
+    async with serving(counting) as one, serving(plain) as other, one.connect("/a") as client:
+        for site in (one, other):
+            await listening(site.node)
+        looking = asyncio.create_task(
+            asyncio.to_thread(main, ["top", "--every", "0.5", "--times", "2", *where])
+        )
+        while not looking.done():
+            await client.call("fail")
+            await asyncio.sleep(0.02)
+        assert await looking == 0
+    first, second = (block.splitlines() for block in capsys.readouterr().out.split("process ")[1:])
+    assert first[0].split() == [*HEADS[1:]]
+    rows = {row.split()[0]: row.split()[3:] for row in second[1:]}
+    assert rows[other.node.id] == ["ready", "0", "0", "-", "-", "-", "-"]
+    state, connections, rooms, *rates = rows[one.node.id]
+    assert (state, connections, rooms) == ("ready", "1", "1")
+    assert min(map(float, rates)) > 0
+
+
+@every(seconds=0.1)
+async def often() -> None: ...
+
+
+@every(seconds=86_400)
+async def daily() -> None: ...
+
+
+async def test_jobs_are_those_of_the_application(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    where = ("--namespace", unique(), "--url", shared_redis.url)
+    async with serving(application(Channel(), url=where[3], namespace=where[1], jobs=[often, daily])) as site:
+        await listening(site.node)
+        async with asyncio.timeout(30):
+            words = ("jobs", "--wait", "0.1", *where)
+            while "(ok, " not in (out := await printed(capsys, *words, until="jobs: 2; processes: 1")):
+                pass
+    today, now = out.splitlines()
+    assert re.fullmatch(r"daily: due \S+T\S+, not run yet", today)
+    assert re.fullmatch(r"often: due \S+, last \S+ \(ok, 0\.\d+ s\)", now)
+
+
+@pytest.mark.parametrize("wait", ["-3", "nan", "inf", "soon"])
+def test_the_doctor_waits_for_a_time_that_ends(wait: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as caught:
+        main(["doctor", "--url", "redis://x", "--wait", wait])
+    assert caught.value.code == 2
+    assert "argument --wait: " in capsys.readouterr().err
+
+
+async def test_the_doctor_says_that_there_is_no_store(
+    shared_redis: RedisServer, shared_nats: NatsServer, capsys: pytest.CaptureFixture[str]
+):
     away = f"redis://127.0.0.1:{free_port()}"
-    done = await run("doctor", "--url", shared_redis.url, "--store-url", away)
+    done = await inside(capsys, "doctor", "--url", shared_redis.url, "--store-url", away)
     assert done.status == 2
     assert "fastapi-channels: Redis did not answer within" in done.err
-    without = await run("doctor", "--url", shared_nats.url, "--namespace", unique())
+    words = ("doctor", "--wait", "0", "--url", shared_nats.url, "--namespace", unique())
+    without = await inside(capsys, *words)
     assert (without.status, without.err) == (1, "")
     assert "store: none" in without.out
 
 
-@pytest.mark.parametrize("words", [("publish", "a", "said", "1"), ("listen", "a"), ("doctor",)])
-def test_a_broker_that_is_not_there_is_an_error(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]):
+async def test_a_broker_that_is_not_there_is_an_error(capsys: pytest.CaptureFixture[str]):
     url = f"redis://ada:s3cret@127.0.0.1:{free_port()}"
-    assert main([*words, "--url", url]) == 2
+    each = (
+        ("publish", "a", "said", "1"),
+        ("listen", "a"),
+        ("doctor",),
+        ("rooms",),
+        ("kick", "ada"),
+        ("top",),
+    )
+    # At once, as each waits for its deadline.
+    done = [asyncio.to_thread(main, [*words, "--url", url]) for words in each]
+    assert await asyncio.gather(*done) == [2] * len(each)
     printed = capsys.readouterr()
-    assert "fastapi-channels: the broker is down: " in printed.err
+    assert printed.err.count("fastapi-channels: the broker is down: ") == len(each)
     assert "s3cret" not in printed.err + printed.out
 
 

@@ -54,6 +54,7 @@ class Auction(Channel):
 
 auction, pair = Auction(), PersonChannel(max_history=10)  # which never did anything: it warns
 auction.bind(app)
+auction.mount(app, "/streams/{channel}", sse=True, http=True)
 
 
 @auction.on_event("leave")

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from tests.support.asgi import AsgiServer
+from tests.support.events import listening
 from tests.support.live import DEADLINE, Client, wait_until
 from tests.support.servers import RedisServer, required
 
@@ -73,6 +74,25 @@ async def test_a_person_has_one_place_with_three_tabs(server: AsgiServer):
     pair = [f"/pairs/a?sub={sub}" for sub in ("ann", "ann", "ann", "bob")]
     async with server.site.clients(*pair):
         assert (await server.site.refusal("/pairs/a?sub=eve")).status in (503, 403)
+
+
+async def test_a_room_is_a_stream_of_events_as_well(server: AsgiServer):
+    path = "/streams/auction:2"
+    async with httpx.AsyncClient(base_url=server.site.http, trust_env=False) as http:
+
+        async def bid(amount: int | str) -> httpx.Response:
+            return await http.post(f"{path}/actions/bid", json={"amount": amount})
+
+        async with listening(server.site, f"{path}/events") as events:
+            # It is there when the server has passed its first bytes on.
+            while events.reader.retry is None:
+                await events.read_on()
+            assert (await bid(5)).json()["data"] is True
+            assert (await events.frame())["data"] == 5
+        guarded = await http.get("/streams/auction:100/events")
+        answers = [guarded, await bid("much"), await http.post(f"{path}/actions/sell")]
+        assert [answer.status_code for answer in answers] == [403, 422, 404]
+    await wait_until(lambda: "left auction:2" in server.said)
 
 
 async def test_a_user_without_a_key_is_told_of_once(server: AsgiServer):

@@ -14,8 +14,9 @@ from broadcaster import Broadcast, BroadcastBackend
 from fastapi_channels.brokers import MemoryBackend, adopt, create_backend
 from fastapi_channels.brokers.link import MAX_MESSAGE
 from fastapi_channels.exceptions import BrokerUnavailable
-from fastapi_channels.wire.messages import MARK, Body, Publication
-from tests.support.brokers import Process, other_tasks, running
+from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.wire.packing import MARK
+from tests.support.brokers import PATIENT, Process, other_tasks, running
 from tests.support.servers import RedisServer
 
 Make = Callable[[], BroadcastBackend]
@@ -138,7 +139,7 @@ def make_on_one(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture
 async def process(make: Make) -> AsyncIterator[Process]:
-    process = Process(make())
+    process = Process(make(), **PATIENT)
     async with running(process):
         yield process
 
@@ -151,7 +152,7 @@ def nothing_fails(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
 
 
 async def test_start_and_stop_leave_nothing(make: Make):
-    process = Process(make())
+    process = Process(make(), **PATIENT)
     await process.broker.start()
     assert process.broker.up
     await process.broker.subscribe("room")
@@ -162,7 +163,7 @@ async def test_start_and_stop_leave_nothing(make: Make):
 
 
 async def test_start_again(make: Make):
-    process = Process(make())
+    process = Process(make(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
     async with running(process):
@@ -334,7 +335,7 @@ class Fragile(Process):
 
 
 async def test_a_message_that_cannot_be_delivered(make: Make, caplog: pytest.LogCaptureFixture):
-    process = Fragile(make())
+    process = Fragile(make(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         for body in ("before", "poison", "after"):
@@ -361,7 +362,7 @@ async def test_restarts_when_it_is_suspected(process: Process, caplog: pytest.Lo
 
 
 async def test_two_processes(make_shared: Make):
-    one, two = Process(make_shared()), Process(make_shared())
+    one, two = Process(make_shared(), **PATIENT), Process(make_shared(), **PATIENT)
     async with running(one, two):
         await one.broker.subscribe("room")
         await two.broker.subscribe("room")
@@ -375,7 +376,7 @@ async def test_two_processes(make_shared: Make):
 
 
 async def test_every_process_sees_the_same_order(make_total: Make):
-    processes = [Process(make_total()) for _ in range(3)]
+    processes = [Process(make_total(), **PATIENT) for _ in range(3)]
     async with running(*processes):
         for process in processes:
             await process.broker.subscribe("room")
@@ -391,7 +392,7 @@ async def test_every_process_sees_the_same_order(make_total: Make):
 
 
 async def test_every_process_sees_the_order_of_each(make_shared: Make):
-    processes = [Process(make_shared()) for _ in range(3)]
+    processes = [Process(make_shared(), **PATIENT) for _ in range(3)]
     async with running(*processes):
         for process in processes:
             await process.broker.subscribe("room")
@@ -410,7 +411,7 @@ async def test_every_process_sees_the_order_of_each(make_shared: Make):
 
 async def test_the_same_text_many_times_at_once(make_shared: Make):
     """PostgreSQL, left alone, makes one of what is equal within a transaction."""
-    process = Process(make_shared())
+    process = Process(make_shared(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         await asyncio.gather(*(process.publish("room", "same") for _ in range(50)))
@@ -420,7 +421,7 @@ async def test_the_same_text_many_times_at_once(make_shared: Make):
 
 async def test_large_and_small_keep_their_order(make_shared: Make):
     """Larger than some servers take in one piece; from several processes at once."""
-    one, two = Process(make_shared()), Process(make_shared())
+    one, two = Process(make_shared(), **PATIENT), Process(make_shared(), **PATIENT)
     bodies = [f"{number} {'x' * size}" for number, size in enumerate((10, 8000, 3_000_000, 10, 1 << 20, 10))]
     async with running(one, two):
         await one.broker.subscribe("room")
@@ -439,7 +440,7 @@ async def test_large_and_small_keep_their_order(make_shared: Make):
 
 
 async def test_the_largest_message(make_shared: Make):
-    process = Process(make_shared(), publish_timeout=10)
+    process = Process(make_shared(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         await process.publish("room", "x" * MAX_MESSAGE)
@@ -448,7 +449,7 @@ async def test_the_largest_message(make_shared: Make):
 
 @pytest.mark.parametrize("backend", [postgres, nats, rabbitmq], ids=lambda backend: backend.__name__)
 async def test_what_is_too_large_is_refused(request: pytest.FixtureRequest, backend: Any):
-    process = Process(backend(request)())
+    process = Process(backend(request)(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         with pytest.raises(BrokerUnavailable, match="at most 16777216 can be published"):
@@ -470,7 +471,7 @@ async def test_a_plain_broadcast(make_shared: Make):
 
 
 async def test_a_stranger_publishes(make_on_one: Make, shared_redis: RedisServer):
-    process = Process(make_on_one())
+    process = Process(make_on_one(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         shared_redis.ask("PUBLISH", "room", "from outside")
@@ -478,7 +479,7 @@ async def test_a_stranger_publishes(make_on_one: Make, shared_redis: RedisServer
 
 
 async def test_stop_leaves_no_connection(make_on_one: Make, shared_redis: RedisServer):
-    process = Process(make_on_one())
+    process = Process(make_on_one(), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
         await process.publish("room", "x")
@@ -490,7 +491,7 @@ async def test_stop_leaves_no_connection(make_on_one: Make, shared_redis: RedisS
 
 
 async def test_the_server_holds_what_is_wanted(make_on_one: Make, shared_redis: RedisServer):
-    process = Process(make_on_one())
+    process = Process(make_on_one(), **PATIENT)
     async with running(process):
         await asyncio.gather(*(process.broker.subscribe(topic) for topic in ODD_TOPICS[:4]))
         await process.broker.unsubscribe(ODD_TOPICS[0])

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
+from cryptography.fernet import Fernet
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fastapi_channels.stores import MemoryStore, Record, Retention, Store
+from fastapi_channels.channels.people import people_of
+from fastapi_channels.encryption.cipher import Cipher
+from fastapi_channels.encryption.store import SealedStore
+from fastapi_channels.stores import Addition, MemoryStore, Part, Record, Retention, Store
 from fastapi_channels.stores.store import Limits, Occupant
 
-from .test_stores import SHARED
+from .test_stores import SHARED, sealed
 
 T = TypeVar("T")
 
@@ -73,7 +77,7 @@ class Player:
         entered, displaced = map(self._plain, (found.occupants, found.displaced))
         refused = [[*map(self._short, ids)] for ids in (found.full, found.over)]
         self._took(found.version)
-        return entered, displaced, refused
+        return entered, displaced, refused, found.changed
 
     async def leave(self, ids: list[str]) -> Any:
         left = await self._store.leave(self._room, [*map(self._id, ids)])
@@ -89,15 +93,12 @@ class Player:
 
     async def append(self, length: int, keep: Retention, key: str | None) -> Any:
         appended = await self._store.append(
-            self._room, Record(0, "x" * length), keep, key=key, key_seconds=60
+            self._room, Addition(Record(0, "x" * length), keep, key=key, key_seconds=60)
         )
         return appended.position.offset, appended.is_new, self._same(appended.position.epoch)
 
     async def read(self, keep: Retention, part: tuple[int, int | None, int, bool]) -> Any:
-        after, before, limit, reverse = part
-        page = await self._store.read(
-            self._room, keep, after=after, before=before, limit=limit, reverse=reverse
-        )
+        page = await self._store.read(self._room, keep, Part(*part))
         records = [(record.offset, record.body) for record in page.records]
         return page.top, page.first, records, self._same(page.epoch)
 
@@ -110,6 +111,7 @@ class Player:
     async def state(self) -> Any:
         found = await self._store.occupancy(self._room)
         assert await self._store.count(self._room) == len(found.occupants)
+        assert await self._store.count_people(self._room) == len(people_of(found.occupants))
         sinces = [one.since for one in found.occupants]
         assert sinces == sorted(sinces)
         return self._plain(found.occupants)
@@ -140,6 +142,7 @@ class Player:
 class Server:
     run: Callable[[Any], Any]
     store: Store
+    in_memory: Callable[[], Store]
 
 
 @pytest.fixture(params=SHARED, ids=lambda kind: kind.__name__)
@@ -147,8 +150,13 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with asyncio.Runner() as runner:
         store = request.param(request)()
         runner.run(store.open())
-        yield Server(runner.run, store)
+        yield Server(runner.run, store, sealed_memory if request.param is sealed else MemoryStore)
         runner.run(store.close())
+
+
+def sealed_memory() -> Store:
+    """What is sealed is longer, so fewer bytes of a history stay in any store."""
+    return SealedStore(MemoryStore(), Cipher([Fernet.generate_key().decode()]))
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -158,7 +166,7 @@ def test_every_store_answers_alike(server: Server, steps: list[Step]):
 
     async def play() -> None:
         room = secrets.token_hex(6)
-        players = Player(MemoryStore(), room), Player(server.store, room)
+        players = Player(server.in_memory(), room), Player(server.store, room)
         for name, *arguments in steps:
             expected, found = [await getattr(player, name)(*arguments) for player in players]
             assert found == expected

@@ -1,12 +1,13 @@
 """What the document says, and that AsyncAPI's own schema and parser take it."""
 
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import date
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Query, WebSocket
+from fastapi import APIRouter, Body, Cookie, Depends, FastAPI, Header, Path, Query, WebSocket
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security import (
     APIKeyCookie,
@@ -20,10 +21,11 @@ from fastapi.security import (
     OpenIdConnect,
 )
 from fastapi.security.base import SecurityBase
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
 from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
 
 from fastapi_channels import (
     AllowAny,
@@ -35,10 +37,12 @@ from fastapi_channels import (
     Event,
     IsAuthenticated,
     Socket,
+    WebSocketException,
     action,
     add_channel,
     limiter,
 )
+from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract.document import document
 from tests.support.asyncapi import Official, described, message
 from tests.support.live import application
@@ -139,8 +143,11 @@ def test_the_examples(name: str, official: Official):
     assert found["operations"]
 
 
+SERVERS = ("https://shops.example:8443/api", "ws://user:word@[::1]:8000")
+
+
 def test_everything_at_once(official: Official):
-    app = FastAPI(title="Shops", servers=[{"url": "https://shops.example:8443/api"}])
+    app = FastAPI(title="Shops", servers=[{"url": each} for each in SERVERS])
     add_channel(app, throttle_classes=None)
     shop = Shop()
     router = APIRouter(prefix="/in")
@@ -169,7 +176,8 @@ def test_everything_at_once(official: Official):
         "/own/{tenant}",
     ]
     assert found["servers"] == {
-        "shops.example": {"host": "shops.example:8443", "protocol": "wss", "pathname": "/api"}
+        "shops.example": {"host": "shops.example:8443", "protocol": "wss", "pathname": "/api"},
+        "__1": {"host": "[::1]:8000", "protocol": "ws"},
     }
     hand = found["channels"]["Shop_2"]
     assert hand["description"] == "Written by hand."
@@ -290,6 +298,89 @@ def test_a_security_scheme(name: str, official: Official):
     assert found["operations"]["Shop.buy"]["security"] == [reference]
 
 
+def verifier(token: str, connection: HTTPConnection) -> None: ...
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_only_who_has_to_sign_in_is_said_to(official: Official, required: bool):
+    class Guarded(Shop):
+        authenticator = Authenticator(verifier, required=required, first_frame=5 if required else None)
+
+    found = described(application(Guarded()))
+    official.conforms(found)
+    sources = [{"$ref": f"#/components/securitySchemes/{name}"} for name in SOURCES]
+    said = {"required": required, "sources": sources, **({"firstFrame": 5} if required else {})}
+    assert found["channels"]["Guarded"]["x-authentication"] == said
+    buy = found["operations"]["Guarded.buy"]
+    assert buy.get("security") == (sources if required else None)
+    assert ("Guarded.auth" in found["operations"]) is required
+    assert "x-authentication" not in described(application(Shop()))["channels"]["Shop"]
+
+
+SOURCES = ("HTTPBearer", "BearerSubprotocol")
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_an_endpoint_that_depends_on_an_authenticator(required: bool):
+    app, authenticator = FastAPI(), Authenticator(verifier, sources=[HTTPBearer()], required=required)
+    add_channel(app)
+    Shop().mount(app, "/shop", dependencies=[Depends(authenticator)])
+    assert ("security" in described(app)["operations"]["Shop.buy"]) is required
+
+
+def test_a_reply_that_says_nothing_comes_to_those_who_offer_the_subprotocol():
+    class Quiet(Channel):
+        @action()
+        async def done(self) -> None: ...
+
+        @action(sunset=date(2099, 1, 31))
+        async def late(self) -> None: ...
+
+    class Loud(Quiet):
+        ack = True
+
+    def only(channel: Channel, name: str) -> str | None:
+        found, mine = described(application(channel)), type(channel).__name__
+        assert message(found, mine, f"{name}.reply")["properties"]["data"] == {"type": "null"}
+        return found["components"]["messages"][f"{mine}.{name}.reply"].get("x-subprotocol")
+
+    assert only(Quiet(), "done") == "fastapi-channels.1"
+    assert only(Quiet(), "late") is only(Loud(), "done") is None
+
+
+def kinds_of(error: type[WebSocketException]) -> Iterator[type[WebSocketException]]:
+    yield error
+    for each in error.__subclasses__():
+        yield from kinds_of(each)
+
+
+def test_every_code_of_the_package_stands_where_it_may_come():
+    class All(Shop):
+        history = 5
+        presence = True
+        authenticator = Authenticator(verifier)
+
+        @action(idempotent=True)
+        async def pay(self, amount: int) -> None: ...
+
+    class Door(Socket):
+        authenticator = All.authenticator
+
+    app = FastAPI()
+    add_channel(app)
+    Door(All()).mount(app, "/socket")
+    found = described(app)
+    said = {
+        code
+        for name in found["channels"]["Door"]["messages"]
+        if name.endswith(".error")
+        for code in message(found, "Door", name)["properties"]["code"]["anyOf"][0]["enum"]
+    }
+    own = {each.error_code for each in kinds_of(WebSocketException) if each.__module__.startswith("fastapi_")}
+    # The first is raised by applications alone, the second answers a call over HTTP.
+    assert own - said == {"not_allowed", "too_large"}
+
+
 def test_a_stream_has_items_and_an_end():
     found = described(application(Shop()))
     answers = found["operations"]["Shop.count_all_things"]["reply"]["messages"]
@@ -339,13 +430,19 @@ def test_examples_are_whole_frames():
         Draft7Validator(message(found, channel, key)).validate(shown[name])
 
 
-def test_only_who_is_asked_for_a_sign_of_life_has_ping_and_pong():
+def test_only_who_is_asked_for_a_sign_of_life_is_told_of_it():
     class Watched(Channel):
         heartbeat = 25.0
 
     operations = described(application(Watched()))["operations"]
-    assert (operations["Watched.ping"]["action"], operations["Watched.pong"]["action"]) == ("send", "receive")
-    assert not {"Shop.ping", "Shop.pong"} & described(application(Shop()))["operations"].keys()
+    asked, answers = operations["Watched.heartbeat"], operations["Watched.alive"]
+    assert (asked["action"], answers["action"]) == ("send", "receive")
+    assert not {"Shop.heartbeat", "Shop.alive"} & described(application(Shop()))["operations"].keys()
+
+
+def test_a_client_may_ask_for_a_sign_of_life():
+    operations = described(application(Shop()))["operations"]
+    assert (operations["Shop.ping"]["action"], operations["Shop.pong"]["action"]) == ("receive", "send")
 
 
 def test_only_who_is_told_of_gaps_has_resync():
@@ -360,7 +457,8 @@ def test_only_who_is_told_of_gaps_has_resync():
 def test_an_open_payload_is_an_open_object():
     request = message(described(application(Shop())), "Shop", "upstream.request")
     assert request["required"] == ["action"]
-    assert "additionalProperties" not in request
+    assert request["additionalProperties"] is True
+    assert "additionalProperties" not in message(described(application(Shop())), "Shop", "old.request")
 
 
 def test_other_names_of_the_fields(official: Official):
@@ -371,6 +469,8 @@ def test_other_names_of_the_fields(official: Official):
     official.check(found)
     request = message(found, "Renamed", "buy.request")
     assert request["required"] == ["method", "params"]
+    inner = message(found, "Renamed", "upstream.request")["properties"]["params"]
+    assert inner == {"type": "object", "additionalProperties": True}
     assert "id" in request["properties"]
     error = message(found, "Renamed", "buy.error")
     assert {"kind", "id", "error"} <= set(error["required"])
@@ -400,6 +500,50 @@ def test_a_channel_mounted_twice_has_two_addresses_and_one_set_of_messages(offic
     official.check(found)
     first, second = found["channels"].values()
     assert first["messages"] == second["messages"]
+
+
+class Colour(Enum):
+    """Of a team."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+def test_what_stands_in_the_path(official: Official):
+    app, sub, shop = FastAPI(), FastAPI(), Shop()
+    add_channel(app)
+    shop.mount(app, "/shops/{channel}")
+    shop.mount(app, "/numbers/{channel:int}")
+
+    @sub.websocket("/{height:float}/{day}/{colour}/{kind}/{id:uuid}/{rest:path}")
+    async def own(
+        websocket: WebSocket,
+        day: date,
+        colour: Colour,
+        kind: Annotated[Literal["a"], Path(description="Which.")],
+    ) -> None:
+        await shop.connect(websocket, "shop:1")
+
+    app.mount("/of/{tenant:int}", sub)
+    found = described(app)
+    official.check(found)
+    mounted, numbered, hand = (each["parameters"] for each in found["channels"].values())
+    assert mounted["channel"] == {
+        "description": "The name of the room: shop:{number:int}",
+        "examples": ["shop:1"],
+        "x-schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^shop:([0-9]+)$"},
+    }
+    assert numbered["channel"]["x-schema"] == {"type": "integer", "minimum": 0}
+    assert {name: each["x-schema"] for name, each in hand.items() if name != "kind"} == {
+        "tenant": {"type": "integer", "minimum": 0},
+        "height": {"type": "number", "minimum": 0},
+        "day": {"type": "string", "format": "date"},
+        "colour": {"$ref": "#/components/schemas/Colour"},
+        "id": {"type": "string", "format": "uuid"},
+        "rest": {"type": "string", "format": "path"},
+    }
+    assert (hand["colour"]["enum"], hand["colour"]["description"]) == (["red", "blue"], "Of a team.")
+    assert (hand["kind"]["enum"], hand["kind"]["description"]) == (["a"], "Which.")
 
 
 def test_what_another_add_channel_covers_is_left_out():
@@ -468,8 +612,7 @@ TYPES = st.recursive(
 )
 
 
-@given(st.dictionaries(NAMES, st.tuples(TYPES, TYPES), min_size=1, max_size=5), st.booleans())
-def test_generated_channels(official: Official, shapes: dict[str, Any], in_rooms: bool):
+def generated(shapes: dict[str, Any], in_rooms: bool) -> FastAPI:
     channel = Channel()
     for name, (takes, gives) in shapes.items():
 
@@ -480,6 +623,21 @@ def test_generated_channels(official: Official, shapes: dict[str, Any], in_rooms
     app = FastAPI()
     add_channel(app)
     (Socket(channel) if in_rooms else channel).mount(app, "/x")
+    return app
+
+
+@settings(max_examples=30)
+@given(st.dictionaries(NAMES, st.tuples(TYPES, TYPES), min_size=1, max_size=5), st.booleans())
+def test_generated_channels(official: Official, shapes: dict[str, Any], in_rooms: bool):
+    app = generated(shapes, in_rooms)
     found = described(app)
     official.conforms(found)
     assert described(app) == found
+
+
+@settings(max_examples=4, phases=[Phase.generate])
+@given(st.dictionaries(NAMES, st.tuples(TYPES, TYPES), min_size=1, max_size=2), st.booleans())
+def test_generated_channels_are_taken_by_the_parser(
+    official: Official, shapes: dict[str, Any], in_rooms: bool
+):
+    official.check(described(generated(shapes, in_rooms)))

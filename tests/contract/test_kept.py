@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, RootModel
 
 from fastapi_channels import (
     BasePermission,
@@ -23,9 +23,12 @@ from fastapi_channels import (
     action,
     add_channel,
 )
+from fastapi_channels.testing.asgi import living
+from fastapi_channels.wire.messages import SUBPROTOCOL
 from tests.support.asyncapi import described, values
 from tests.support.asyncapi import message as schema_of
 from tests.support.live import Client, serving
+from tests.support.wire import dial
 
 
 class Address(BaseModel, extra="forbid"):
@@ -38,6 +41,10 @@ class Person(BaseModel):
     kind: Literal["person", "robot"] = "person"
     addresses: Annotated[list[Address], Field(max_length=2)] = []
     friend: "Person | None" = None
+
+
+class Tags(RootModel[Annotated[list[str], Field(max_length=2)]]):
+    """No object: a field of the payload."""
 
 
 class Told(Event):
@@ -59,6 +66,10 @@ class Desk(Channel):
     @action()
     async def address(self, address: Address) -> Address:
         return address
+
+    @action()
+    async def tags(self, tags: Tags) -> Tags:
+        return tags
 
     @action()
     async def fields(
@@ -96,7 +107,7 @@ class Nested(Desk):
     envelope = Envelope(action="method", request_id="id", payload="params", errors="error", type="kind")
 
 
-ACTIONS = ("address", "fields", "count", "never", "open")
+ACTIONS = ("address", "tags", "fields", "count", "never", "open")
 
 
 class Served:
@@ -243,6 +254,37 @@ def test_what_belongs_to_no_action_is_as_it_says(served: Served):
     (answer,) = served.call(in_room(served, {served.envelope.action: "no such"}))
     Draft7Validator(served.schema("any.error")).validate(answer)
     assert answer[served.envelope.code] == "unknown_action"
+
+
+class Quiet(Channel):
+    @action()
+    async def done(self) -> None: ...
+
+
+class Closed(Quiet):
+    permission_classes = Nobody
+
+
+async def test_who_offers_the_subprotocol_is_told_more_and_that_is_as_it_says():
+    app = FastAPI()
+    add_channel(app)
+    Quiet().mount(app, "/quiet")
+    Closed().mount(app, "/closed")
+    document = described(app)
+
+    def check(channel: str, name: str, frame: Any) -> None:
+        Draft7Validator(schema_of(document, channel, name)).validate(frame)
+
+    async with living(app):
+        async with dial(app, "/quiet", subprotocols=[SUBPROTOCOL]) as wire:
+            check("Quiet", "welcome.control", await wire.receive())
+            wire.call("done", request_id=1)
+            check("Quiet", "done.reply", await wire.receive())
+        async with dial(app, "/closed", subprotocols=[SUBPROTOCOL]) as wire:
+            refused = await wire.receive()
+            check("Closed", "any.error", refused)
+    error = schema_of(document, "Closed", "any.error")["properties"]["code"]["anyOf"][0]["enum"]
+    assert refused["code"] in error
 
 
 def _components(served: Served) -> dict[str, Any]:

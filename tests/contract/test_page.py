@@ -1,5 +1,7 @@
 """The page over HTTP: where it is, who may see it, what it may load."""
 
+import json
+import re
 import subprocess
 import sys
 from typing import Annotated, Any
@@ -7,8 +9,10 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
+from fastapi.security import HTTPBearer
 
-from fastapi_channels import Channel, ConfigurationError, action, add_channel
+from fastapi_channels import Channel, ConfigurationError, Socket, action, add_channel
+from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract import assets, page
 
 from .test_serving import application, get
@@ -22,6 +26,38 @@ async def test_it_is_served_beside_the_docs_of_fastapi():
     assert "<h1>Talk" in answer.text
     assert 'id="operation/Room.say"' in answer.text
     assert 'href="docs"' in answer.text
+
+
+class Ticket(Channel):
+    room_pattern = "ticket:{number:int}"
+
+    @action()
+    async def take(self, note: str) -> str: ...
+
+    @action()
+    async def drop(self) -> None: ...
+
+
+class Desk(Channel):
+    @action()
+    async def take(self) -> None: ...
+
+
+async def test_what_is_alike_in_name_has_its_channel():
+    app = application(FastAPI())
+    Socket(Ticket(), Desk()).mount(app, "/desk")
+    body = (await get(app, "/asyncapi")).text
+    nav, _, main = body.partition("<main")
+    for of in ("Ticket", "Desk"):
+        assert f'take <span class="of">· {of}</span></a>' in nav
+        assert f'any event</span> <span class="of">· {of}</span></a>' in nav
+        assert re.search(rf'<code class="name">take</code>\s*<span class="of">· {of}</span>', main)
+    assert "drop</a>" in nav
+    (told,) = re.findall(r'id="contract">(.*?)</script>', body, re.DOTALL)
+    (desk,) = [each for each in json.loads(told)["channels"] if each["address"] == "/desk"]
+    actions = [(each["name"], each["of"]) for each in desk["operations"] if each["kind"] == "action"]
+    assert actions == [("take", "Ticket"), ("drop", ""), ("take", "Desk")]
+    assert "any event</span></a>" in nav  # of the channel that is alone at its address
 
 
 async def test_it_is_in_the_language_that_is_asked_for():
@@ -116,6 +152,19 @@ def test_what_is_no_path_is_told(wrong: Any):
         add_channel(FastAPI(), asyncapi_docs_url=wrong)
 
 
+async def test_what_stands_in_the_path_and_who_may_sign_in_is_read():
+    class Guarded(Channel):
+        authenticator = Authenticator(lambda token, connection: None, required=False, sources=[HTTPBearer()])
+
+    app = FastAPI()
+    add_channel(app)
+    Guarded().mount(app, "/{channel:int}")
+    body = (await get(app, "/asyncapi")).text
+    assert "In the path" in body
+    assert '<span data-text="mayBring">May sign in by</span> <code>HTTPBearer</code>' in body
+    assert 'data-text="security"' not in body
+
+
 async def test_names_cannot_end_the_script_that_carries_them():
     class Hostile(Channel):
         __doc__ = HOSTILE
@@ -144,6 +193,15 @@ async def test_its_links_hold_behind_a_prefix(prefix: str):
     assert 'src="ws/files/page.js"' in body
 
 
+async def test_a_prefix_is_one_of_whole_names():
+    app = application(FastAPI(), asyncapi_docs_url="/api-docs")
+    transport = httpx.ASGITransport(app, root_path="/api")
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        body = (await http.get("/api-docs")).text
+    assert 'data-root="."' in body
+    assert 'src="api-docs/files/page.js"' in body
+
+
 async def test_a_router_shows_its_own_endpoints():
     app, router = FastAPI(), APIRouter(prefix="/inner")
     add_channel(router)
@@ -152,10 +210,12 @@ async def test_a_router_shows_its_own_endpoints():
         pass
 
     Mine().mount(router, "/{channel}")
-    app.include_router(router, prefix="/outer")
+    for prefix in ("/outer", "/much/deeper"):
+        app.include_router(router, prefix=prefix)
     body = (await get(app, "/outer/inner/asyncapi")).text
     assert "/outer/inner/{channel}" in body
     assert 'data-root="../.."' in body
+    assert 'data-root="../../.."' in (await get(app, "/much/deeper/inner/asyncapi")).text
     assert (await get(app, "/outer/inner/asyncapi/files/page.css")).status_code == 200
 
 

@@ -38,6 +38,7 @@ def words(schema: Any) -> str:
         (False, "nothing"),
         ({"type": "string"}, "text"),
         ({"type": "string", "format": "date-time"}, "dateTime"),
+        ({"type": "string", "format": "date-time-local"}, "dateTimeLocal"),
         ({"type": "string", "format": "of its own"}, "text"),
         ({"type": ["integer", "null"]}, "whole or null"),
         ({"const": "x"}, '"x"'),
@@ -55,6 +56,12 @@ def words(schema: Any) -> str:
 )
 def test_a_type_in_words(schema: Any, said: str):
     assert words(schema) == said
+
+
+def test_what_stands_for_a_secret_is_no_default():
+    schema = {"type": "string", "format": "password", "default": "**********"}
+    (row,) = Reader({}).rows({"properties": {"pin": schema}})
+    assert (words(schema), row.bounds) == ("secret", [])
 
 
 def test_the_fields_of_what_is_inside_are_read():
@@ -79,6 +86,12 @@ def test_bounds_are_told_also_of_what_may_be_null():
         {"properties": {"n": {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}], "default": 3}}}
     )
     assert [(word.key, word.values["value"]) for word in row.bounds] == [("minimum", "1"), ("default", "3")]
+
+
+def test_a_list_of_a_fixed_length_says_it_once():
+    pair = {"type": "array", "items": [{"type": "integer"}, {}], "minItems": 2, "maxItems": 2}
+    (row,) = Reader({}).rows({"properties": {"at": pair}})
+    assert row.bounds == [("exactItems", {"value": "2"}, "", False)]
 
 
 def test_what_may_be_several_objects_says_which_fields_are_whose():
@@ -163,10 +176,10 @@ def test_a_room_is_no_field_of_an_action_over_many():
 def test_what_the_page_does_not_know_is_shown_as_it_is():
     made = document(_application())
     made["channels"]["Plain"]["x-colour"] = {"size": 100}
-    made["operations"]["Plain.say"]["x-presence"] = True
+    made["operations"]["Plain.say"]["x-mood"] = True
     (plain,) = View(made).addresses
     assert plain.extras == {"colour": {"size": 100}}
-    assert plain.groups["actions"][0].extras == {"presence": True}
+    assert plain.groups["actions"][0].extras == {"mood": True}
 
 
 def _application() -> FastAPI:

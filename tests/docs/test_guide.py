@@ -5,7 +5,10 @@ block below `<!-- ada at /rooms/lobby -->` is what passes over the WebSocket of 
 this order; one below `<!-- ada -->` is what passes next. Everybody connects before the first block. What a
 server sends has a `type` that no client sends; an ellipsis in a text stands for what is new each time, and
 so does any `retry_after`. `, refused 403` says that the block is the answer to the handshake, and
-`, closed 4504` that the server closes behind it. An `http` block is a request, made in its turn.
+`, closed 4504` that the server closes behind it. An `http` block is a request, made in its turn; one below
+`<!-- answered 422 -->` is refused with that status, and a block below `<!-- the answer -->` is what it is
+answered. A block below `<!-- eve streams /rooms/lobby/events -->` is what comes in that stream of events, and
+one below `<!-- eve streams on -->` what comes next.
 """
 
 import json
@@ -21,13 +24,17 @@ import httpx
 import pytest
 
 from tests.docs.test_docs import FENCE, HEADING, Block, blocks, run
+from tests.support.events import Events, Reader, listening
 from tests.support.live import Client, Site, serving
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = ("docs/guide", "docs/zh/guide")
 PAGES: Final = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}/*.md"))]
 MARKER: Final = re.compile(r"<!-- (\w+)(?: at (\S+?))?(?:, (refused|closed) (\d+))? -->\n\Z")
-OF_CLIENTS: Final = {None, "join", "leave", "cancel", "answer"}
+STREAMED: Final = re.compile(r"<!-- (\w+) streams (\S+) -->\n\Z")
+ANSWER: Final = "<!-- the answer -->\n"
+ANSWERED: Final = re.compile(r"<!-- answered (\d+) -->\n\Z")
+OF_CLIENTS: Final = {None, "join", "leave", "cancel", "answer", "auth", "refresh"}
 """The values of `type` in what clients send."""
 
 
@@ -51,7 +58,13 @@ def scenes(text: str) -> Iterator[Scene]:
         section = (HEADING.findall(FENCE.sub("", before)) or [""])[-1]
         if found[1] == "http":
             line, _, body = found[2].partition("\n")
-            yield Scene(section, None, line, None, 0, values(body))
+            refused = ANSWERED.search(before)
+            yield Scene(section, None, line, None, int(refused[1]) if refused else 0, values(body))
+        elif before.endswith(ANSWER):
+            yield Scene(section, None, None, "answer", 0, values(found[2]))
+        elif streamed := STREAMED.search(before):
+            path = None if streamed[2] == "on" else streamed[2]
+            yield Scene(section, streamed[1], path, "streamed", 0, Reader().read(found[2].encode()))
         elif marker:
             yield Scene(section, marker[1], marker[2], marker[3], int(marker[4] or 0), values(found[2]))
 
@@ -83,16 +96,29 @@ class Stage:
         self._site = site
         self._stack = stack
         self._clients: dict[str, Client] = {}
+        self._streams: dict[str, Events] = {}
+        self._answer: httpx.Response | None = None
 
     async def enter(self, scene: Scene) -> None:
-        if scene.client and scene.path and scene.ending != "refused":
+        if scene.client and scene.path and scene.ending == "streamed":
+            stream = listening(self._site, scene.path)
+            self._streams[scene.client] = await self._stack.enter_async_context(stream)
+        elif scene.client and scene.path and scene.ending != "refused":
             self._clients[scene.client] = await self._stack.enter_async_context(
                 self._site.connect(scene.path)
             )
 
     async def play(self, scene: Scene) -> None:
-        if scene.client is None:
+        if scene.ending == "answer":
+            assert self._answer is not None
+            assert fits(scene.frames[0], self._answer.json()), self._answer.text
+        elif scene.client is None:
             await self._request(scene)
+        elif scene.ending == "streamed":
+            for event in scene.frames:
+                sent = await self._streams[scene.client].next()
+                assert fits([event.name, event.id], [sent.name, sent.id]), sent
+                assert fits(event.frame, sent.frame), sent
         elif scene.ending == "refused":
             refusal = await self._site.refusal(scene.path or "")
             assert refusal.status == scene.code
@@ -104,7 +130,8 @@ class Stage:
         method, path = (scene.path or "").split()
         async with httpx.AsyncClient(base_url=self._site.http) as http:
             response = await http.request(method, path, json=scene.frames[0] if scene.frames else None)
-        assert response.is_success, response.text
+        assert response.status_code == scene.code if scene.code else response.is_success, response.text
+        self._answer = response
 
     async def _talk(self, scene: Scene, client: Client) -> None:
         for frame in scene.frames:

@@ -4,17 +4,20 @@ import socket
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import httpx
 import pytest
 import trustme
+from fastapi import FastAPI
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
 
-from fastapi_channels import Channel, Connection, action
+from fastapi_channels import Channel, Connection, action, add_channel
 from tests.docs.test_docs import blocks
-from tests.support.live import Client, application, serving
+from tests.support.events import Events
+from tests.support.live import DEADLINE, Client, serving
 from tests.support.servers import Server, required
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -57,6 +60,24 @@ class Room(Channel):
     async def where(self, connection: Connection) -> list[str | None]:
         return [connection.address, str(connection.websocket.url.scheme)]
 
+    @action()
+    async def say(self, connection: Connection) -> None:
+        await self.broadcast(connection.room, "said")
+
+
+async def collects_nothing(port: int, own: str, trust: ssl.SSLContext) -> None:
+    """An event comes through when it is sent: nginx does not wait for more of them."""
+    options: dict[str, Any] = {"headers": {"host": own}, "extensions": {"sni_hostname": "chat.example.com"}}
+    async with (
+        httpx.AsyncClient(base_url=f"https://127.0.0.1:{port}", verify=trust, timeout=DEADLINE) as http,
+        http.stream("GET", "/lobby/events", **options) as response,
+    ):
+        events = Events(response)
+        while events.reader.retry is None:
+            await events.read_on()
+        assert (await http.post("/lobby/actions/say", **options)).status_code == 204
+        assert (await events.frame())["event"] == "said"
+
 
 @required(Nginx)
 @pytest.mark.parametrize("folder", [DOCS, DOCS / "zh"], ids=["en", "zh"])
@@ -66,7 +87,10 @@ async def test_a_page_comes_through_nginx(folder: Path):
     authority = trustme.CA()
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
-    async with serving(application(Room()), may_complain=True) as served:
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/{channel}", sse=True, http=True)
+    async with serving(app, may_complain=True) as served:
         with Nginx(site, served.port, authority) as nginx:
             own = f"chat.example.com:{nginx.port}"
 
@@ -83,6 +107,7 @@ async def test_a_page_comes_through_nginx(folder: Path):
 
             async with page(f"https://{own}") as opened:
                 assert (await Client(opened).call("where"))["data"] == ["127.0.0.2", "wss"]
+            await collects_nothing(nginx.port, own, trust)
             with pytest.raises(InvalidStatus) as refusal:
                 async with page("https://evil.example"):
                     pass

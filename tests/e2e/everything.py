@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import time
+import zlib
 from collections.abc import AsyncIterator
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from fastapi import Cookie, Depends, FastAPI, Header, HTTPException, Query, WebSocket
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, NaiveDatetime, SecretStr
 
-from fastapi_channels import Call, Channel, Connection, Envelope, Event, action, add_channel, limiter
+from fastapi_channels import (
+    Call,
+    Channel,
+    Connection,
+    Envelope,
+    Event,
+    Socket,
+    action,
+    add_channel,
+    limiter,
+)
+from fastapi_channels.auth import Authenticator, Identity
 from fastapi_channels.permission import BasePermission
 
 HOSTILE = "</script><script>window.hit=1</script><img src=x onerror=window.hit=1>"
+
+
+PIN = SecretStr("1234")
 
 
 class Size(StrEnum):
@@ -82,6 +99,10 @@ class Where(Call[Address]):
     number: int
 
 
+class Pick(Call[Size]):
+    """Which of them."""
+
+
 class IsWelcome(BasePermission):
     """Everybody."""
 
@@ -93,7 +114,7 @@ class Shop(Channel):
     """Sells everything."""
 
     event_types = (Placed,)
-    call_types = (Sure, Where)
+    call_types = (Sure, Where, Pick)
 
     @limiter(times=50, seconds=60)
     @action(tags=["orders"], permission=IsWelcome, summary="Place an order")
@@ -125,6 +146,36 @@ class Shop(Channel):
         """Ask where it goes."""
         return await connection.call(Where(number=1))
 
+    @action(detached=True)
+    async def hurry(self, connection: Connection) -> str:
+        """Ask, and wait for half a second."""
+        try:
+            return str(await connection.call(Sure(what="quickly"), timeout=0.5))
+        except TimeoutError:
+            return "nobody answered"
+
+    @action()
+    async def at(self, when: NaiveDatetime) -> str:
+        """A time without a zone."""
+        return when.isoformat()
+
+    @action(detached=True)
+    async def pick(self, connection: Connection) -> Size:
+        """Ask which."""
+        return await connection.call(Pick())
+
+    @action()
+    async def broken(self) -> AsyncIterator[int]:
+        """Two items, and then a fault."""
+        yield 1
+        yield 2
+        raise HTTPException(418, "no more tea")
+
+    @action()
+    async def large(self, number: int, pin: SecretStr = PIN) -> dict[str, int | str]:
+        """Numbers that JavaScript rounds, and what is secret."""
+        return {"twice": number * 2, "pin": pin.get_secret_value()}
+
     @action()
     async def flood(self, connection: Connection, frames: int, size: int = 10) -> int:
         """Send many frames, of a size."""
@@ -136,6 +187,10 @@ class Shop(Channel):
     async def old(self) -> None:
         """Goes away."""
 
+    @action(sunset=date(2020, 1, 1))
+    async def past(self) -> None:
+        """Was to go away, and has."""
+
     @action(deprecated=True)
     async def gone(self) -> None:
         """Is gone."""
@@ -143,6 +198,8 @@ class Shop(Channel):
 
 class Named(Channel):
     history = 20
+    presence = True
+    presence_interval = 0.1
     envelope = Envelope(action="method", request_id="id", payload="params", errors="error", data="result")
 
     @action()
@@ -156,6 +213,75 @@ class Named(Channel):
     @action()
     async def me(self, connection: Connection) -> str:
         return str(connection.user)
+
+    @action()
+    async def status(self, value: str, connection: Connection) -> None:
+        await connection.set_presence(value)
+
+
+def known(token: str, _: Any) -> Identity | None:
+    """A token that holds, or one that does not hold for long."""
+    ends = {"good": None, "short": time.time() + 25}
+    return Identity("ada", expires_at=ends[token]) if token in ends else None
+
+
+class Vault(Channel):
+    """A room with a pattern, for those who say who they are."""
+
+    room_pattern = "vault:{number:int}"
+    authenticator = Authenticator(known, first_frame=5)
+
+    @action()
+    async def me(self, connection: Connection) -> str:
+        return str(connection.user)
+
+    async def authorize(self, connection: Connection, number: int) -> bool:
+        return number < 10
+
+
+class Safe(Channel):
+    """One of many over one WebSocket."""
+
+    room_pattern = "safe:{number:int}"
+
+    async def authorize(self, connection: Connection, number: int) -> bool:
+        return number < 10
+
+    @action()
+    async def turn(self, to: int) -> int:
+        return to
+
+
+class Bank(Socket):
+    """Safes over one WebSocket, for everybody."""
+
+
+class Zipped(Envelope):
+    def encode(self, frame: Any) -> bytes:
+        return zlib.compress(json.dumps(frame).encode())
+
+    def decode(self, body: bytes) -> Any:
+        return super().decode(zlib.decompress(body))
+
+
+class Archive(Channel):
+    envelope = Zipped(binary=True)
+
+    @action()
+    async def get(self) -> int:
+        return 1
+
+
+class Shelf(Channel):
+    @action()
+    async def where(
+        self,
+        connection: Connection,
+        most: Annotated[int, Field(le=2**63 - 1)] = 2**63 - 1,
+        mixed: Literal["a", 1, None] = "a",
+        either: int | str = 7,
+    ) -> tuple[str, int]:
+        return connection.room, most
 
 
 def user(
@@ -178,9 +304,20 @@ add_channel(app)
 shop, named, guarded = Shop(), Named(), Named()
 shop.mount(app, "/shop/{channel}")
 named.mount(app, "/named/{channel}")
+Vault().mount(app, "/vaults/{channel}")
+Bank(Safe()).mount(app, "/bank")
+Archive().mount(app, "/archive")
+shelf = Shelf()
+
+
+@app.websocket("/shelves/{size}/{number}/{pin}")
+async def stand(websocket: WebSocket, size: Size, number: int, pin: SecretStr) -> None:
+    await shelf.connect(websocket, f"{size}-{number}")
 
 
 @app.websocket("/guarded")
-async def enter(websocket: WebSocket, user: Annotated[str, Depends(user)]) -> None:
+async def enter(
+    websocket: WebSocket, user: Annotated[str, Depends(user)], theme: Annotated[str, Cookie()] = "light"
+) -> None:
     subprotocol = "app" if "app" in websocket.scope["subprotocols"] else None
     await guarded.connect(websocket, "guarded", user=user, subprotocol=subprotocol)

@@ -32,6 +32,7 @@ async def test_it_says_what_an_action_takes_replies_and_refuses(reader: Reader) 
     await order.locator(".errors summary").click()
     await expect(order.locator(".errors")).to_contain_text("rate_limited")
     await expect(reader.operation("Shop.old")).to_contain_text("until 2099-01-01")
+    await expect(reader.operation("Shop.past")).to_contain_text("no longer served since 2020-01-01")
     await expect(reader.operation("Shop.gone")).to_contain_text("no longer served")
     await expect(reader.operation("Shop.count").locator(".mark").first).to_have_text("stream")
 
@@ -46,7 +47,8 @@ async def test_links_lead_into_it(reader: Reader) -> None:
     await reader.page.get_by_role("navigation").get_by_role("link", name="count").click()
     await expect(reader.operation("Shop.count")).to_have_attribute("open", "")
     await expect(reader.page.locator("#nav [aria-current]")).to_have_text("count")
-    await reader.open("#operation/%00no-such")
+    for wrong in ("#operation/%00no-such", "#%zz"):
+        await reader.open(wrong)
 
 
 async def test_what_is_opened_is_where_the_address_leads(reader: Reader) -> None:
@@ -72,6 +74,9 @@ async def test_history_and_calls_are_shown(reader: Reader) -> None:
     await reader.open("#operation/Shop.where")
     named = reader.page.locator('[id="channel/Named"]')
     await expect(named.locator(".chips").first).to_contain_text("Keeps the last 20 for 300 s")
+    await expect(named.locator(".chips").first).to_contain_text(
+        "Shows who is there, and what changes every 0.1 s"
+    )
     where = reader.operation("Shop.where")
     await expect(where.locator(".kind")).to_have_text("ask")
     await expect(where).to_contain_text("The client answers Address")
@@ -115,8 +120,9 @@ async def _english_left(page: Page) -> list[str]:
     texts: list[str] = await page.evaluate(
         """() => [...document.querySelectorAll("body *")]
             .filter((element) => element.checkVisibility())
-            .filter((element) => !element.closest(`code, .code, .prose, .row-about, .first, select, noscript,
-                a, h1, h2, #language, .links, .brand, .facts, .tag, .tab-text, .bounds, .lasting, .version`))
+            .filter((element) => !element.closest(`code, .code, .prose, .row-about, .first, .welcome, select,
+                noscript, a, h1, h2, #language, .links, .brand, .facts, .tag, .tab-text, .bounds, .lasting,
+                .version`))
             .flatMap((element) => [element.getAttribute("aria-label"), element.placeholder,
                 ...[...element.childNodes].filter((node) => node.nodeType === 3).map((node) => node.data)])
             .filter(Boolean)"""
@@ -182,7 +188,10 @@ async def _accessible(page: Page) -> None:
 async def test_the_theme_can_be_switched_and_stays(guests_of_everything: Guests) -> None:
     guest = await guests_of_everything.new(color_scheme="dark")
     reader = await Reader(guest.page, guest.url).open()
+    await expect(guest.page.locator("#theme .sun")).to_be_visible()
     await guest.page.get_by_role("button", name="Switch between light and dark").click()
+    await expect(guest.page.locator("#theme .moon")).to_be_visible()
+    await expect(guest.page.locator("#theme .sun")).to_be_hidden()
     await reader.open()
     await expect(guest.page.locator("html")).to_have_attribute("data-theme", "light")
 
@@ -203,6 +212,11 @@ async def test_a_phone_shows_everything_without_scrolling_sideways(guests_of_eve
     card = await column.send("count")
     await expect(card).to_have_attribute("data-state", "ok")
     assert await overflowing(guest.page) == []
+    await guest.page.set_viewport_size({"width": 320, "height": 640})
+    for language in ("中文", "English"):
+        await guest.page.get_by_role("button", name=language).click()
+        assert await overflowing(guest.page) == []
+        assert await guest.page.evaluate("document.documentElement.scrollWidth") == 320
     frames = await column.frames()
     await expect(frames.first).to_be_visible()
     await guest.page.get_by_role("button", name="Hide the console").click()

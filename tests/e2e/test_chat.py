@@ -6,6 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from .guests import GROUP, PERSON, RELAY, Guests, seconds_in
+from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -33,6 +34,26 @@ async def test_two_guests_chat_in_a_room_of_their_own(guests: Guests) -> None:
     await ada.sees_people("Ada (you)")
 
 
+async def test_a_page_that_is_loaded_anew_is_no_leave_and_no_join(guests: Guests) -> None:
+    ada = await (await guests.new()).enter("Ada", room="reloading")
+    bob = await (await guests.new()).enter("Bob", room="reloading")
+    await ada.sees_note("Bob joined")
+    await bob.page.reload()
+    await bob.sees_state("open")
+    await bob.sees_people("Bob (you)", "Ada")
+    replaced = (
+        ada.page.locator("#frames li .raw").filter(has_text="presence_diff").filter(has_not_text='"left":[]')
+    )
+    await expect(replaced).to_have_count(1)
+    await expect(replaced).to_contain_text('"user":"Bob"')
+    cut = await ada.page.locator("#frames .what").evaluate_all(
+        "names => names.filter(name => name.scrollWidth > name.clientWidth).map(name => name.textContent)"
+    )
+    assert cut == [], "every name is whole"
+    await expect(ada.log.locator(".note")).to_have_text(["You joined", "Bob joined"])
+    await ada.sees_people("Ada (you)", "Bob")
+
+
 async def test_rooms_are_apart(guests: Guests) -> None:
     here = await (await guests.new()).enter("Ada", room="here")
     there = await (await guests.new()).enter("Bob", room="there")
@@ -40,11 +61,25 @@ async def test_rooms_are_apart(guests: Guests) -> None:
     await there.say("Only there")
     await here.sees("Only here", by="Ada")
     await there.sees("Only there", by="Bob")
+    await expect(here.log.locator(".note, .message .text")).to_have_text(["You joined", "Only here"])
     await expect(there.message("Only here")).to_have_count(0)
     await here.sees_people("Ada (you)")
 
 
-async def test_a_limit_counts_down_and_then_the_message_goes_out(own_guests: Guests) -> None:
+async def test_somebody_of_the_same_name_is_somebody_else(guests: Guests) -> None:
+    here = await (await guests.new()).enter("Ada", room="twins")
+    there = await (await guests.new()).enter("Ada", room="twins")
+    await here.say("from here")
+    await here.sees("from here", by="Ada")
+    await there.say("from there")
+    await expect(here.message("from there")).to_have_class("message")
+    await there.say("and again")
+    await expect(here.message("and again")).to_have_class("message continued")
+
+
+async def test_a_limit_counts_down_and_then_the_message_goes_out(
+    own_guests: Guests, own_server: Example
+) -> None:
     ada = await (await own_guests.new()).enter("Ada", GROUP)
     bob = await (await own_guests.new()).enter("Bob", GROUP)
     await ada.sees_note("You joined")
@@ -72,6 +107,13 @@ async def test_a_limit_counts_down_and_then_the_message_goes_out(own_guests: Gue
     await ada.message("second").get_by_role("button", name="Send again").click()
     await bob.sees("second", by="Ada")
     await ada.sees("second", by="Ada")
+
+    await ada.say("fourth")
+    await expect(toast).to_be_visible()
+    own_guests.may_lose = True
+    own_server.kill()
+    await ada.sees_state("waiting")
+    assert await toast.count() == 0, "it counts down to one thing at a time"
 
 
 async def test_a_third_guest_is_told_that_a_room_for_two_is_full(own_guests: Guests) -> None:
@@ -126,6 +168,8 @@ async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests)
     await ada.log.focus()
     await ada.page.keyboard.press("Home")
     await expect(ada.message("line 0")).to_be_in_viewport()
+    # The list scrolls, and the page around it does not.
+    assert await ada.page.evaluate("document.scrollingElement.scrollHeight - innerHeight") == 0
     await _flood(bob, [f"line {number}" for number in range(100, 600)])
     jump = ada.page.get_by_role("button", name="New messages: 500")
     await expect(jump).to_be_visible()

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
 
-from .guests import Guests
+from .guests import Guest, Guests
 from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -18,6 +19,7 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
     ada = await (await own_guests.new()).enter("Ada", room="phoenix")
     bob = await (await own_guests.new()).enter("Bob", room="phoenix")
     await ada.sees_note("Bob joined")
+    await bob.sees_people("Bob (you)", "Ada")
 
     await asyncio.to_thread(own_server.kill)
     for guest in (ada, bob):
@@ -36,16 +38,66 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
     await ada.draft.press("Enter")
     await bob.sees("written while away", by="Ada")
     await ada.sees("written while away", by="Ada")
+    # Those who come back are no news, whoever is first.
+    for guest, before in ((ada, ["You joined", "Bob joined"]), (bob, ["You joined"])):
+        await expect(guest.page.locator("#people-count")).to_have_text("2")
+        notes = [*before, "Connected again", "Some messages may be missing here"]
+        await expect(guest.log.locator(".note")).to_have_text(notes)
+
+
+async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Guests) -> None:
+    guests.may_lose = True
+    bob = await guests.new()
+    await bob.page.goto(bob.url)
+    await say(bob, "tunnel", [f"line {number}" for number in range(40)])
+    ada = await (await guests.new()).enter("Ada", room="tunnel")
+    await bob.enter("Bob", room="tunnel")
+    await expect(bob.message("LINE 39")).to_be_in_viewport()
+    await expect(bob.log.locator(".message")).to_have_count(30)
+    await bob.log.focus()
+    # Who scrolls in the same frame as the page, which follows what comes, scrolls again.
+    async with asyncio.timeout(30):
+        while await bob.log.locator(".message .text").first.inner_text() != "LINE 0":
+            await bob.page.keyboard.press("Home")
+    await expect(bob.log.locator(".message")).to_have_count(40)
+
+    while await bob.page.locator("#typing").inner_text() != "Ada is typing…":
+        await ada.draft.press("x")
+    await ada.page.context.set_offline(True)
+    await ada.sees_state("waiting")
+    await say(bob, "tunnel", ["meanwhile"])
+    await ada.page.context.set_offline(False)
+    await ada.sees_state("open")
+    await expect(ada.log.locator(".message")).to_have_count(31)
+    await expect(ada.message("MEANWHILE")).to_be_visible()
+    await expect(ada.log.locator(".note")).to_have_text(["You joined", "Bob joined", "Connected again"])
+    await expect(bob.page.locator("#typing")).to_be_empty()
+
+
+async def say(guest: Guest, room: str, texts: list[str]) -> None:
+    """As an admin, who has no limit, and beside the page."""
+    await guest.page.evaluate(
+        """([room, texts]) => new Promise((said) => {
+            const socket = new WebSocket(`ws://${location.host}/rooms/${room}?name=admin`);
+            const shout = (text) => socket.send(JSON.stringify({ action: "shout", text }));
+            socket.onopen = () => texts.forEach(shout);
+            socket.onmessage = ({ data }) => {
+                if (!data.includes(texts.at(-1).toUpperCase())) return;
+                socket.close(1000);
+                said();
+            };
+        })""",
+        [room, texts],
+    )
 
 
 # A server that is there or not, without one: what `new WebSocket` does is `window.fate`.
 SOCKETS = """
 window.attempts = [];
 window.fate = "refuse";
-window.WebSocket = class extends EventTarget {
+window.WebSocket = class {
   sent = [];
   constructor() {
-    super();
     window.attempts.push(performance.now());
     window.socket = this;
     setTimeout(() => this.meet(window.fate), 1);
@@ -56,7 +108,11 @@ window.WebSocket = class extends EventTarget {
     if (fate === "restart") setTimeout(() => this.lose(1012), 1_000);
   }
   lose(code, reason = "") { this.dispatchEvent(new CloseEvent("close", { code, reason })); }
-  send(text) { this.sent.push(text); }
+  dispatchEvent(event) { this[`on${event.type}`]?.(event); }
+  send(text) {
+    if (text !== '{"type":"ping"}') this.sent.push(text);
+    else this.dispatchEvent(new MessageEvent("message", { data: '{"type":"pong"}' }));
+  }
   close() {}
 };
 """
@@ -208,27 +264,28 @@ async def test_a_handshake_that_hangs_is_given_up(guests: Guests) -> None:
 async def test_what_else_a_server_may_say(guests: Guests) -> None:
     page = await _alone(guests, "accept")
     await page.clock.run_for(10)
-    bob = {"id": "c2", "user": "Bob"}
+    ada, bob, nobody = ({"id": f"c{n}", "user": u, "data": None} for n, u in enumerate(("Ada", "Bob", None)))
     for frame in (
         {"type": "lagged", "channel": "lobby", "dropped": 12},
         {"type": "resync", "channel": "lobby"},
-        {
-            "type": "event",
-            "event": "joined",
-            "data": {"member": bob, "members": [bob, {"id": "c1", "user": None}]},
-        },
-        {"type": "event", "event": "left", "data": {"member": {"id": "c1", "user": None}, "members": [bob]}},
+        {"type": "presence", "channel": "lobby", "version": 3, "present": [ada, nobody]},
+        _diff(4, joined=[bob]),
+        _diff(5, joined=[{**bob, "id": "c7"}], left=[bob["id"]]),
+        _diff(6, left=[nobody["id"]]),
+        _diff(8, left=["c7"]),
+        {"type": "presence", "channel": "lobby", "version": 8, "present": [ada, nobody]},
         {"type": "event", "event": "weather", "data": {"sun": True}},
         {"type": "event", "event": "joined", "data": None},
     ):
         await _receive(page, json.dumps(frame))
+    assert await page.evaluate("window.socket.sent") == ['{"type":"presence"}'], "one frame was missing"
     for text in ("Welcome!", "[1, 2]", "null", "{}"):
         await _receive(page, text)
     await expect(page.locator(".note")).to_have_text(
         [
             "You missed 12 messages: your connection was too slow",
             "Some messages may be missing here",
-            *("Bob joined", "Somebody left", "Somebody joined"),
+            *("You joined", "Bob joined", "Somebody left", "Bob left", "Somebody joined"),
             *("Welcome!", "[1, 2]", "null"),
         ]
     )
@@ -240,3 +297,7 @@ async def test_what_else_a_server_may_say(guests: Guests) -> None:
 
 async def _receive(page: Page, text: str) -> None:
     await page.evaluate("(data) => window.socket.dispatchEvent(new MessageEvent('message', { data }))", text)
+
+
+def _diff(version: int, **what: list[Any]) -> dict[str, Any]:
+    return {"type": "presence_diff", "version": version, "joined": [], "changed": [], "left": [], **what}

@@ -33,6 +33,11 @@ async def test_a_room_of_ones_own_is_its_name_in_the_address(guests: Guests) -> 
     await ada.sees_state("open")
     await expect(ada.page.get_by_role("heading", level=1)).to_have_text("茶 7.1")
     await ada.sees_people("Ada (you)")
+    second = await Guest(await ada.page.context.new_page(), ada.url).enter("Ada", room="茶 7.1")
+    for window in (ada, second):
+        await window.sees_people("Ada (you, in 2 windows)")
+        await expect(window.page.locator("#invite")).to_be_hidden()
+    await second.page.close()
 
     await ada.page.get_by_role("button", name="Leave").click()
     await expect(ada.page).to_have_url(ada.url)

@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import expect
 
-from .guests import GROUP, PERSON, Guests
+from .guests import GROUP, PERSON, ROOM, Guests
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -86,5 +86,8 @@ async def test_the_lobby_wants_a_name_and_a_room_that_fits_an_address(guests: Gu
     await expect(ada.page.locator("#name-error")).to_have_text("Enter a name.")
     await expect(ada.page.locator("#room-name-error")).to_contain_text("Start with a letter or a digit")
     await expect(ada.page.get_by_label("Your name")).to_be_focused()
+    await ada.page.locator(".choice", has_text=GROUP).click()
+    await ada.page.locator(".choice", has_text=ROOM).click()
+    await expect(ada.page.locator("#room-name-error")).to_be_empty()
     await ada.enter("Ada", room="房间 7.1")
     await expect(ada.page.get_by_role("heading", level=1)).to_have_text("房间 7.1")

@@ -23,7 +23,7 @@ async def _listed(channels: dict[str, Any], mount: str = "") -> list[dict[str, A
 
     @app.get("/")
     async def homepage(request: Request) -> Response:
-        templates = Jinja2Templates(ROOT / "templates")
+        templates = Jinja2Templates([ROOT / "templates", ROOT / "clients" / "typescript"])
         return templates.TemplateResponse(request, "index.html", {"channels": channels})
 
     @app.websocket("/base", name="base")

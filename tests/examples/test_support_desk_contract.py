@@ -16,10 +16,10 @@ from tests.support.live import Client, serving
 from tests.support.typescript import Compiler, wrong_lines
 
 RIGHT = """
-import type { Channels, SocketReceived, SocketSent, TeamRoom, TicketRoom } from "./channels";
+import type { Channels, DeskReceived, DeskSent, TeamRoom, TicketRoom } from "./channels";
 
 const room: TicketRoom["room"] = "ticket:7";
-const sent: SocketSent[] = [
+const sent: DeskSent[] = [
   { type: "join", channel: room },
   { action: "ticket.say", channel: room, text: "Hello?", request_id: 1 },
   { action: "assistant.ask", channel: room, question: "Where is my invoice?" },
@@ -27,27 +27,27 @@ const sent: SocketSent[] = [
   { action: "queue", channel: "team:billing", limit: 50 },
   { action: "closed", channel: "team:billing" },
 ];
-function heard(frame: SocketReceived): string {
+function heard(frame: DeskReceived): string {
   if (frame.type === "event") return frame.event === "said" ? frame.data.text : String(frame.data.id);
   if (frame.type !== "response" || "code" in frame) return "";
   if (frame.action === "queue") return frame.data.items.map((each) => each.subject).join();
   return frame.action === "ticket.say" ? String(frame.data.id) : "";
 }
 const next: TeamRoom["actions"]["queue"]["reply"]["next"] = null;
-const address: Channels["Socket"]["address"] = "/desk";
+const address: Channels["Desk"]["address"] = "/desk";
 """
 
 WRONG = """
-import type { SocketReceived, SocketSent, TicketRoom } from "./channels";
+import type { DeskReceived, DeskSent, TicketRoom } from "./channels";
 
 const room: TicketRoom["room"] = "ticket:seven"; // wrong
-const sent: SocketSent[] = [
+const sent: DeskSent[] = [
   { action: "ticket.say", channel: "ticket:7" }, // wrong
   { action: "ticket.say", channel: "team:billing", text: "Hello?" }, // wrong
   { action: "assistant.ask", channel: "ticket:7", question: 1 }, // wrong
   { action: "ticket.open", channel: "ticket:7" }, // wrong
 ];
-function heard(frame: SocketReceived) {
+function heard(frame: DeskReceived) {
   if (frame.type === "event" && frame.event === "ticket_opened") return frame.data.text; // wrong
 }
 """
@@ -69,7 +69,7 @@ class Talk:
         return answer
 
     def check(self, name: str, frame: Any) -> None:
-        Draft7Validator(message(self._document, "Socket", name)).validate(frame)
+        Draft7Validator(message(self._document, "Desk", name)).validate(frame)
 
 
 @asynccontextmanager
@@ -79,8 +79,8 @@ async def talking() -> AsyncIterator[tuple[Talk, str]]:
         document = (await http.get("/asyncapi.json")).json()
         await http.post("/login", json={"name": "ada"})
         ticket = (await http.post("/tickets", json={"room": "billing", "subject": "Paid twice"})).json()
-        cookies = "; ".join(f"{name}={value}" for name, value in http.cookies.items())
-        async with site.connect("/desk", additional_headers={"Cookie": cookies}) as client:
+        headers = {"Authorization": f"Bearer {http.cookies['desk_user']}"}
+        async with site.connect("/desk", additional_headers=headers) as client:
             talk, room = Talk(client, document), f"ticket:{ticket['id']}"
             await client.send({"type": "join", "channel": room, "request_id": 0})
             talk.check("joined.control", await client.receive())
@@ -104,10 +104,10 @@ async def test_its_document_is_valid_and_names_what_it_has(official: Official):
     official.check(document)
     names = {key.partition(".")[2] for key in document["operations"]}
     assert {"ticket.say", "assistant.ask", "queue", "said", "ticket_opened", "join", "left"} <= names
-    say = document["operations"]["Socket.ticket.say"]
+    say = document["operations"]["Desk.ticket.say"]
     assert (say["x-rate-limits"], say["x-channel"]) == ([{"times": 20, "seconds": 10.0}], "TicketRoom")
-    assert document["operations"]["Socket.ticket.close"]["x-permissions"] == ["IsAgent"]
-    assert document["channels"]["Socket"]["x-room-patterns"] == ["ticket:{ticket_id:int}", "team:{name}"]
+    assert document["operations"]["Desk.ticket.close"]["x-permissions"] == ["IsAgent"]
+    assert document["channels"]["Desk"]["x-room-patterns"] == ["ticket:{ticket_id:int}", "team:{name}"]
 
 
 async def test_its_page_is_served_in_both_languages():

@@ -8,6 +8,7 @@ import random
 import resource
 import socket
 import time
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,8 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.frames import Opcode
 
+from fastapi_channels import Channel, action, add_channel
+from fastapi_channels.auth import Authenticator
 from tests.support.live import PROTOCOL, RawClient, Site, serving, wait_until
 
 HANDSHAKES: Final = 100_000
@@ -91,3 +94,58 @@ async def test_handshakes_that_are_never_finished() -> None:
         await wait_until(lambda: not site.open_connections)
         assert site._server is not None
         assert not site._server.server_state.tasks
+
+
+SILENT: Final = 10_000
+WAITED_FOR: Final = 500
+
+
+class Guarded(Channel):
+    authenticator = Authenticator(
+        lambda token, connection: {"good": "ada"}.get(token), first_frame=60.0, max_waiting=WAITED_FOR
+    )
+
+    @action()
+    async def echo(self, text: str) -> str:
+        return text
+
+
+@pytest.mark.timeout(300)
+async def test_ten_thousand_that_do_not_say_who_they_are() -> None:
+    app = FastAPI()
+    add_channel(app)
+    Guarded().mount(app, "/{channel}")
+    silent: deque[RawClient] = deque()
+    async with serving(app, ws=PROTOCOL, ws_ping_interval=None) as site:
+        try:
+            async with site.connect("/tea", additional_headers={"Authorization": "Bearer good"}) as other:
+                before, longest, most = 0, 0.0, 0
+                for number in range(SILENT):
+                    client = RawClient()
+                    silent.append(client)
+                    await client.send_handshake(site, "/tea")
+                    assert (await client.read_head()).startswith("HTTP/1.1 101 ")
+                    if len(silent) > 2 * WAITED_FOR:
+                        # Long since closed by the server; that it is, is asked of a few.
+                        gone = silent.popleft()
+                        if number % 100 == 0:
+                            assert (await gone.closed()).code == 4501
+                        gone.close()
+                    if number == SILENT // 5:
+                        gc.collect()
+                        before = resident()
+                    if number % 100 == 0:
+                        began = time.monotonic()
+                        assert (await other.call("echo", text=f"{number}"))["data"] == f"{number}"
+                        longest, most = max(longest, time.monotonic() - began), max(most, site.node.served)
+                gc.collect()
+                assert most < WAITED_FOR + AT_ONCE
+                assert longest < PATIENCE
+                assert resident() - before < GROWTH
+                async with site.connect("/tea") as late:
+                    await late.send({"type": "auth", "token": "good"})
+                    assert (await late.receive())["type"] == "authenticated"
+        finally:
+            for client in silent:
+                client.close()
+        await wait_until(lambda: not site.node.served)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,19 +12,20 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.live import Client, Site, wait_until
 from tests.support.proxy import Proxy
-from tests.support.servers import RedisServer
-from tests.support.servers import running as a_server
+from tests.support.servers import PostgresServer, RedisServer
 
 from .recovering import Reader, Speaker, running, served
 
 READERS = 100
 """In each of two processes."""
+Server = RedisServer | PostgresServer
 
 
-@pytest.fixture
-def lasting_redis() -> Iterator[RedisServer]:
-    """A server that has written down what it has confirmed."""
-    yield from a_server(RedisServer, "--appendonly", "yes", "--appendfsync", "always")
+@pytest.fixture(params=["lasting_redis", "mortal_postgres"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Broker and store, which has written down what it has confirmed."""
+    server: Server = request.getfixturevalue(request.param)
+    return server
 
 
 async def caught_up(readers: Sequence[Reader], accepted: set[int], within: float = 60) -> None:
@@ -42,7 +43,7 @@ def assert_all_once_and_in_one_order(readers: Sequence[Reader], accepted: set[in
         assert found == sorted(found), "they have seen different orders"
 
 
-async def restart_after(server: RedisServer, seconds: float) -> None:
+async def restart_after(server: Server, seconds: float) -> None:
     await asyncio.to_thread(server.kill)
     await asyncio.sleep(seconds)
     await asyncio.to_thread(server.restart)
@@ -58,15 +59,16 @@ async def let_in(site: Site, path: str, stack: AsyncExitStack) -> Client:
                 await asyncio.sleep(0.2)
 
 
-async def test_redis_is_killed_during_broadcasts_and_had_written_all_down(lasting_redis: RedisServer):
-    async with served(lasting_redis.url) as one, served(lasting_redis.url) as two:
+async def test_the_server_is_killed_during_broadcasts_and_had_written_all_down(server: Server):
+    async with served(server.url) as one, served(server.url) as two:
         readers = [Reader(site) for site in (one.site, two.site) for _ in range(READERS)]
         speakers = [Speaker(one.site), Speaker(two.site, 1_000_000)]
-        async with running(*readers):
+        paths = ["/forgotten/room"] * 10
+        async with running(*readers), one.site.clients(*paths) as here, two.site.clients(*paths) as there:
             await wait_until(lambda: all(reader.connected.is_set() for reader in readers))
             async with running(*speakers):
                 await wait_until(lambda: all(len(speaker.accepted) > 100 for speaker in speakers), within=60)
-                await restart_after(lasting_redis, 3)
+                await restart_after(server, 3)
                 before = [len(speaker.accepted) for speaker in speakers]
                 await wait_until(
                     lambda: all(
@@ -77,6 +79,8 @@ async def test_redis_is_killed_during_broadcasts_and_had_written_all_down(lastin
                 )
             accepted = {number for speaker in speakers for number in speaker.accepted}
             await caught_up(readers, accepted)
+            for other in (*here, *there):
+                assert (await other.receive())["type"] == "resync", "it has no history"
     assert sum(reader.dropped for reader in readers) == 0, "the clients of a broker that ends stay"
     assert not any(reader.resyncs for reader in readers), "nothing was missing, and nobody is told so"
     assert_all_once_and_in_one_order(readers, accepted)
@@ -91,11 +95,12 @@ async def test_redis_is_killed_and_had_written_nothing_down(mortal_redis: RedisS
             async with running(speaker):
                 await wait_until(lambda: len(speaker.accepted) > 50, within=60)
                 await restart_after(mortal_redis, 3)
+                # Each is told that it must reload, and has everything from then on.
+                await wait_until(lambda: all(reader.resyncs for reader in readers), within=60)
                 before = len(speaker.accepted)
                 await wait_until(lambda: len(speaker.accepted) > before + 50, within=60)
-                after = set(speaker.accepted[before + 20 :])
+                after = set(speaker.accepted[before + 1 :])
             await caught_up(readers, after)
-        assert all(reader.resyncs for reader in readers), "each is told that it must reload"
         assert sum(reader.dropped for reader in readers) == 0
         late = Reader(two.site)
         late.position = "0123abcd:7"
@@ -104,8 +109,8 @@ async def test_redis_is_killed_and_had_written_nothing_down(mortal_redis: RedisS
         assert (late.joins[0]["recovered"], late.joins[0]["reason"]) == (False, "epoch")
 
 
-async def test_a_process_is_killed_and_its_clients_go_to_another(lasting_redis: RedisServer):
-    async with served(lasting_redis.url) as one, served(lasting_redis.url) as two:
+async def test_a_process_is_killed_and_its_clients_go_to_another(server: Server):
+    async with served(server.url) as one, served(server.url) as two:
         readers = [Reader(two.site, one.site) for _ in range(50)]
         speaker = Speaker(one.site)
         async with running(*readers):
@@ -121,10 +126,10 @@ async def test_a_process_is_killed_and_its_clients_go_to_another(lasting_redis: 
     assert_all_once_and_in_one_order(readers, set(speaker.accepted))
 
 
-async def test_one_of_two_processes_is_cut_off_for_some_seconds(lasting_redis: RedisServer):
-    async with Proxy(lasting_redis.port) as proxy:
-        through = lasting_redis.url.replace(str(lasting_redis.port), str(proxy.port))
-        async with served(lasting_redis.url) as one, served(through) as two:
+async def test_one_of_two_processes_is_cut_off_for_some_seconds(server: Server):
+    async with Proxy(server.port) as proxy:
+        through = server.url.replace(str(server.port), str(proxy.port))
+        async with served(server.url) as one, served(through) as two:
             readers = [Reader(site) for site in (one.site, two.site) for _ in range(20)]
             speaker = Speaker(one.site)
             async with running(*readers):

@@ -3,37 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
-import pytest
 from redis.crc import key_slot
 
 from fastapi_channels.brokers import create_backend
-from tests.support.brokers import Process, other_tasks, running, until
-from tests.support.redis_groups import RedisCluster, together
+from tests.support.brokers import PATIENT, Process, other_tasks, running, until
+from tests.support.redis_groups import RedisCluster
 
 from .traffic import Traffic, delivered_again
 
 SLOT = key_slot(b"room")
 
 
-@pytest.fixture
-def mortal_cluster() -> Iterator[RedisCluster]:
-    yield from together(RedisCluster(3, replicas=1))
-
-
 class Told(Process):
     """A process that remembers of which topics messages were missed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **options: Any) -> None:
         self.missed: list[str] = []
-        super().__init__(create_backend(url), on_missed=self.missed.append)
+        super().__init__(create_backend(url), on_missed=self.missed.append, **options)
 
 
 @asynccontextmanager
-async def two(cluster: RedisCluster) -> AsyncIterator[tuple[Told, Told]]:
-    one, other = Told(cluster.url), Told(cluster.url)
+async def two(cluster: RedisCluster, **options: Any) -> AsyncIterator[tuple[Told, Told]]:
+    one, other = Told(cluster.url, **options), Told(cluster.url, **options)
     async with running(one, other):
         for process in (one, other):
             await process.broker.subscribe("room")
@@ -41,15 +36,15 @@ async def two(cluster: RedisCluster) -> AsyncIterator[tuple[Told, Told]]:
     assert other_tasks() == set()
 
 
-async def test_a_slot_moves_and_moves_back_under_traffic(mortal_cluster: RedisCluster):
-    home = mortal_cluster.owner(SLOT)
-    away = next(node for node in mortal_cluster.masters if node is not home)
-    async with two(mortal_cluster) as (one, other):
+async def test_a_slot_moves_and_moves_back_under_traffic(changing_cluster: RedisCluster):
+    home = changing_cluster.owner(SLOT)
+    away = next(node for node in changing_cluster.masters if node is not home)
+    async with two(changing_cluster) as (one, other):
         traffic = Traffic(one)
         async with traffic.flowing():
             for number, target in enumerate((away, home, away)):
                 await delivered_again(one, other)
-                await asyncio.to_thread(mortal_cluster.move, SLOT, target)
+                await asyncio.to_thread(changing_cluster.move, SLOT, target)
                 await until(lambda n=number: min(len(one.missed), len(other.missed)) > n)
                 await delivered_again(one, other)
         await other.publish("room", "the end")
@@ -63,12 +58,12 @@ async def test_a_slot_moves_and_moves_back_under_traffic(mortal_cluster: RedisCl
         assert away.ask("PUBSUB", "SHARDNUMSUB", "room") == "room\n2"
 
 
-async def test_a_slot_that_moves_between_subscribing_and_unsubscribing(mortal_cluster: RedisCluster):
-    home = mortal_cluster.owner(SLOT)
-    away = next(node for node in mortal_cluster.masters if node is not home)
-    async with two(mortal_cluster) as (one, other):
+async def test_a_slot_that_moves_between_subscribing_and_unsubscribing(changing_cluster: RedisCluster):
+    home = changing_cluster.owner(SLOT)
+    away = next(node for node in changing_cluster.masters if node is not home)
+    async with two(changing_cluster) as (one, other):
         for target in (away, home):
-            moving = asyncio.create_task(asyncio.to_thread(mortal_cluster.move, SLOT, target))
+            moving = asyncio.create_task(asyncio.to_thread(changing_cluster.move, SLOT, target))
             while not moving.done():
                 await other.broker.unsubscribe("room")
                 await other.broker.subscribe("room")
@@ -80,14 +75,14 @@ async def test_a_slot_that_moves_between_subscribing_and_unsubscribing(mortal_cl
         await until(lambda: other.bodies[-1:] == ["heard"])
 
 
-async def test_many_slots_move(mortal_cluster: RedisCluster):
+async def test_many_slots_move(changing_cluster: RedisCluster):
     topics = {f"room {number}" for number in range(100)}
-    away = mortal_cluster.masters[2]
-    async with two(mortal_cluster) as (one, other):
+    away = changing_cluster.masters[2]
+    async with two(changing_cluster, **PATIENT) as (one, other):
         await asyncio.gather(*(process.broker.subscribe(t) for t in topics for process in (one, other)))
-        moved = {t for t in topics if mortal_cluster.owner(key_slot(t.encode())) is not away}
+        moved = {t for t in topics if changing_cluster.owner(key_slot(t.encode())) is not away}
         for topic in moved:
-            await asyncio.to_thread(mortal_cluster.move, key_slot(topic.encode()), away)
+            await asyncio.to_thread(changing_cluster.move, key_slot(topic.encode()), away)
         await until(lambda: set(one.missed) == set(other.missed) == moved)
         one.delivered.clear()
         await asyncio.gather(*(other.publish(topic, topic) for topic in topics))

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from fastapi_channels.brokers import create_backend
 from tests.support.brokers import Process, other_tasks, running, until
-from tests.support.redis_groups import RedisFailover, together
+from tests.support.redis_groups import RedisFailover
 
 from .traffic import Traffic, delivered_again
-
-
-@pytest.fixture
-def mortal_failover() -> Iterator[RedisFailover]:
-    yield from together(RedisFailover(3))
 
 
 @pytest.fixture

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from fastapi_channels.brokers.redis import StreamBackend
 from tests.support.brokers import Process, other_tasks, until
 from tests.support.brokers import running as running_processes
-from tests.support.servers import RedisServer, running
+from tests.support.servers import RedisServer
 
 from .traffic import Traffic, delivered_again
 
@@ -21,12 +21,6 @@ class Told(Process):
     def __init__(self, server: RedisServer) -> None:
         self.missed: list[str] = []
         super().__init__(StreamBackend(server.url), on_missed=self.missed.append)
-
-
-@pytest.fixture
-def lasting_redis() -> Iterator[RedisServer]:
-    """A server that loses nothing by being killed."""
-    yield from running(RedisServer, "--appendonly", "yes", "--appendfsync", "always")
 
 
 @pytest.fixture

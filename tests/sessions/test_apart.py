@@ -11,7 +11,7 @@ import pytest
 from fastapi import Depends
 
 from fastapi_channels import Channel, Connection, action
-from tests.support.clock import timeless
+from fastapi_channels.testing.clock import timeless
 from tests.support.live import application, each_implementation
 from tests.support.live import serving as serving_live
 from tests.support.wire import Wire, dial, serving

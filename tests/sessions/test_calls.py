@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import date
 from typing import Any
@@ -20,7 +21,7 @@ from fastapi_channels import (
     action,
 )
 from fastapi_channels.sessions.calls import Calls
-from tests.support.clock import now, timeless
+from fastapi_channels.testing.clock import now, timeless
 from tests.support.wire import Wire, dial, serving
 
 
@@ -84,6 +85,7 @@ async def test_a_question_and_its_answer():
             "call_id": 1,
             "data": {"n": 1},
             "channel": "attic",
+            "within": 10.0,
         }
         wire.send(answer(1, {"yes": True}))
         reply = await wire.receive()
@@ -123,12 +125,19 @@ async def test_answers_may_come_in_any_order():
         assert (await wire.receive())["data"] == ["one", "two"]
 
 
-async def test_a_client_may_answer_with_an_error():
+async def test_a_client_may_answer_with_an_error(caplog: pytest.LogCaptureFixture):
     room = Asking()
+    caplog.set_level(logging.INFO, "fastapi_channels")
     async with serving(room) as app, dial(app, "/r") as wire:
         wire.call("ask", request_id=1)
         wire.send(answer(await asked(wire), "not this", errors=["not now"]))
-        assert (await wire.receive())["code"] == "internal_error"
+        frame = await wire.receive()
+        assert frame["code"] == "internal_error"
+    (record,) = [each for each in caplog.records if "has not answered" in each.getMessage()]
+    assert record.getMessage().split()[1] in frame["errors"]
+    assert (record.levelno, record.exc_info) == (logging.INFO, None)
+    assert "not now" not in caplog.text, "what a client sends is in no log"
+    assert max(each.levelno for each in caplog.records) == logging.INFO
     assert isinstance(room.outcome, CallFailed)
     assert room.outcome.errors == ["not now"]
 
@@ -162,7 +171,7 @@ async def test_who_does_not_answer_in_time():
 
 
 @pytest.mark.parametrize("name", ["ask", "ask_beside"])
-async def test_who_leaves_instead(name: str):
+async def test_who_leaves_instead(name: str, caplog: pytest.LogCaptureFixture):
     room = Asking()
     async with serving(room) as app, dial(app, "/r") as wire:
         wire.call(name)
@@ -170,6 +179,7 @@ async def test_who_leaves_instead(name: str):
         wire.leave()
         await wire.ended()
     assert isinstance(room.outcome, Disconnected)
+    assert [each.message for each in caplog.records if each.levelno >= logging.ERROR] == []
 
 
 async def test_who_has_left_is_not_asked():
@@ -201,7 +211,14 @@ async def test_another_envelope():
     async with serving(Renamed()) as app, dial(app, "/r") as wire:
         wire.call("ask")
         call = await wire.receive()
-        assert call == {"kind": "call", "call": "sure", "call_id": 1, "body": {"n": 1}, "room": "r"}
+        assert call == {
+            "kind": "call",
+            "call": "sure",
+            "call_id": 1,
+            "body": {"n": 1},
+            "room": "r",
+            "within": 10.0,
+        }
         wire.send({"kind": "answer", "call_id": 1, "body": "yes"})
         assert (await wire.receive())["body"] == "yes"
 

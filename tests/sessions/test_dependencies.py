@@ -21,8 +21,9 @@ from fastapi_channels import (
     current_connection,
     current_message,
 )
+from fastapi_channels.testing.asgi import living
 from fastapi_channels.wire.messages import Message
-from tests.support.wire import Event, dial, dialing, living, serving
+from tests.support.wire import Event, dial, dialing, serving
 
 Log = list[Any]
 DENIAL = "websocket.http.response"

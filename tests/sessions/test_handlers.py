@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from fastapi_channels import Channel, ConfigurationError, Connection
-from tests.support.clock import now, timeless
+from fastapi_channels.testing.clock import now, timeless
 from tests.support.wire import Close, dial, dialing, others, serving
 
 Seen = list[Any]

@@ -7,7 +7,7 @@ import pytest
 from fastapi import HTTPException, WebSocket
 
 from fastapi_channels import BasePermission, Channel, Connection, NotFound, action
-from tests.support.clock import now, timeless
+from fastapi_channels.testing.clock import now, timeless
 from tests.support.wire import dial, dialing, node_of, others, serving
 
 Log = list[Any]

@@ -13,6 +13,23 @@ from tests.support.live import application, serving
 ANY = ["*"]
 
 
+@pytest.mark.parametrize(
+    ("site", "listed", "expected"),
+    [
+        ("cross-site", None, False),
+        ("same-site", None, False),
+        ("cross-site", ["https://example.com"], False),
+        ("cross-site", ANY, True),
+        ("same-origin", None, True),
+        ("none", None, True),
+    ],
+)
+def test_a_get_without_an_origin_says_whence_it_comes(site: str, listed: list[str] | None, expected: bool):
+    headers = [(b"host", b"example.com"), (b"sec-fetch-site", site.encode())]
+    connection = HTTPConnection({"type": "websocket", "headers": headers})
+    assert origin_allowed(connection, parse_origins(listed)) is expected
+
+
 def allowed(origins: list[str], host: str | None, listed: list[str] | None) -> bool:
     """Whether a handshake with these Origin headers and this Host header may go on."""
     headers = [(b"origin", origin.encode("latin-1")) for origin in origins]

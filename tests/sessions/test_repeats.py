@@ -8,20 +8,30 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, WebSocket
+from fastapi import Depends, FastAPI, WebSocket
 
 from fastapi_channels import Channel, ConfigurationError, WebSocketException, action, add_channel
-from tests.support.bus import Bus
+from fastapi_channels.testing.broker import FaultyBroker
+from fastapi_channels.testing.store import FaultyStore
 from tests.support.live import Client, Site, serving, unique, wait_until
 from tests.support.redis import RedisServer
-from tests.support.shared import SharedStore
 
 LONG_ID = "8d0f0b6e-9d3c-4c0d-8f6e-2b1a3c4d5e6f"
+
+
+async def ledger(websocket: WebSocket) -> AsyncIterator[None]:
+    state = websocket.app.state
+    if getattr(state, "closed", False):
+        raise WebSocketException(error_msg="closed", close=False)
+    yield
+    if getattr(state, "fails", False):
+        raise WebSocketException(error_msg="not written", close=False)
 
 
 class Shop(Channel):
     def __init__(self) -> None:
         super().__init__()
+        self.app = FastAPI()
         self.paid: list[int] = []
         self.go_on = asyncio.Event()
         self.go_on.set()
@@ -43,6 +53,11 @@ class Shop(Channel):
         self.paid.append(1)
         return "x" * 100_000
 
+    @action(idempotent=True, dependencies=[Depends(ledger)])
+    async def give(self, people: dict[str, int]) -> list[int]:
+        self.paid.extend(people.values())
+        return self.paid
+
     @action(concurrent=10, idempotent=True)
     async def slowly(self, amount: int) -> int:
         await self.go_on.wait()
@@ -52,7 +67,8 @@ class Shop(Channel):
 
 @asynccontextmanager
 async def shop(**settings: Any) -> AsyncIterator[tuple[Shop, Site]]:
-    channel, app = Shop(), FastAPI()
+    channel = Shop()
+    app = channel.app
     add_channel(app, **settings)
 
     @app.websocket("/{room}")
@@ -85,6 +101,40 @@ async def test_others_with_the_same_request_id_are_others():
             await client.call("pay", amount=5, request_id=7)
         await all_[0].call("print_all", request_id=7)
         assert channel.paid == [5, 5, 5, 1]
+
+
+async def test_another_payload_with_the_same_request_id_is_refused():
+    async with shop() as (channel, site), site.connect("/room?user=ann") as client:
+        await client.call("pay", amount=10, request_id=1)
+        reused = await client.call("pay", amount=2000, request_id=1)
+        assert (reused["status"], reused["code"]) == ("bad", "request_id_reused")
+        assert "another payload" in reused["errors"]
+        assert (await client.call("pay", amount="a", request_id=1))["code"] == "invalid_payload"
+        assert (await client.call("pay", amount=10, request_id=1))["data"] == {"receipt": 1}
+        assert channel.paid == [10]
+        await client.call("print_all", request_id=2)
+        assert (await client.call("print_all", more=1, request_id=2))["code"] == "request_id_reused"
+
+
+async def test_a_payload_is_the_same_in_another_order():
+    async with shop() as (channel, site), site.connect("/room?user=ann") as client:
+        first = await client.call("give", people={"zoe": 1, "bob": 2}, request_id=1)
+        assert await client.call("give", request_id=1, people={"bob": 2, "zoe": 1}) == first
+        assert (await client.call("give", people={"zoe": 2, "bob": 1}, request_id=1))["code"] == (
+            "request_id_reused"
+        )
+        assert channel.paid == [1, 2]
+
+
+async def test_what_is_depended_on_is_asked_each_time():
+    async with shop() as (channel, site), site.connect("/room?user=ann") as client:
+        channel.app.state.fails = True
+        assert (await client.call("give", people={"zoe": 1}, request_id=1))["errors"] == "not written"
+        channel.app.state.fails = False
+        assert (await client.call("give", people={"zoe": 1}, request_id=1))["data"] == [1, 1]
+        channel.app.state.closed = True
+        for people in ({"zoe": 1}, None):
+            assert (await client.call("give", people=people, request_id=1))["errors"] == "closed"
 
 
 async def test_without_a_user_the_request_id_must_be_one_that_nobody_guesses():
@@ -161,9 +211,9 @@ async def test_who_leaves_in_the_midst_may_try_again(monkeypatch: pytest.MonkeyP
 
 
 async def test_while_the_store_is_away_nothing_is_done():
-    store = SharedStore()
+    store = FaultyStore()
     async with (
-        shop(backend=Bus().backend(), store=store) as (_, site),
+        shop(backend=FaultyBroker().backend(), store=store) as (_, site),
         site.connect("/room?user=ann") as client,
     ):
         store.down = True
@@ -175,9 +225,9 @@ async def test_while_the_store_is_away_nothing_is_done():
 async def test_how_it_ended_is_not_known_where_the_store_goes_away_meanwhile(
     caplog: pytest.LogCaptureFixture,
 ):
-    store = SharedStore()
+    store = FaultyStore()
     async with (
-        shop(backend=Bus().backend(), store=store) as (channel, site),
+        shop(backend=FaultyBroker().backend(), store=store) as (channel, site),
         site.connect("/room?user=ann") as client,
     ):
         channel.go_on.clear()
@@ -208,6 +258,8 @@ async def test_in_two_processes(shared_redis: RedisServer):
 
         replies = await asyncio.gather(pay(first), pay(second))
         assert replies[0] == replies[1]
+        for client in (first, second):
+            assert (await client.call("pay", amount=2000, request_id=7))["code"] == "request_id_reused"
         assert len(one.paid) + len(two.paid) == 1
 
 
@@ -222,6 +274,6 @@ def test_a_stream_has_more_than_one_reply():
 
 def test_without_a_store_that_is_shared_it_does_not_start():
     app = FastAPI()
-    add_channel(app, backend=Bus().backend())
+    add_channel(app, backend=FaultyBroker().backend())
     with pytest.raises(ConfigurationError, match=r"Shop.pay \(idempotent\) needs a store .* store_url="):
         Shop().mount(app, "/{channel}")

@@ -24,7 +24,7 @@ from fastapi_channels import (
     action,
 )
 from fastapi_channels.sessions.report import STRIKES_ANSWERED, STRIKES_CLOSED
-from tests.support.clock import timeless
+from fastapi_channels.testing.clock import timeless
 from tests.support.wire import Close, Wire, dial, serving
 
 

@@ -43,7 +43,7 @@ def test_every_scheme_of_a_broker_is_known():
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("mqtt://me:hunter2@host", "'mqtt' is not a scheme that a store is known for"),
+        ("mqtt://me:hunter2@host", r"'mqtt' is not a scheme that a store is known for; .*, postgresql://$"),
         ("hunter2", "no scheme that a store is known for"),
         ("postgres://me:hunter2@host:port/db", "the postgres:// URL cannot be read"),
         ("redis://:pass@host:hunter2", "the redis:// URL cannot be read"),

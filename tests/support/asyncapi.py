@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,17 +14,18 @@ from jsonschema import Draft7Validator
 
 from fastapi_channels.contract.document import document, encoded
 
-from .npm import NODE, installed
+from .npm import Program, installed
 
 VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
-PARSE: Final = """
+PARSER: Final = """
 import { Parser } from "@asyncapi/parser";
-import { readFileSync } from "fs";
-for (const text of JSON.parse(readFileSync(0, "utf8"))) {
-  const { diagnostics } = await new Parser().parse(text);
-  for (const found of diagnostics.filter((each) => each.severity === 0))
-    console.log(found.path.join("/"), found.message);
-}
+const parser = new Parser();
+"""
+PARSE: Final = """
+  const { diagnostics } = await parser.parse(asked);
+  const answer = diagnostics
+    .filter((each) => each.severity === 0)
+    .map((found) => `${found.path.join("/")} ${found.message}`);
 """
 
 
@@ -31,7 +33,7 @@ class Official:
     """The JSON schema of AsyncAPI 3.0, and the parser, each from its authors."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._parser = Program(folder, PARSER, PARSE)
         path = folder / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
         self._validator = Draft7Validator(json.loads(path.read_text()))
 
@@ -40,19 +42,13 @@ class Official:
         Raises:
             AssertionError: one of the documents is wrong, by the schema or by the parser.
         """
-        texts = [encoded(each).decode() for each in documents]
-        for text in texts:
+        for text in [encoded(each).decode() for each in documents]:
             faults = list(self._validator.iter_errors(json.loads(text)))
             assert not faults, [(list(fault.path), fault.message[:200]) for fault in faults]
-        done = subprocess.run(
-            [NODE, "--input-type=module", "--eval", PARSE],
-            input=json.dumps(texts),
-            capture_output=True,
-            text=True,
-            cwd=self._folder,
-            timeout=60,
-        )
-        assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+            assert self._parser.ask(text) == []
+
+    def close(self) -> None:
+        self._parser.close()
 
     def conforms(self, document: dict[str, Any]) -> None:
         """The schema's judgement alone, which takes no process."""
@@ -60,11 +56,14 @@ class Official:
 
 
 @pytest.fixture(scope="session")
-def official() -> Official:
+def official() -> Iterator[Official]:
     try:
-        return Official(installed("asyncapi", VERSIONS))
+        folder = installed("asyncapi", VERSIONS)
     except (OSError, subprocess.SubprocessError) as exc:
         pytest.skip(f"npm cannot install AsyncAPI's parser: {exc}")
+    found = Official(folder)
+    yield found
+    found.close()
 
 
 def described(app: Any) -> dict[str, Any]:

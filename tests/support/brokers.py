@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import Broker
+from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Body, Publication
 
-DEADLINE = 10.0
-"""Seconds that a test waits for what must happen."""
+DEADLINE = 30.0
+"""Seconds that a test waits for what must happen: later is never."""
+PATIENT: Final = {"publish_timeout": DEADLINE}
+"""For a broker whose calls fail in no other case."""
 
 
 class Process:
@@ -60,6 +63,16 @@ async def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> No
     async with asyncio.timeout(deadline):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+async def persistently(call: Callable[[], Awaitable[None]]) -> None:
+    """Until the broker takes it: it may be back, and slow."""
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            try:
+                return await call()
+            except BrokerUnavailable:
+                await asyncio.sleep(0.002)
 
 
 def other_tasks() -> set[asyncio.Task[Any]]:

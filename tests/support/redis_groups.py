@@ -11,6 +11,8 @@ import pytest
 from .servers import RedisServer, SentinelServer, free_port, wait_until
 
 SLOTS = 16384
+PATIENCE = 60.0
+"""Seconds in which no server is given up, however busy the machine is."""
 G = TypeVar("G", bound="RedisGroup")
 
 
@@ -42,10 +44,12 @@ class RedisCluster(RedisGroup):
     Args:
         masters: how many, each with as many slots.
         replicas: of the first master.
+        patience: seconds until the others give up one that is silent.
     """
 
-    def __init__(self, masters: int, replicas: int = 0) -> None:
+    def __init__(self, masters: int, replicas: int = 0, *, patience: float = PATIENCE) -> None:
         super().__init__()
+        self._patience = patience
         self.masters = [self._node() for _ in range(masters)]
         self.replicas = [self._node() for _ in range(replicas)]
 
@@ -76,6 +80,8 @@ class RedisCluster(RedisGroup):
         for replica in self.replicas:
             replica.ask("CLUSTER", "REPLICATE", self.masters[0].ask("CLUSTER", "MYID"))
         wait_until(lambda: all(map(self._follows, self.replicas)), "the replicas follow")
+        for node in self.nodes:
+            node.ask("CONFIG", "SET", "cluster-node-timeout", f"{self._patience * 1000:.0f}")
 
     def whole(self, node: RedisServer) -> bool:
         """Whether `node` knows all others, and that every slot is served."""
@@ -91,7 +97,8 @@ class RedisCluster(RedisGroup):
         source, number = self.owner(slot), str(slot)
         target.ask("CLUSTER", "SETSLOT", number, "IMPORTING", source.ask("CLUSTER", "MYID"))
         source.ask("CLUSTER", "SETSLOT", number, "MIGRATING", target.ask("CLUSTER", "MYID"))
-        for node in (target, *self.masters):
+        # Each is told once: what is told again that a slot is its own ends the subscriptions there.
+        for node in (target, *(each for each in self.masters if each is not target)):
             node.ask("CLUSTER", "SETSLOT", number, "NODE", target.ask("CLUSTER", "MYID"))
 
     def _slots(self, node: RedisServer) -> set[int]:
@@ -108,10 +115,16 @@ class RedisCluster(RedisGroup):
 
 
 class RedisFailover(RedisGroup):
-    """A master with its replica, and sentinels that know both."""
+    """A master with its replica, and sentinels that know both.
 
-    def __init__(self, sentinels: int) -> None:
+    Args:
+        sentinels: how many.
+        patience: seconds until they give up a master that is silent.
+    """
+
+    def __init__(self, sentinels: int, *, patience: float = PATIENCE) -> None:
         super().__init__()
+        self._patience = f"{patience * 1000:.0f}"
         self.master = RedisServer()
         self.replica = RedisServer(
             "--replicaof", "127.0.0.1", str(self.master.port), "--repl-diskless-sync-delay", "0"
@@ -129,6 +142,8 @@ class RedisFailover(RedisGroup):
         for sentinel in self.sentinels:
             self._start(sentinel)
         wait_until(lambda: all(map(self._is_ready, self.sentinels)), "the sentinels know all")
+        for sentinel in self.sentinels:
+            sentinel.ask("SENTINEL", "SET", "main", "down-after-milliseconds", self._patience)
 
     def _is_ready(self, sentinel: RedisServer) -> bool:
         words = sentinel.ask("SENTINEL", "MASTER", "main").splitlines()

@@ -27,7 +27,7 @@ import pytest
 
 S = TypeVar("S", bound="Server")
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 """Seconds in which a server must have come up, unless it has a deadline of its own, or gone."""
 PORTS = range(20_000, 32_000)
 WORKERS = 8
@@ -40,6 +40,8 @@ class Server(ABC):
     binary: ClassVar[str]
     deadline: ClassVar[float] = DEADLINE
     """Seconds in which it must have come up."""
+    stays: ClassVar[bool] = True
+    """Whether it runs in the folder that the tests run in, not in its own."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -80,7 +82,13 @@ class Server(ABC):
         """Returns when the server serves."""
         with (self.folder / "output").open("ab") as output:
             environment = {**os.environ, **self.environment()}
-            self._process = subprocess.Popen(self.command(), stdout=output, stderr=output, env=environment)
+            self._process = subprocess.Popen(
+                self.command(),
+                stdout=output,
+                stderr=output,
+                env=environment,
+                cwd=None if self.stays else self.folder,
+            )
         wait_until(self._serves, f"{self.binary} serves port {self.port}", self.deadline)
 
     def kill(self) -> None:
@@ -107,8 +115,10 @@ class Server(ABC):
 
     def pause(self) -> None:
         """Make the server hang: its connections stay open, and nothing is answered."""
-        for pid in (self.pid, *descendants(self.pid)):
+        pids = (self.pid, *descendants(self.pid))
+        for pid in pids:
             _signal(pid, signal.SIGSTOP)
+        wait_until(lambda: all(map(_stands_still, pids)), "it stands still")
 
     def resume(self) -> None:
         for pid in (self.pid, *descendants(self.pid)):
@@ -187,15 +197,21 @@ class RedisServer(Server):
         """
         for _ in range(10):
             with suppress(ConnectionResetError, BrokenPipeError):
-                return self._ask(*words)
-        return self._ask(*words)
+                return self._ask(words)
+        return self._ask(words)
 
-    def _ask(self, *words: str) -> str:
+    def replicate(self) -> None:
+        """Return when a replica has all that this server has taken."""
+        # WAIT speaks of what its own connection has seen: of nothing, on one that has asked nothing before.
+        assert int(self._ask(("PING",), ("WAIT", "1", "5000"))) >= 1, "no replica follows"
+
+    def _ask(self, *commands: Sequence[str]) -> str:
+        """What the server answers to the last of `commands`."""
         address = ("127.0.0.1", self.port)
         with socket.create_connection(address, DEADLINE) as connection, connection.makefile("rwb") as stream:
             if self._password:
                 _exchange(stream, "AUTH", self._password)
-            return _exchange(stream, *words)
+            return [_exchange(stream, *words) for words in commands][-1]
 
     def clients(self, kind: str) -> int:
         """How many connections of a type there are: `normal` or `pubsub`; not counting this one."""
@@ -208,7 +224,7 @@ class RedisServer(Server):
 
 
 class SentinelServer(RedisServer):
-    """Knows where the server `main` is, and promotes its replica half a second after it is gone."""
+    """Knows where the server `main` is, and promotes its replica when that is gone."""
 
     def __init__(self, main: RedisServer, quorum: int = 1) -> None:
         super().__init__()
@@ -323,6 +339,7 @@ class RabbitServer(Server):
 
     binary = "rabbitmq-server"
     deadline = 60.0
+    stays = False  # it leaves a dump where it is, when it is killed as it begins
 
     def __init__(self) -> None:
         super().__init__()
@@ -440,6 +457,15 @@ def _lives(pid: int) -> bool:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
     except OSError:
         return False
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped, or it is gone; a signal that was sent takes its time."""
+    try:
+        threads = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:
+        return False
+    return all(thread.rpartition(")")[2].split()[0] in "TtZX" for thread in threads)
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

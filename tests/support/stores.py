@@ -7,7 +7,7 @@ import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fastapi_channels.stores import Store, StoreUnavailable, create_store
+from fastapi_channels.stores import Addition, Store, StoreUnavailable, create_store
 from fastapi_channels.stores.store import (
     NO_LIMITS,
     Entered,
@@ -28,7 +28,7 @@ ROOM = "room"
 
 
 def store_at(url: str, namespace: str = "") -> Store:
-    store = create_store(url, namespace=namespace)
+    store = create_store(url, namespace=namespace, listens=True)
     assert store is not None
     return store
 
@@ -89,7 +89,7 @@ async def answering(store: Store, deadline: float = 30.0) -> None:
     async with asyncio.timeout(deadline):
         while True:
             try:
-                await store.append("any", Record(0, "x"), KEEP)
+                await store.append("any", Addition(Record(0, "x"), KEEP))
                 return
             except StoreUnavailable:
                 await asyncio.sleep(0.02)
@@ -99,5 +99,5 @@ async def in_use(store: Store, node: str) -> tuple[Lease, Position]:
     """Somebody of `node` in a room, with a history."""
     lease = await store.renew(node, 0, 60)
     await store.enter(ROOM, [someone(node, 1)], lease)
-    appended = await store.append(ROOM, Record(0, "a"), KEEP, key="k", key_seconds=60)
+    appended = await store.append(ROOM, Addition(Record(0, "a"), KEEP, key="k", key_seconds=60))
     return lease, appended.position

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from fastapi_channels import BaseChannel, add_channel
 from fastapi_channels.cluster.node import Node
+from fastapi_channels.testing.asgi import living, scope
 
 Event: TypeAlias = dict[str, Any]
 
@@ -164,33 +165,13 @@ class Wire:
             self.done = True
 
 
-def scope(
-    path: str, *, headers: Sequence[tuple[str, str]] = (), extensions: Sequence[str] = ()
-) -> dict[str, Any]:
-    path, _, query = path.partition("?")
-    return {
-        "type": "websocket",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "scheme": "ws",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"host", b"testserver"), *((k.encode(), v.encode("latin-1")) for k, v in headers)],
-        "client": ("192.0.2.1", 50000),
-        "server": ("testserver", 80),
-        "subprotocols": [],
-        "state": {},
-        "extensions": {key: {} for key in extensions},
-    }
-
-
 @asynccontextmanager
-async def dialing(app: Callable[..., Awaitable[None]], path: str, **options: Any) -> AsyncIterator[Wire]:
+async def dialing(
+    app: Callable[..., Awaitable[None]], path: str, *, extensions: Iterable[str] = (), **options: Any
+) -> AsyncIterator[Wire]:
     """A handshake under way. When the block ends, the client has left and the application returned."""
     wire = Wire()
-    task = wire.task = asyncio.create_task(wire._run(app, scope(path, **options)))
+    task = wire.task = asyncio.create_task(wire._run(app, scope(path, extensions=extensions, **options)))
     try:
         yield wire
         wire.unblock()
@@ -227,34 +208,16 @@ async def serving(channel: BaseChannel, **settings: Any) -> AsyncIterator[FastAP
     channel.bind(app)
     async with living(app):
         yield app
-        node = node_of(app)
-        assert not node.hub.rooms
-        assert not node.rooms.connections
-        assert not node.users
-        assert len(node.rooms.roster or ()) == 0
+        nothing_is_held(app)
 
 
-@asynccontextmanager
-async def living(app: FastAPI) -> AsyncIterator[None]:
-    """Run the application's lifespan as a server does: in a task, whose context nobody else has."""
-    started, ends = asyncio.Event(), asyncio.Event()
-
-    async def live() -> None:
-        try:
-            async with app.router.lifespan_context(app):
-                started.set()
-                await ends.wait()
-        finally:
-            started.set()
-
-    task = asyncio.create_task(live())
-    try:
-        await started.wait()
-        yield
-    finally:
-        ends.set()
-        await asyncio.wait((task,))
-    task.result()
+def nothing_is_held(app: FastAPI) -> None:
+    """Of the clients that an application had."""
+    node = node_of(app)
+    assert not node.hub.rooms
+    assert not node.rooms.connections
+    assert not node.users
+    assert len(node.rooms.roster or ()) == 0
 
 
 def node_of(app: FastAPI) -> Node:

@@ -92,3 +92,22 @@ def test_hits_of_one_grain_share_an_entry_that_ends_with_the_latest() -> None:
     assert (len(log), log.end) == (1, 64.75)
     log.add(1.0)
     assert (len(log), log.end) == (2, 65.0)
+
+
+@given(rates(most=64), st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=60))
+def test_a_hit_that_costs_more_counts_as_so_many(rate: Rate, hits: list[tuple[int, int]]) -> None:
+    log, now = Log(rate), 0
+    admitted: list[tuple[int, int]] = []
+    for step, wanted in hits:
+        now += step
+        cost = max(1, min(wanted, rate.times))
+        used = sum(paid for at, paid in admitted if at > now - rate.window)
+        wait = log.wait(now, cost)
+        assert (wait == 0) == (used + cost <= rate.times)
+        if not wait:
+            log.add(now, cost)
+            admitted.append((now, cost))
+        elif rate.times:
+            later = sum(paid for at, paid in admitted if at > now + wait - rate.window)
+            sooner = sum(paid for at, paid in admitted if at >= now + wait - rate.window)
+            assert later + cost <= rate.times < sooner + cost, "neither too long nor too short"

@@ -103,6 +103,18 @@ async def test_simultaneous_hits_admit_exactly_the_times() -> None:
     assert waits.count(0.0) == 10
 
 
+def test_who_only_asks_consumes_nothing() -> None:
+    now = 100.0
+    limiter = MemoryLimiter(clock=lambda: now)
+    items = [("key", Rate(2, 10.0)), ("other", Rate(1, 30.0))]
+    assert [limiter.wait(items), limiter.wait(items), limiter.wait([])] == [0, 0, 0]
+    assert len(limiter) == 0
+    assert limiter.hit(items) == 0
+    now = 104.0
+    assert [limiter.wait(items), limiter.wait(items[:1])] == [26, 0]
+    assert limiter.wait([("never", Rate(0, 1.0))]) == math.inf
+
+
 async def test_closing_forgets() -> None:
     limiter, items = MemoryLimiter(), [("key", Rate(1, 3600.0))]
     assert limiter.hit(items) == 0

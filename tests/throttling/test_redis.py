@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -70,10 +71,14 @@ class ScriptAt:
     def forget(self) -> None:
         self._client.flushall()
 
-    def check(self, items: list[Item], now: int) -> int:
-        numbers = [number for _, rate in items for number in (rate.times, int(rate.window))]
-        wait: int = self._script([key for key, _ in items], [*numbers, now])
+    def check(self, items: list[Item], now: int, *, consumes: bool = True) -> int:
+        numbers = [number for _, rate in items for number in (rate.times, int(rate.window), rate.cost)]
+        wait: int = self._script([key for key, _ in items], [*numbers, int(consumes), now])
         return wait
+
+
+def cost_of(limit: Rate, wanted: int) -> int:
+    return max(1, min(wanted, limit.times))
 
 
 MICRO = 64_000
@@ -81,17 +86,23 @@ MICRO = 64_000
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-@given(st.lists(rates(), min_size=1, max_size=3), st.one_of(moments(most=60), bursts()))
-@example([Rate(100, 640)], [3 * index for index in range(250)])
-@example([Rate(65, 64), Rate(64, 100)], [index // 2 for index in range(250)])
+@given(st.lists(rates(), min_size=1, max_size=3), st.one_of(moments(most=60), bursts()), st.integers(1, 9))
+@example([Rate(100, 640)], [3 * index for index in range(250)], 1)
+@example([Rate(65, 64), Rate(64, 100)], [index // 2 for index in range(250)], 3)
 def test_the_script_decides_as_the_memory_limiter_does(
-    script: ScriptAt, limits: list[Rate], times: list[int]
+    script: ScriptAt, limits: list[Rate], times: list[int], most: int
 ) -> None:
     script.forget()
-    memory = MemoryLimiter()
-    items = [(str(index), Rate(limit.times, limit.window * MICRO)) for index, limit in enumerate(limits)]
-    for now in times[:250]:
+    at = 0
+    memory = MemoryLimiter(clock=lambda: at)
+    for number, now in enumerate(times[:250]):
         at = (now + 1) * MICRO
+        items = [
+            (str(index), replace(limit, window=limit.window * MICRO, cost=cost_of(limit, number % most + 1)))
+            for index, limit in enumerate(limits)
+        ]
+        if number % 5 == 0:
+            assert script.check(items, at, consumes=False) == memory.wait(items)
         assert script.check(items, at) == memory.check(items, at)
 
 
@@ -111,6 +122,13 @@ async def test_two_limiters_share_a_limit(limiter: RedisLimiter, shared_redis: R
         waits = [await each.hit(items) for each in (limiter, other, limiter, other, limiter)]
     assert waits[:3] == [0, 0, 0]
     assert all(3590 < wait <= 3600 for wait in waits[3:])
+
+
+async def test_who_only_asks_consumes_nothing(limiter: RedisLimiter) -> None:
+    items = [("key", Rate(1, 3600.0))]
+    assert [await limiter.wait(items), await limiter.wait(items), await limiter.hit(items)] == [0, 0, 0]
+    assert 3590 < await limiter.wait(items) <= 3600
+    assert await limiter.wait([("never", Rate(0, 1.0))]) == math.inf
 
 
 async def test_simultaneous_hits_admit_exactly_the_times(

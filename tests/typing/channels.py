@@ -77,7 +77,7 @@ router = add_channel(APIRouter(prefix="/chat"), allowed_origins=["https://exampl
 assert_type(app, FastAPI)
 assert_type(router, APIRouter)
 Room().mount(app, "/rooms/{channel}")
-PersonChannel().mount(router, "/pairs/{channel}", dependencies=[])
+PersonChannel().mount(router, "/pairs/{channel}", dependencies=[], sse=True, http=True)
 add_channel(Room())  # type: ignore[type-var]
 
 

@@ -9,8 +9,8 @@ import pytest
 from starlette.websockets import WebSocket
 
 from fastapi_channels import Channel, action
+from fastapi_channels.testing.clock import now, timeless
 from fastapi_channels.wire.inbox import OVERHEAD, TICK
-from tests.support.clock import now, timeless
 from tests.support.wire import Wire, dial, node_of, others, serving
 
 SLOW = 10 * TICK

@@ -10,10 +10,14 @@ from fastapi_channels.wire import log
 from fastapi_channels.wire.log import MAX_TOLD, QUIET, Once, Seldom
 
 
-def test_what_is_told_once_fills_neither_the_memory_nor_the_log():
-    once = Once()
-    assert sum(once.is_new(str(n)) for n in range(10 * MAX_TOLD)) == MAX_TOLD
+def test_what_is_told_once_fills_neither_the_memory_nor_the_log(caplog: pytest.LogCaptureFixture):
+    once = Once("refused origins")
+    assert sum(once.is_new(str(n)) for n in range(MAX_TOLD)) == MAX_TOLD
     assert not once.is_new("0")
+    assert not caplog.records
+    assert not any(once.is_new(str(n)) for n in range(10 * MAX_TOLD))
+    [last] = caplog.records
+    assert last.getMessage() == f"more than {MAX_TOLD} refused origins: no further ones are told of"
 
 
 def test_what_comes_often_is_told_at_once_and_then_counted(

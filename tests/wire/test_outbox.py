@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import Frame
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, OVERHEAD, Gap, Item, Lagged, Outbox, SlowPolicy
+from fastapi_channels.wire.traffic import Traffic
 
 LIMIT = 10 * OVERHEAD
 POLICIES: list[SlowPolicy] = list(get_args(SlowPolicy))
@@ -167,7 +168,7 @@ def test_disconnect_keeps_what_is_queued() -> None:
 
 
 def test_drop_oldest_says_first_what_is_missing() -> None:
-    outbox = Outbox(2 * OVERHEAD, "drop_oldest")
+    outbox = Outbox(2 * OVERHEAD, "drop_oldest", traffic := Traffic())
     frames = [frame(room=room) for room in "aabab"]
     for each in frames[:2]:
         outbox.put(each)
@@ -177,6 +178,7 @@ def test_drop_oldest_says_first_what_is_missing() -> None:
     *notices, said, fourth, fifth = drained(outbox)
     assert {(n.room, n.dropped) for n in notices if isinstance(n, Lagged)} == {("a", 2), ("b", 1)}
     assert (said, fourth, fifth) == (reply, *frames[3:])
+    assert traffic.dropped == 3
 
 
 def test_drop_newest_says_what_is_missing_where_it_is_missing() -> None:

@@ -58,11 +58,26 @@ def test_what_does_not(pattern: str, room: str):
 
 @pytest.mark.parametrize(
     ("pattern", "room"),
-    [("room:{id:int}", "room:05"), ("{id:uuid}", str(ID).upper()), ("{id:uuid}", ID.hex)],
+    [
+        ("room:{id:int}", "room:05"),
+        ("{id:uuid}", str(ID).upper()),
+        ("{id:uuid}", ID.hex),
+        ("{at:float}", "1.50"),
+        ("{at:float}", "1.0"),
+        ("{at:float}", "0.10000000000000000555"),
+        ("{at:float}", "9" * 400),
+    ],
 )
 def test_a_room_has_one_name(pattern: str, room: str):
     """Who is let into `room:05` would be let in as for `room:5`, and be somewhere else."""
     assert RoomPattern(pattern).match(room) is None
+
+
+@given(st.floats(min_value=1e-9, max_value=1e30) | st.just(0.0))
+def test_a_number_with_a_point_is_found_by_the_name_that_is_made_of_it(at: float):
+    pattern = RoomPattern("at:{at:float}")
+    assert pattern.match(pattern.name({"at": at})) == {"at": at}
+    assert pattern.name({"at": 1}) == "at:1"
 
 
 @given(st.integers(min_value=0), st.text(st.characters(exclude_characters=":/"), min_size=1))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from fastapi_channels import Call, ConfigurationError, Envelope, Event, ParseError
+from fastapi_channels import Call, ConfigurationError, Connection, Envelope, Event, ParseError
 from fastapi_channels.wire.rooms import SCOPE_END
 from fastapi_channels.wire.vocabulary import Vocabulary
 
@@ -36,20 +36,20 @@ def words(**options: Any) -> Vocabulary:
 
 
 @pytest.mark.parametrize(
-    ("options", "key", "own"),
+    ("options", "key", "is_own"),
     [
-        ({}, "r:1", ""),
-        ({"scope": None}, "r:1", ""),
-        ({"scope": "mine"}, f"mine{SCOPE_END}r:1", ""),
-        ({"scope": None, "guarded": True}, f"Room{SCOPE_END}r:1", "Room"),
-        ({"scope": None, "pattern": "r:{n:int}"}, f"Room{SCOPE_END}r:1", "Room"),
-        ({"scope": "", "pattern": "r:{n:int}", "guarded": True}, "r:1", ""),
+        ({}, "r:1", False),
+        ({"scope": None}, "r:1", True),
+        ({"scope": "mine"}, f"mine{SCOPE_END}r:1", False),
+        ({"scope": None, "guarded": True}, f"Room{SCOPE_END}r:1", True),
+        ({"scope": None, "pattern": "r:{n:int}"}, f"Room{SCOPE_END}r:1", True),
+        ({"scope": "", "pattern": "r:{n:int}", "guarded": True}, "r:1", False),
     ],
 )
-def test_a_room_has_the_scope_before_its_name(options: dict[str, Any], key: str, own: str):
+def test_a_room_has_the_scope_before_its_name(options: dict[str, Any], key: str, is_own: bool):
     found = words(**options)
     assert found.key("r:1") == key
-    assert found.own_scope == own
+    assert found.is_own is is_own
 
 
 def test_a_name_that_cannot_be_is_told():
@@ -79,6 +79,14 @@ def test_declared_events_are_checked(event: Event | str, data: Any, sent: Any):
 def test_other_events_are_refused(event: Event | str, data: Any):
     with pytest.raises(ConfigurationError, match="Room declares the events said, not "):
         words(event_types=[Said]).event(event, data)
+
+
+@pytest.mark.parametrize("name", ["", None, 5, Said])
+def test_a_name_that_is_none_is_refused(name: Any):
+    with pytest.raises(ConfigurationError, match="one of the events is named by a text that is not empty"):
+        words().event(name, 1)
+    with pytest.raises(ConfigurationError, match="one of the calls is named by a text that is not empty"):
+        words().call(name, 1)
 
 
 @pytest.mark.parametrize("data", [None, {"text": 1}])
@@ -135,3 +143,19 @@ def test_without_a_list_any_call_goes():
 )
 def test_which_keys_are_those_of_its_rooms(own: dict[str, Any], key: str, room: str | None):
     assert words(**own).room_of(key) == room
+
+
+def test_a_function_is_known_by_the_name_that_is_declared():
+    words = Vocabulary(Speaker(), "Room", for_each=[shortened])
+    assert words.function(None) == ""
+    assert words.function(shortened) == "shortened"
+    with pytest.raises(
+        ConfigurationError, match=r"Room does not declare other: list it, for_each = \[other\]"
+    ):
+        words.function(other)
+
+
+def shortened(connection: Connection, frame: dict[str, Any]) -> None: ...
+
+
+def other(connection: Connection, frame: dict[str, Any]) -> None: ...

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from fastapi_channels.testing.clock import TimelessLoop, now, timeless
 from fastapi_channels.wire.wheel import SPOKES, Wheel
-from tests.support.clock import TimelessLoop, now, timeless
 
 TURN: Final = 10.0
 STEP: Final = TURN / SPOKES

@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from fastapi_channels import Call, ConfigurationError, Event
-from fastapi_channels.wire.words import calls_by_name, events_by_name
+from fastapi_channels.wire.words import calls_by_name, events_by_name, functions_by_name
 
 T = TypeVar("T")
 
@@ -88,6 +88,7 @@ def test_what_cannot_be_a_list_of_events(types: Any, sentence: str) -> None:
     [
         ([Confirm, Agree], "there are two calls named 'confirm'"),
         ([Confirm, Said], "call_types are classes of calls, not <class"),
+        (5, "call_types are classes of calls, a list of them, not 5"),
     ],
 )
 def test_what_cannot_be_a_list_of_calls(types: Any, sentence: str) -> None:
@@ -133,3 +134,28 @@ def test_an_answer_is_a_type() -> None:
 
         class Pick(Call[T], Generic[T]):
             among: list[str]
+
+
+def plain() -> None: ...
+
+
+async def waited() -> None: ...
+
+
+def test_functions_are_found_by_their_names() -> None:
+    assert functions_by_name([]) == {}
+    assert functions_by_name([plain]) == {"plain": plain}
+
+
+@pytest.mark.parametrize(
+    ("functions", "sentence"),
+    [
+        ([lambda: None], "def, not async def or lambda"),
+        ([waited], "def, not async def or lambda"),
+        ([len], "for_each has plain functions"),
+        ([plain, plain], "for_each has two functions named 'plain'"),
+    ],
+)
+def test_what_cannot_be_a_list_of_functions(functions: Any, sentence: str) -> None:
+    with pytest.raises(ConfigurationError, match=sentence):
+        functions_by_name(functions)

@@ -6,7 +6,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 import pytest
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import Outbox
@@ -38,3 +38,25 @@ async def test_a_close_code_that_a_server_refuses_is_replaced_by_one_that_it_tak
     writer.release()
     await writer.close(code, "why")
     assert closed == [(sent, "why")]
+
+
+async def test_a_close_before_the_handshake_is_answered_comes_behind_the_answer():
+    sent: list[str] = []
+
+    async def send(event: MutableMapping[str, Any]) -> None:
+        sent.append(event["type"])
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+    writer = Writer(
+        websocket, Outbox(1000, "disconnect"), Envelope(), name="1", timeout=5.0, before=lambda: None
+    )
+    await writer.close(4509, "why")
+    assert sent == []
+    await websocket.accept()
+    writer.release()
+    assert websocket.application_state is WebSocketState.DISCONNECTED
+    await writer.drained()
+    assert sent == ["websocket.accept", "websocket.close"]

@@ -13,6 +13,7 @@ from redis.exceptions import MovedError, RedisError
 
 from fastapi_channels.brokers.backend import NotSent
 from fastapi_channels.brokers.shared import Shared
+from fastapi_channels.exceptions import ConfigurationError
 
 from .addresses import Address, Several
 from .link import connection
@@ -35,6 +36,9 @@ class Masters(Generic[M]):
             for TLS, with the options of redis-py. Any nodes will do; the others are asked for.
         open: opens what is wanted of the master at an address.
         close: closes it.
+
+    Raises:
+        ConfigurationError: the URL names a database, or has an option that is unknown.
     """
 
     def __init__(
@@ -44,6 +48,8 @@ class Masters(Generic[M]):
         close: Callable[[M], Awaitable[None]],
     ) -> None:
         several = Several.of(url)
+        if several.path not in ([], ["0"]) or several.options.get("db"):
+            raise ConfigurationError("a Redis Cluster has one database, 0: leave it out of the URL")
         self._options = several.options
         self._kind = SSLConnection if several.tls else Connection
         self._seeds = [(host, port or PORT) for host, port in several.addresses]

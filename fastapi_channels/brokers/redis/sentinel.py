@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 
 from fastapi_channels.exceptions import ConfigurationError
 
-from .addresses import Several
+from .addresses import Several, check_database
 
 # redis-py gives them no types.
 _Sentinel: Any = Sentinel
@@ -27,7 +27,7 @@ def sentinels(url: Several) -> SentinelConnectionPool:
     """A pool whose connections ask the sentinels of `url` where the master is, each time.
 
     Raises:
-        ConfigurationError: the URL does not name a master.
+        ConfigurationError: the URL does not name a master, or a database that is none.
     """
     if not url.path:
         raise ConfigurationError(
@@ -35,7 +35,7 @@ def sentinels(url: Several) -> SentinelConnectionPool:
         )
     name, *database = url.path
     options = {key: value for key, value in url.options.items() if not key.startswith(PREFIX)}
-    options["db"] = int(database[0]) if database else options.get("db", 0)
+    options["db"] = check_database("/".join(database)) if database else options.get("db", 0)
     addresses = [(host, port or PORT) for host, port in url.addresses]
     manager: Any = _Sentinel(addresses, sentinel_kwargs=_for_sentinels(url))
     pool: SentinelConnectionPool = _Pool(name, manager, ssl=url.tls, **options)

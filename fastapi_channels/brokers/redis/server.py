@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from fastapi_channels.exceptions import ConfigurationError
 
 from . import link as links
-from .addresses import Several
+from .addresses import Several, check_one
 from .link import Link
 from .sentinel import sentinels
 
@@ -23,6 +23,9 @@ class Server:
     Args:
         url: of redis-py, or `redis+sentinel://` and `rediss+sentinel://`, which redis-py does not have.
         client: instead of a URL; its connections are not used, and it is not closed.
+
+    Raises:
+        ConfigurationError: a part of the URL cannot be what it is.
     """
 
     def __init__(self, url: str | None, client: Redis | None) -> None:
@@ -31,7 +34,7 @@ class Server:
             self._pool = client.connection_pool
         elif url is not None and client is None:
             several = "+sentinel://" in url.lower()
-            self._pool = sentinels(Several.of(url)) if several else ConnectionPool.from_url(url)
+            self._pool = sentinels(Several.of(url)) if several else ConnectionPool.from_url(check_one(url))
         else:
             raise ConfigurationError("a Redis backend takes either a url or a redis.asyncio.Redis as client")
 

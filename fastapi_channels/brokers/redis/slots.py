@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS as COUNT
 from redis.exceptions import RedisError
 
-from fastapi_channels.brokers.backend import NotSent
+from fastapi_channels.brokers.backend import NotSent, no_connection
 
 from .addresses import Address
 from .link import Link
@@ -59,6 +59,8 @@ async def ask_slots(addresses: Iterable[Address], connection: Callable[[Address]
         try:
             async with asyncio.timeout(PATIENCE):
                 return _read(await _ask(connection(address)), address[0])
+        except TimeoutError:
+            problem = ConnectionError(no_connection(PATIENCE))
         except (RedisError, OSError) as exc:
             problem = exc
     raise ConnectionError(f"no node of the cluster could tell where the slots are: {problem}") from problem

@@ -4,6 +4,8 @@
    data-text-placeholder, and the values of placeholders as JSON in data-values: so a change of language
    translates the page in place, also what the server has written. */
 
+import { near, written } from "./exact.js";
+
 export const byId = (id) => document.getElementById(id);
 
 /* The first element in the template `id`, a copy. */
@@ -50,7 +52,7 @@ export const hasText = (key) => Object.hasOwn(TEXTS.en, key);
 /* The text of `key`, its {placeholders} filled from `values`. */
 export function translate(key, values = {}) {
   const text = TEXTS[locale.language]?.[key] ?? TEXTS.en[key];
-  return text.replace(/\{(\w+)\}/g, (whole, name) => values[name] ?? whole);
+  return text.replace(/\{(\w+)\}/g, (whole, name) => written(values[name] ?? whole));
 }
 
 /* Lets `element` show the text of `key`, also after a change of language. */
@@ -80,7 +82,8 @@ export function retranslate(root = document) {
 }
 
 /* "812 B", "3.4 kB" or "1.2 MB". */
-export function formatSize(bytes) {
+export function formatSize(size) {
+  const bytes = near(size);
   if (bytes < 1000) return `${bytes} B`;
   return bytes < 1e6 ? `${(bytes / 1000).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }

@@ -1,12 +1,14 @@
 /* What was asked and what came of it: the requests of the console, and the calls of the server. */
 
 import { clip, copy, formatLasting, formatTime, fromTemplate, hasText, make, newId, pretty, retranslate, say, show, translate } from "./basics.js";
-import { editorFor } from "./composites.js";
+import { editorFor, readWhole } from "./composites.js";
+import { written } from "./exact.js";
 import { kindOf, resolve } from "./schema.js";
 
 const MOST = 20; // requests that are shown
+const MOST_WAIT = 2 ** 31 - 1; // ms: what a timer of a browser can wait
 const MOST_SHOWN = 20_000; // characters of an answer
-const STATES = { sent: "stateSent", streaming: "stateStreaming", ok: "stateOk", bad: "stateBad", lost: "stateLost" };
+const STATES = { sent: "stateSent", streaming: "stateStreaming", ok: "stateOk", bad: "stateBad", cancelled: "stateCancelled", lost: "stateLost" };
 
 /* The requests of one connection, the newest first. */
 export class CallList {
@@ -20,7 +22,7 @@ export class CallList {
   add(request, { cancel, refused, names }) {
     const card = fromTemplate("call-template");
     card.querySelector(".name").textContent = request.operation.name;
-    card.querySelector(".id").textContent = `#${request.id} · ${formatTime(request.at)}`;
+    card.querySelector(".id").textContent = `#${written(request.id)} · ${formatTime(request.at)}`;
     const buttons = { cancel: card.querySelector(".cancel"), copy: card.querySelector(".copy") };
     buttons.cancel.addEventListener("click", () => cancel(request));
     buttons.copy.addEventListener("click", () => copy(pretty(resultOf(request)), buttons.copy));
@@ -33,6 +35,10 @@ export class CallList {
     drawCall(card, request, names);
     this.#list.prepend(card);
     while (this.#list.childElementCount > MOST) this.#list.lastElementChild.remove();
+  }
+
+  clear() {
+    this.#list.replaceChildren();
   }
 }
 
@@ -50,25 +56,29 @@ function onceForAPicture(draw) {
 }
 
 function resultOf(request) {
-  if (request.error) return request.error;
-  return request.operation.stream || request.count > 1 ? request.replies : request.replies[0];
+  if (isStream(request)) return request.error ? { items: request.replies, error: request.error } : request.replies;
+  return request.error ?? request.replies[0];
 }
+
+/* What comes in parts; an error before the first of them stands alone. */
+const isStream = ({ operation, count, error }) => (error ? count > 0 : operation.stream || count > 1);
 
 function drawCall(card, request, names) {
   card.dataset.state = request.state;
   show(card.querySelector(".call-state"), STATES[request.state]);
   card.querySelector(".lasting").textContent = request.state === "sent" ? "" : formatLasting(request.lasting);
-  card.querySelector(".cancel").hidden = !request.isOpen;
+  card.querySelector(".cancel").hidden = !request.canBeCancelled;
   card.querySelector(".copy").hidden = request.state === "sent";
   const result = card.querySelector(".result");
-  if (request.error) result.replaceChildren(...errorParts(request.error, names));
-  else if (request.operation.stream || request.count > 1) result.replaceChildren(...streamParts(request));
+  if (isStream(request)) result.replaceChildren(...streamParts(request), ...endParts(request, names));
+  else if (request.error) result.replaceChildren(...errorParts(request.error, names));
   else if (request.count) result.replaceChildren(code(request.replies[0]));
   else result.replaceChildren(say("p", waitingFor(request), {}, { className: "muted" }));
+  if (request.sunset) result.append(say("p", "servedUntil", { date: request.sunset }, { className: "note" }));
 }
 
 function waitingFor(request) {
-  if (request.state === "sent") return request.operation.answers.length ? "waiting" : "waitingMaybe";
+  if (request.state === "sent") return request.isAnswered ? "waiting" : "waitingMaybe";
   return request.state === "lost" ? "lostAnswer" : "emptyAnswer";
 }
 
@@ -81,8 +91,16 @@ function streamParts(request) {
   return [head, list];
 }
 
-function errorParts(frame, names) {
-  const errorCode = String(frame[names.code] ?? frame[names.status] ?? "");
+/* How a stream ended: what has come of it stays above. */
+function endParts({ state, error }, names) {
+  if (error) return errorParts(error, names);
+  const key = { ok: "streamEnded", lost: "lostAnswer" }[state];
+  return key ? [say("p", key, {}, { className: "muted" })] : [];
+}
+
+/* An error of the server in words: its code, what that means, and what was said. */
+export function errorParts(frame, names) {
+  const errorCode = written(frame[names.code] ?? frame[names.status] ?? "");
   const head = make("p", {}, make("code", { className: "bad-code", textContent: errorCode }), " ");
   const key = `error_${errorCode}`;
   if (hasText(key)) head.append(say("span", key, {}, { className: "muted" }));
@@ -100,18 +118,28 @@ export function askedCard(call, { names, about, schema, schemas, answer }) {
   const card = fromTemplate("asked-template");
   card.querySelector(".name").textContent = call.call;
   card.querySelector(".asked-about").textContent = about;
-  card.querySelector(".question").textContent = clip(pretty(call[names.data]), MOST_SHOWN);
-  const editor = editorFor(schema, { name: names.data, required: true, schemas, level: 1 });
+  const { within } = call;
+  let expiry;
+  if (typeof within === "number") {
+    show(card.querySelector(".asked-within"), "within", { seconds: within });
+    // Whoever waited has given up by then, and an answer would be heard by nobody.
+    expiry = setTimeout(() => card.remove(), Math.min(within * 1000, MOST_WAIT));
+  }
+  const question = card.querySelector(".question");
+  question.textContent = clip(pretty(call[names.data]), MOST_SHOWN);
+  question.hidden = ["{}", "null", ""].includes(question.textContent);
+  const editor = editorFor(schema, { name: names.data, required: true, schemas, level: 1, complete: true });
   card.querySelector(".asked-fields").append(editor.element);
   const done = (given) => {
+    clearTimeout(expiry);
     answer(call, given);
     card.remove();
   };
   card.addEventListener("submit", (event) => {
     event.preventDefault();
     let isWrong = false;
-    const value = editor.read((field, text) => { isWrong = true; field.refuse(text); });
-    if (!isWrong) done({ [names.data]: value ?? null });
+    const value = readWhole(editor, (field, text) => { isWrong = true; field.refuse(text); });
+    if (!isWrong) done({ [names.data]: value });
   });
   const why = card.querySelector(".why");
   card.querySelector(".fail").addEventListener("click", () => done({ [names.errors]: why.value.trim() || translate("closedNoReason") }));

@@ -2,15 +2,17 @@
    scalars.js; what may be left out has no parts before it is added, so a schema within itself ends. */
 
 import { make, newId, retranslate, say } from "./basics.js";
-import { Anything, Choice, Constant, Numeric, Text, labelFor } from "./scalars.js";
-import { fits, isNull, isObject, kindOf, resolve, titleOf, variantsOf, wordFor } from "./schema.js";
+import { near } from "./exact.js";
+import { Anything, Choice, Constant, Numeric, Text, labelFor, typeIn } from "./scalars.js";
+import { fits, isNull, isObject, kindOf, resolve, titleOf, variantsOf } from "./schema.js";
 
 const MOST_LEVELS = 8; // of what must be there within itself: JSON from there on
 const MOST_ITEMS = 100; // of a list, in a form
 
 const SCALARS = { const: Constant, enum: Choice, boolean: Choice, string: Text, integer: Numeric, number: Numeric };
 
-/* The editor for `schema`. `about`: its `name`, whether it is `required`, `schemas`, and its `level`. */
+/* The editor for `schema`. `about`: its `name`, whether it is `required`, `schemas`, its `level`, and whether it
+   is `complete`: then what is required and left open is told here, and not left to the server. */
 export function editorFor(schema, about) {
   const found = resolve(schema, about.schemas);
   const told = { ...about, text: found.description };
@@ -20,11 +22,16 @@ export function editorFor(schema, about) {
   if (variants.length > 1 && others.length === 1 && !about.required) {
     return editorFor({ ...resolve(others[0], about.schemas), description: found.description }, about);
   }
+  if (isNull(found)) return new Constant({ const: null }, told);
   const kind = kindOf(found);
   const Editor = SCALARS[kind];
   if (Editor) return new Editor(found, told);
   if (!["union", "object", "array"].includes(kind) || about.level > MOST_LEVELS) return new Anything(found, told);
-  return about.required || about.level === 0 ? composite(kind, found, told) : new Optional(kind, found, told);
+  if (about.required || about.level === 0) return composite(kind, found, told);
+  const optional = new Optional(kind, found, told);
+  // As a field without parts does, one whose forms have none shows what the server has in its place.
+  if (kind === "union" && found.default != null && others.every((each) => kindOf(resolve(each, about.schemas)) in SCALARS)) optional.write(found.default);
+  return optional;
 }
 
 function composite(kind, schema, about) {
@@ -84,10 +91,11 @@ class Composite {
   constructor(schema, about) {
     this.schema = schema;
     this.about = about;
+    this.required = about.required;
     this.body = make("div", { className: "parts" });
     const legend = make("legend", {}, make("code", { textContent: about.name }));
     if (about.required) legend.append(" ", say("span", "required", {}, { className: "required" }));
-    legend.append(" ", say("span", wordFor(schema), {}, { className: "type" }));
+    legend.append(" ", typeIn(schema, about.schemas));
     this.element = about.level === 0 ? make("div", {}, this.body, this.fault) : make("fieldset", {}, legend, this.body, this.fault);
   }
 
@@ -111,10 +119,11 @@ export class Group extends Composite {
     if (this.#takesMore()) this.#addMore();
   }
 
-  /* What says nothing of further fields is asked for them only where it has none of its own. */
+  /* What says nothing of further fields is asked for them only where it has none of its own, within a payload:
+     an action that says nothing takes nothing. */
   #takesMore() {
     const more = this.schema.additionalProperties;
-    return isObject(more) || more === true || (more === undefined && this.fields.size === 0);
+    return isObject(more) || more === true || (more === undefined && this.fields.size === 0 && this.about.level > 0);
   }
 
   #addMore() {
@@ -125,7 +134,7 @@ export class Group extends Composite {
   }
 
   read(fault) {
-    const given = [...this.fields].map(([name, field]) => [name, field.read(fault)]);
+    const given = [...this.fields].map(([name, field]) => [name, this.about.complete ? readWhole(field, fault) : field.read(fault)]);
     const made = Object.fromEntries(given.filter(([, value]) => value !== undefined));
     const more = this.more?.read(fault);
     if (more !== undefined && !isObject(more)) return fault(this.more, "notObject");
@@ -155,6 +164,17 @@ export class Group extends Composite {
   }
 }
 
+/* What `editor` says, where it must say something: that it is left open is a fault. */
+export function readWhole(editor, fault = () => undefined) {
+  let isTold = false;
+  const value = editor.read((...told) => {
+    isTold = true;
+    return fault(...told);
+  });
+  if (value !== undefined || !editor.required || isTold) return value;
+  return editor instanceof Anything ? null : fault(editor, "needed");
+}
+
 /* A list; one of a fixed form has its places. */
 class List extends Composite {
   items = [];
@@ -170,13 +190,13 @@ class List extends Composite {
     this.write(schema.default ?? []);
   }
 
-  read(fault) { return this.items.map((item) => item.read(fault) ?? null); }
+  read(fault) { return this.items.map((item) => readWhole(item, fault)); }
 
   write(value) {
     this.items = [];
     this.#list.replaceChildren();
     const given = Array.isArray(value) ? value.slice(0, MOST_ITEMS) : [];
-    const count = this.places?.length ?? Math.max(given.length, Math.min(this.schema.minItems ?? 0, MOST_ITEMS));
+    const count = this.places?.length ?? Math.max(given.length, Math.min(near(this.schema.minItems ?? 0), MOST_ITEMS));
     for (let index = 0; index < count; index += 1) {
       const item = this.#append();
       if (index < given.length) item.write(given[index]);
@@ -234,7 +254,7 @@ class Union extends Composite {
   #option(form, index) {
     const title = titleOf(form, this.about.schemas);
     const option = new Option(title ?? "", index);
-    if (title === null) option.replaceChildren(say("span", wordFor(resolve(form, this.about.schemas))).textContent);
+    if (title === null) option.replaceChildren(typeIn(resolve(form, this.about.schemas), this.about.schemas).textContent);
     return option;
   }
 

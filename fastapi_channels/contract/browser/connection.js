@@ -1,10 +1,12 @@
 /* One connection of the console: how it is opened, what is sent, what comes. */
 
-import { copy, fromTemplate, make, newId, pretty, retranslate, say, show, showPlain, translate } from "./basics.js";
-import { CallList, askedCard } from "./calls.js";
+import { copy, formatSize, fromTemplate, newId, pretty, retranslate, say, show, showPlain, translate } from "./basics.js";
+import { CallList, askedCard, errorParts } from "./calls.js";
 import { editorFor } from "./composites.js";
-import { ConnectForm } from "./connect.js";
+import { ConnectForm, remember } from "./connect.js";
+import { parse } from "./exact.js";
 import { FrameLog } from "./frames.js";
+import { Rooms } from "./rooms.js";
 import { snippet } from "./snippets.js";
 import { Socket, frameOf } from "./socket.js";
 
@@ -25,6 +27,9 @@ export class ConnectionColumn extends EventTarget {
     super();
     this.#contract = contract;
     this.form = new ConnectForm(this.#find(".connect"), contract, (channel, target) => this.#open(channel, target));
+    this.frames = new FrameLog(this.#find(".frames-panel"), this.#find(".frames-count"));
+    this.calls = new CallList(this.#find(".calls"));
+    this.rooms = new Rooms(this.element);
     this.#listen();
     this.#label();
     retranslate(this.element);
@@ -34,9 +39,12 @@ export class ConnectionColumn extends EventTarget {
   get state() { return this.socket?.state ?? "new"; }
   get title() { return this.socket ? this.socket.target.path : translate("newConnection"); }
 
-  /* Asks where to connect: to the channel `id`. */
+  /* Whether the form that connects is shown. */
+  get isAsking() { return !this.#find(".connect").hidden; }
+
+  /* Asks where to connect: to the channel `id`. What was typed for it stays. */
   ask(id) {
-    this.form.choose(id);
+    if (this.form.channel?.id !== id) this.form.choose(id);
     this.form.focus();
   }
 
@@ -51,6 +59,7 @@ export class ConnectionColumn extends EventTarget {
     const on = (selector, name, react) => this.#find(selector).addEventListener(name, react);
     on(".disconnect", "click", () => this.socket.close());
     on(".reconnect", "click", () => this.socket.open());
+    on(".change", "click", () => this.#ask(!this.isAsking));
     on(".end", "click", () => {
       this.socket?.close();
       this.dispatchEvent(new Event("end"));
@@ -63,10 +72,10 @@ export class ConnectionColumn extends EventTarget {
       event.preventDefault();
       this.#send();
     });
-    on(".join", "submit", (event) => {
+    on(".renew", "submit", (event) => {
       event.preventDefault();
-      const input = this.#find(".join-room");
-      if (input.value.trim()) this.socket.enter("join", input.value.trim());
+      const input = this.#find(".new-token");
+      if (input.value) this.socket.renew(input.value);
     });
     on(".snippet-language", "change", () => this.#snippet());
     on(".snippet", "toggle", () => this.#snippet());
@@ -87,71 +96,115 @@ export class ConnectionColumn extends EventTarget {
   }
 
   #open(channel, target) {
-    this.socket = new Socket(channel, target);
-    this.#find(".connect").hidden = true;
-    this.#find(".work").hidden = false;
-    this.frames = new FrameLog(this.#find(".frames-panel"), this.#find(".frames-count"), channel.envelope);
-    this.calls = new CallList(this.#find(".calls"));
-    this.socket.addEventListener("state", () => this.#changed());
-    this.socket.addEventListener("frame", ({ detail }) => this.frames.add(detail));
-    this.socket.addEventListener("asked", ({ detail }) => this.#asked(detail));
-    this.socket.addEventListener("rooms", () => this.#rooms());
-    this.#offer(channel);
-    this.#rooms();
+    if (this.state === "connecting") return;
+    const isOther = this.socket?.channel !== channel;
+    this.socket = new Socket(channel, target, this.#contract.schemas);
+    this.frames.names = channel.envelope;
+    const on = (name, react) => this.socket.addEventListener(name, react);
+    on("accepted", () => this.#noteOpened());
+    on("state", () => this.#changed());
+    on("frame", ({ detail }) => this.frames.add(detail));
+    on("asked", ({ detail }) => this.#asked(detail));
+    on("rooms", () => this.#moved());
+    on("authenticated", () => this.#renewed());
+    on("warned", ({ detail }) => this.#warned(detail));
+    on("fault", ({ detail }) => this.#blamed(detail));
+    this.rooms.show(this.socket);
+    if (isOther) this.#offer(channel);
     this.socket.open();
   }
 
+  /* What can be sent to the channel; what was sent to another one is gone. */
   #offer(channel) {
+    this.frames.clear();
+    this.calls.clear();
+    this.#find(".calls-none").hidden = false;
     const actions = channel.operations.filter((each) => each.sent && each.kind === "action");
     const raw = new Option("", "");
     show(raw, "rawFrame");
-    this.#find(".action").replaceChildren(...actions.map((each) => new Option(each.name, each.id)), raw);
-    this.#find(".rooms").hidden = !channel.envelope.many_rooms;
-    this.#find(".room-field").hidden = !channel.envelope.many_rooms;
-    this.#find(".join-room").placeholder = channel.patterns.join("   ");
+    this.#find(".action").replaceChildren(...actions.map((each) => new Option(each.of ? `${each.name} · ${each.of}` : each.name, each.id)), raw);
+    this.#find(".codec").hidden = channel.json;
+    this.#find(".call").hidden = !channel.json;
     this.#chosen();
   }
 
+  /* Shows the form that connects, in the place of what is done with a connection; or the other way. */
+  #ask(asking) {
+    const { activeElement } = document;
+    const wasHere = activeElement === document.body || this.#find(asking ? ".work" : ".connect").contains(activeElement);
+    const isOther = this.#find(".connect").hidden === asking;
+    this.#find(".connect").hidden = !asking;
+    this.#find(".work").hidden = asking;
+    this.#find(".change").setAttribute("aria-expanded", String(asking));
+    show(this.#find(".change"), asking ? "activity" : "change");
+    this.#find(".reconnect").hidden = asking || this.state !== "closed";
+    if (isOther && wasHere) (asking ? this.form : this.#find(this.channel.json ? ".action" : ".frames-tab")).focus();
+  }
+
   #changed() {
-    const { state, code, reason, protocol, target } = this.socket;
+    const { state, target, isRefused, welcome } = this.socket;
     this.element.dataset.state = state;
     show(this.#find(".state-text"), STATES[state]);
     showPlain(this.#find(".address"), target.path);
     this.#find(".disconnect").hidden = state === "closed";
-    this.#find(".reconnect").hidden = state !== "closed";
+    this.#find(".change").hidden = state !== "closed";
     this.#find(".send").setAttribute("aria-disabled", String(state !== "open"));
-    const closed = { code, reason: reason || translate(code === 1006 ? "closed1006" : "closedNoReason") };
-    if (state === "open") this.frames.note(protocol ? "opened" : "openedPlain", { protocol });
-    if (state === "closed") this.frames.note("closed", closed);
-    const banner = this.#find(".banner");
-    banner.hidden = state !== "closed";
-    if (state === "closed") show(banner, "closed", closed);
-    if (state !== "open") this.#find(".asked").replaceChildren();
-    this.#rooms();
+    if (state === "open") remember(this.channel, target);
+    this.#ask(state !== "open" && (isRefused || this.isAsking));
+    this.#find(".welcome").hidden = welcome === null;
+    if (welcome) show(this.#find(".welcome"), "welcome", { connection: welcome.connection, size: formatSize(welcome.max_message_size) });
+    this.#find(".banner").hidden = true;
+    if (state === "closed") this.#tellEnd();
+    if (state !== "open") {
+      this.#find(".renew").hidden = true;
+      this.#find(".asked").replaceChildren();
+    }
+    this.#moved();
     this.dispatchEvent(new Event("change"));
   }
 
-  #rooms() {
-    const rooms = [...this.socket.rooms];
-    this.#find(".joined").replaceChildren(...rooms.map((room) => {
-      const button = make("button", { type: "button", className: "link", attributes: { "data-text-label": "leave" } }, "✕");
-      button.addEventListener("click", () => this.socket.enter("leave", room));
-      return make("li", { className: "chip" }, make("code", { textContent: room }), " ", button);
-    }));
-    retranslate(this.#find(".joined"));
-    const select = this.#find(".room");
-    const chosen = select.value;
-    select.replaceChildren(...rooms.map((room) => new Option(room, room)));
-    if (rooms.includes(chosen)) select.value = chosen;
+  #noteOpened() {
+    const { protocol } = this.socket;
+    this.frames.note(protocol ? "opened" : "openedPlain", { protocol });
+  }
+
+  #tellEnd() {
+    const { code, reason, refusal, isRefused } = this.socket;
+    const closed = { code, reason: reason || translate(code === 1006 ? "closed1006" : "closedNoReason") };
+    this.frames.note("closed", closed);
+    this.#warn(say("p", "closed", closed), ...(isRefused && refusal ? errorParts(refusal, this.socket.names) : []));
+  }
+
+  #warn(...parts) {
+    const banner = this.#find(".banner");
+    banner.replaceChildren(...parts);
+    banner.hidden = false;
+  }
+
+  #warned({ expires_in: left, within }) {
+    this.#find(".renew").hidden = left === undefined;
+    this.#warn(left === undefined ? say("p", "warnDrain", { seconds: within }) : say("p", "warnExpiring", { seconds: left }));
+  }
+
+  #renewed() {
+    this.#find(".renew").hidden = true;
+    this.#find(".new-token").value = "";
+    this.#find(".banner").hidden = true;
+  }
+
+  /* What the server refuses beside the requests for actions. */
+  #blamed({ frame, room }) {
+    if (room !== undefined) this.rooms.blame(room, frame);
+    else if (this.state !== "connecting") this.#warn(...errorParts(frame, this.socket.names));
+  }
+
+  #moved() {
+    this.rooms.draw();
     this.#suit();
   }
 
-  /* Chooses a room that the operation is for, where the chosen one is of another kind. */
   #suit() {
-    const select = this.#find(".room");
-    const pattern = this.#operation.room?.pattern;
-    const suits = (room) => !pattern || new RegExp(pattern).test(room);
-    if (!suits(select.value)) select.value = [...this.socket.rooms].find(suits) ?? select.value;
+    this.rooms.suit(this.#operation.room?.pattern);
     this.#draw();
   }
 
@@ -179,10 +232,10 @@ export class ConnectionColumn extends EventTarget {
   /* From the form to the text of the frame, or back. */
   #switch(asText) {
     if (asText === this.#asText) return;
-    if (asText) this.#find(".text").value = pretty(JSON.parse(this.#frame(() => undefined)));
+    if (asText) this.#find(".text").value = pretty(parse(this.#frame(() => undefined)));
     else {
       try {
-        const frame = JSON.parse(this.#find(".text").value);
+        const frame = parse(this.#find(".text").value);
         this.#editor.write(this.#fieldsOf(frame));
       } catch {
         show(this.#find(".text-fault"), "notJsonValue");
@@ -214,21 +267,23 @@ export class ConnectionColumn extends EventTarget {
   }
 
   /* The text that would be sent; what the form cannot say is told to `fault`. */
-  #frame(fault) {
+  #frame(fault, room = this.rooms.chosen) {
     if (this.#asText) return this.#find(".text").value;
     const fields = this.#editor.read(fault);
-    return JSON.stringify(frameOf(this.socket.channel, this.#operation, fields ?? {}, this.#find(".room").value));
+    return JSON.stringify(frameOf(this.socket.channel, this.#operation, fields ?? {}, room));
   }
 
   #snippet() {
     const language = this.#find(".snippet-language").value;
-    const frame = this.#frame(() => undefined);
-    this.#find(".snippet-code").textContent = snippet(language, this.socket.target, frame);
+    const [example] = this.#operation.examples ?? [];
+    const frame = this.#frame(() => undefined, this.rooms.chosen || example?.[this.socket.names.channel]);
+    this.#find(".snippet-code").textContent = snippet(language, this.socket.target, this.socket.shown(frame).body);
   }
 
   #send() {
     if (this.socket.state !== "open") return;
     let isWrong = false;
+    this.#find(".banner").hidden = true;
     this.#editor?.complain("");
     const text = this.#frame((field, key) => { isWrong = true; field.refuse(key); });
     if (isWrong) return;
@@ -238,6 +293,7 @@ export class ConnectionColumn extends EventTarget {
       return;
     }
     const request = this.socket.request(this.#operation, text);
+    if (!request) return; // it is closing
     this.#find(".calls-none").hidden = true;
     this.#find(".calls-tab").click();
     const editor = this.#editor;
@@ -254,8 +310,8 @@ export class ConnectionColumn extends EventTarget {
     const name = this.socket.names.request_id;
     const next = frameOf(this.socket.channel, this.#operation, {}, "")[name];
     try {
-      const frame = JSON.parse(text);
-      if (typeof frame[name] === "number") this.#find(".text").value = JSON.stringify({ ...frame, [name]: next }, null, 2);
+      const frame = parse(text);
+      if (typeof frame[name] === "number") this.#find(".text").value = pretty({ ...frame, [name]: next });
     } catch { /* it was sent as it is, to see what the server says */ }
   }
 

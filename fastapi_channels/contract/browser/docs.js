@@ -2,9 +2,17 @@
 
 import { byId, show } from "./basics.js";
 
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text; // somebody wrote it by hand
+  }
+}
+
 /* Opens what the address of the page names, and whatever it is in. */
 export function openLinked() {
-  const target = byId(decodeURIComponent(location.hash.slice(1)));
+  const target = byId(decoded(location.hash.slice(1)));
   if (!target || !byId("docs").contains(target)) return;
   for (let element = target; element; element = element.parentElement) {
     if (element.localName === "details") element.open = true;
@@ -57,6 +65,15 @@ function hasFound(element) {
     if (next.matches("details.operation:not([hidden])")) return true;
   }
   return false;
+}
+
+/* Says of what has a last day that is over that it is not served any more: the page may be older than that. */
+export function tellSunsets(today = new Date().toISOString().slice(0, 10)) {
+  for (const mark of byId("docs").querySelectorAll("[data-sunset]")) {
+    if (mark.dataset.sunset > today) continue;
+    mark.className = "mark bad";
+    show(mark.firstElementChild, "sunsetPast", { date: mark.dataset.sunset });
+  }
 }
 
 /* Opens all operations, or closes them; whether they are open now. */

@@ -1,26 +1,54 @@
 /* The frames of a connection: the newest ones, drawn at most once for each picture of the screen. */
 
 import { clip, copy, formatSize, formatTime, fromTemplate, make, pretty, say, show } from "./basics.js";
+import { parse, written } from "./exact.js";
 
 const MOST = 500; // frames that are kept
+const MOST_KEPT = 10_000_000; // characters of all of them
 const MOST_LINE = 200; // characters of the line
 const MOST_SHOWN = 20_000; // characters of the whole
 const MOST_COPIED = 1_000_000; // characters that are kept to be copied
+
+/* The newest entries, the oldest first, within both bounds. */
+export class Newest {
+  entries = [];
+  #length = 0; // of all bodies
+
+  /* Takes newer ones; gives those that have no room any more. */
+  add(...entries) {
+    for (const { body } of entries) this.#length += body.length;
+    this.entries.push(...entries);
+    const gone = [];
+    while (this.entries.length > MOST || this.#length > MOST_KEPT) {
+      gone.push(this.entries.shift());
+      this.#length -= gone.at(-1).body.length;
+    }
+    return gone;
+  }
+
+  /* Gives all of them away. */
+  take() {
+    this.#length = 0;
+    return this.entries.splice(0);
+  }
+}
 
 export class FrameLog {
   #list;
   #filter;
   #counter;
   #skipped;
-  #waiting = [];
+  #waiting = new Newest();
+  #shown = new Newest(); // each with its line
   #drawing = false;
   #paused = false;
   #lost = 0;
   count = 0;
 
+  names = {}; // of the fields of a frame
+
   /* `root` has the list, a filter, and buttons; `counter` shows how many there were. */
-  constructor(root, counter, names) {
-    this.names = names;
+  constructor(root, counter) {
     this.#counter = counter;
     this.#list = root.querySelector(".frames");
     this.#filter = root.querySelector(".filter");
@@ -33,23 +61,27 @@ export class FrameLog {
 
   add(frame) {
     this.count += 1;
-    if (frame.body.length > MOST_COPIED) frame.body = frame.body.slice(0, MOST_COPIED);
-    this.#waiting.push(frame);
-    if (this.#waiting.length > MOST) {
-      this.#waiting.shift();
-      this.#lost += 1;
-    }
-    this.#plan();
+    const { value, sent, at, size } = frame;
+    const { status } = this.names;
+    this.#queue({
+      ...{ sent, at, size, body: frame.body.slice(0, MOST_COPIED), title: value ? describe(value, this.names) : "" },
+      isBad: !sent && value?.[status] !== undefined && value[status] !== "ok",
+    });
   }
 
   /* A line that is no frame: what happened to the connection. */
   note(key, values) {
-    this.#waiting.push({ key, values, at: new Date() });
+    this.#queue({ key, values, at: new Date(), body: "", title: "" });
+  }
+
+  #queue(entry) {
+    this.#lost += this.#waiting.add(entry).length;
     this.#plan();
   }
 
   clear() {
-    this.#waiting = [];
+    this.#waiting.take();
+    this.#shown.take();
     this.#lost = 0;
     this.count = 0;
     this.#list.replaceChildren();
@@ -74,12 +106,12 @@ export class FrameLog {
     this.#counter.textContent = this.count;
     if (!this.#paused) {
       const atEnd = this.#list.scrollHeight - this.#list.scrollTop - this.#list.clientHeight < 40;
-      this.#list.append(...this.#waiting.map((frame) => (frame.key ? noteLine(frame) : this.#line(frame))));
-      this.#waiting = [];
-      while (this.#list.childElementCount > MOST) {
-        this.#list.firstElementChild.remove();
-        this.#lost += 1;
-      }
+      const come = this.#waiting.take();
+      for (const entry of come) entry.line = entry.key ? noteLine(entry) : this.#line(entry);
+      this.#list.append(...come.map(({ line }) => line));
+      const gone = this.#shown.add(...come);
+      for (const { line } of gone) line.remove();
+      this.#lost += gone.length;
       if (atEnd) this.#list.scrollTop = this.#list.scrollHeight;
     }
     this.#skipped.hidden = this.#lost === 0;
@@ -88,44 +120,51 @@ export class FrameLog {
 
   #line(frame) {
     const line = fromTemplate("frame-template");
-    const { names } = this;
-    const title = frame.value ? describe(frame.value, names) : "";
     line.dataset.direction = frame.sent ? "up" : "down";
-    line.dataset.found = `${title} ${frame.body.slice(0, MOST_SHOWN)}`.toLowerCase();
-    if (frame.value?.[names.status] !== undefined && frame.value[names.status] !== "ok" && !frame.sent) line.dataset.bad = "";
+    if (frame.isBad) line.dataset.bad = "";
     line.querySelector("time").textContent = formatTime(frame.at);
     show(line.querySelector(".direction"), frame.sent ? "sentShort" : "receivedShort");
     line.querySelector(".size").textContent = formatSize(frame.size);
-    line.querySelector(".title").textContent = title;
+    line.querySelector(".title").textContent = frame.title;
     line.querySelector(".body").textContent = clip(frame.body, MOST_LINE).replace(/\s+/g, " ");
-    line.hidden = !this.#passes(line);
+    line.hidden = !this.#passes(frame);
     line.querySelector("details").addEventListener("toggle", () => unfold(line, frame), { once: true });
     return line;
   }
 
-  #passes(line) {
-    return (line.dataset.found ?? "").includes(this.#filter.value.trim().toLowerCase());
+  #passes({ title, body }) {
+    const found = `${title} ${body.slice(0, MOST_SHOWN)}`.toLowerCase();
+    return found.includes(this.#filter.value.trim().toLowerCase());
   }
 
   #sift() {
-    for (const line of this.#list.children) line.hidden = !this.#passes(line);
+    for (const entry of this.#shown.entries) entry.line.hidden = !this.#passes(entry);
   }
 }
 
 /* What a frame is, in a word or two. */
 function describe(frame, names) {
   const kind = frame[names.type];
-  if (kind === "event") return `event ${frame[names.event] ?? ""}`;
-  if (kind === "call") return `call ${frame.call ?? ""}`;
-  const action = frame[names.action] ?? "";
-  return kind === undefined ? String(action) : `${kind} ${action}`.trim();
+  if (kind === "event") return `event ${written(frame[names.event] ?? "")}`;
+  if (kind === "call") return `call ${written(frame.call ?? "")}`;
+  const action = written(frame[names.action] ?? "");
+  return kind === undefined ? action : `${written(kind)} ${action}`.trim();
 }
 
 function unfold(line, frame) {
   const button = say("button", "copy", {}, { type: "button", className: "link" });
   button.addEventListener("click", () => copy(frame.body, button));
-  const text = frame.value && frame.body.length <= MOST_SHOWN ? pretty(frame.value) : frame.body;
+  const text = frame.body.length <= MOST_SHOWN ? laidOut(frame.body) : frame.body;
   line.querySelector("details").append(make("pre", { className: "code", tabIndex: 0, textContent: clip(text, MOST_SHOWN) }), button);
+}
+
+/* JSON for people; what is none, as it is. */
+function laidOut(text) {
+  try {
+    return pretty(parse(text));
+  } catch {
+    return text;
+  }
 }
 
 function noteLine({ key, values, at }) {

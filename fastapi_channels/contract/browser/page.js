@@ -2,9 +2,10 @@
 
 import { byId, locale, make, retranslate, show, store } from "./basics.js";
 import { ConnectionColumn } from "./connection.js";
-import { expandAll, followOpened, openLinked, search } from "./docs.js";
+import { expandAll, followOpened, openLinked, search, tellSunsets } from "./docs.js";
+import { parse } from "./exact.js";
 
-const CONTRACT = JSON.parse(byId("contract").textContent);
+const CONTRACT = parse(byId("contract").textContent);
 const MOST_CONNECTIONS = 8;
 const columns = new Map(); // of each column, its tab
 
@@ -63,14 +64,14 @@ function reveal(column) {
   column.element.focus({ preventScroll: true });
 }
 
-/* Asks for a connection to a channel; a column that is not connected yet is taken for it. */
+/* Asks for a connection to a channel; a column that asks already is taken for it, unless another one refused it. */
 function connect(channel) {
   openConsole(true);
-  const column = [...columns.keys()].find((each) => each.state === "new") ?? addColumn(channel);
+  const asks = ({ state, isAsking, channel: { id } }) => state === "new" || (state === "closed" && isAsking && id === channel);
+  const column = [...columns.keys()].find(asks) ?? addColumn(channel);
   if (!column) return;
-  column.ask(channel);
   reveal(column);
-  column.form.focus();
+  column.ask(channel);
 }
 
 /* Shows the form of an operation in the last connection to its channel, or asks for a connection. */
@@ -181,5 +182,6 @@ byId("theme").addEventListener("click", switchTheme);
 const asked = new URLSearchParams(location.search).has("lang"); // by the address: that is stronger
 setLanguage((!asked && ["en", "zh"].find((each) => each === store.get("language"))) || locale.language);
 for (const button of document.querySelectorAll(".needs-script")) button.hidden = CONTRACT.channels.length === 0;
+tellSunsets();
 openLinked();
 document.documentElement.dataset.ready = "";

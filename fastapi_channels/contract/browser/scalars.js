@@ -2,10 +2,12 @@
 
    An editor has an `element`; `read` gives its value, or undefined where it is left out, and tells faults
    to the function it gets; `write` shows a value; `complain` shows what is wrong with it; `find` gives the
-   editor at a path. What the schema asks beyond the type is the server's to judge: so that one can try. */
+   editor at a path. What the schema asks beyond the type is the server's to judge: so that one can try. But it judges
+   no answer to its own call: there, in a form that is `complete`, bounds are looked at here. */
 
 import { make, newId, say, show, showPlain } from "./basics.js";
-import { wordFor } from "./schema.js";
+import { near, parse, written } from "./exact.js";
+import { boundsOf, isWithin, wordsFor } from "./schema.js";
 
 const LONG = 120; // characters: a text that may be longer gets more than a line
 
@@ -14,6 +16,7 @@ class Scalar {
   constructor(schema, about) {
     this.schema = schema;
     this.required = about.required;
+    this.isComplete = Boolean(about.complete);
     this.id = newId();
     this.input = this.control();
     this.input.id = this.id;
@@ -35,8 +38,13 @@ class Scalar {
     show(this.fault, key);
   }
 
+  /* `value`, where it is as the schema asks, or that is not looked at. */
+  judged(value, fault) {
+    return this.isComplete && !isWithin(value, this.schema) ? fault(this, "notWithin") : value;
+  }
+
   write(value) {
-    this.input.value = value ?? "";
+    this.input.value = written(value ?? "");
   }
 
   find(path) {
@@ -44,39 +52,55 @@ class Scalar {
   }
 }
 
-/* The label of a field: its name, whether it is needed, its type, and what is said of it. */
-export function labelFor(id, schema, { name, required, text }) {
+/* The label of a field: its name, whether it is needed, its type, and what is said of it: `text`, or in each
+   language what `hint` is the key of. */
+export function labelFor(id, schema, { name, required, text, hint, schemas }) {
   const label = make("label", { htmlFor: id, id: `${id}-label` }, make("code", { textContent: name }));
   if (required) label.append(" ", say("span", "required", {}, { className: "required" }));
-  label.append(" ", say("span", wordFor(schema), {}, { className: "type" }), bounds(schema));
+  label.append(" ", typeIn(schema, schemas), ...bounds(schema));
   const about = make("p", { id: `${id}-about`, className: "row-about", textContent: text ?? "" });
+  if (hint) show(about, hint);
   return make("div", { className: "label" }, label, about);
 }
 
+/* The type in words. */
+export function typeIn(schema, schemas) {
+  const words = wordsFor(schema, schemas).flatMap(({ key, name }, index) => [
+    ...(index ? [" ", say("span", "or"), " "] : []),
+    key ? say("span", key) : name,
+  ]);
+  return make("span", { className: "type" }, ...words);
+}
+
 function bounds(schema) {
-  const [least, most] = [schema.minimum ?? schema.minLength ?? schema.minItems, schema.maximum ?? schema.maxLength ?? schema.maxItems];
-  if (least === undefined && most === undefined) return "";
-  return make("span", { className: "type", textContent: ` ${least ?? ""}…${most ?? ""}` });
+  return boundsOf(schema).map(({ key, value }) => make("span", { className: "type" }, " · ", say("span", key, { value })));
 }
 
 export class Text extends Scalar {
-  static inputs = { "date": "date", "date-time": "datetime-local", "time": "time", "email": "email", "uri": "url", "password": "password" };
+  static inputs = { "date": "date", "date-time": "datetime-local", "date-time-local": "datetime-local", "time": "time", "email": "email", "uri": "url", "password": "password" };
 
   control() {
     const type = Text.inputs[this.schema.format];
     if (type) return make("input", { type, step: 1, autocomplete: "off" });
-    const isLong = (this.schema.maxLength ?? Infinity) > LONG && !this.schema.format && !this.schema.pattern;
+    const isLong = near(this.schema.maxLength ?? Infinity) > LONG && !this.schema.format && !this.schema.pattern;
     return isLong ? make("textarea", { rows: 1, spellcheck: false }) : make("input", { type: "text", autocomplete: "off", spellcheck: false });
   }
 
-  read() {
+  get #mayBeEmpty() {
+    const { format, pattern, minLength = 0 } = this.schema;
+    return !format && !pattern && minLength === 0;
+  }
+
+  read(fault) {
     const { value } = this.input;
-    if (value === "" && (!this.required || this.schema.format)) return undefined;
-    return this.schema.format === "date-time" ? new Date(value).toISOString() : value;
+    if (value === "" && (!this.required || !this.#mayBeEmpty)) return undefined;
+    return this.schema.format === "date-time" ? new Date(value).toISOString() : this.judged(value, fault);
   }
 
   write(value) {
-    super.write(this.schema.format === "date-time" ? local(value) : value);
+    // A secret is written down as asterisks: that is not what it is.
+    if (this.schema.format === "password" && /^\*+$/.test(value)) return;
+    super.write(this.schema.format === "date-time" ? local(written(value ?? "")) : value);
   }
 }
 
@@ -86,6 +110,8 @@ function local(value) {
   if (Number.isNaN(date.getTime())) return "";
   return new Date(date.getTime() - date.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
 }
+
+const JSON_NUMBER = /^-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?$/;
 
 export class Numeric extends Scalar {
   control() {
@@ -97,8 +123,10 @@ export class Numeric extends Scalar {
     if (text === "") return undefined;
     const value = Number(text);
     if (!Number.isFinite(value)) return fault(this, "notNumber");
-    if (Number.isInteger(value) && !Number.isSafeInteger(value)) return fault(this, "notExact");
-    return value;
+    if (this.schema.type === "integer" && !Number.isInteger(value)) return fault(this, "notWhole");
+    const exact = JSON_NUMBER.test(text) ? parse(text) : value;
+    if (Number.isInteger(exact) && !Number.isSafeInteger(exact)) return fault(this, "notExact"); // an old browser
+    return this.judged(exact, fault);
   }
 }
 
@@ -116,7 +144,7 @@ export class Choice extends Scalar {
   }
 
   write(value) {
-    const index = this.values.indexOf(value);
+    const index = this.values.findIndex((each) => JSON.stringify(each) === JSON.stringify(value));
     this.input.value = index < 0 ? "" : String(index);
   }
 }
@@ -148,7 +176,7 @@ export class Anything extends Scalar {
     const text = this.input.value.trim();
     if (text === "") return undefined;
     try {
-      return JSON.parse(text);
+      return parse(text);
     } catch {
       return /^["[{]/.test(text) ? fault(this, "notJsonValue") : text;
     }

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
-from fastapi_channels.contract.parsed import Parsed, field, role, without
+from fastapi_channels.contract.parsed import Parsed, field, last_of, role, without
 from fastapi_channels.contract.schemas import Schema
+from fastapi_channels.sessions.plan import CATCH_ALL
 
-from .text import Member, comment, declared, members, quoted, union
+from .text import Member, comment, declared, members, quoted, tuple_of, union
 from .types import EMPTY, UNKNOWN, Types, member
 
+EVENTS: Final = "{ [name: string]: unknown }"
 CALLS: Final = "{ [name: string]: { data: unknown; answer: unknown } }"
-"""What the server may ask a client for, where the channel does not say it."""
-_HANDSHAKE: Final = {"query": "query", "headers": "headers", "cookies": "x-cookies"}
-"""The members for it, and where the document has it."""
+"""What the server tells, and asks for, where the channel does not say it."""
 _OF_SCHEMES: Final[Sequence[str]] = ("type", "scheme", "in", "name")
 """What a client has to know of a security scheme."""
 _STRING: Final[Schema] = {"type": "string"}
@@ -27,6 +27,9 @@ class Own(NamedTuple):
     channel: str
     sent: str
     received: str
+    sent_other: str
+    received_other: str
+    """Of the frames for actions that catch other names: beside the named ones they would allow everything."""
     rooms: Mapping[str, str]
     """Of the channels that a socket leads to, by their names in the document."""
 
@@ -43,7 +46,8 @@ class Written:
         self._own = own
         self._types = types
         self._channel = parsed.channels[key]
-        self._operations = parsed.operations(key)
+        self._operations = list(parsed.operations(key).values())
+        self._asked = parsed.handshake(key)
         self._names: Mapping[str, Any] = self._channel["x-envelope"]
         self._many: bool = self._channel.get("x-many-rooms", False)
 
@@ -56,6 +60,7 @@ class Written:
             *self._handshake(),
             *self._security(),
             *(self._rooms() if self._many else self._talk(self._operations)),
+            *(() if self._many else self._presence()),
             Member("sent", ways["receive"]),
             Member("received", ways["send"]),
         ]
@@ -66,53 +71,71 @@ class Written:
         sent, received = self._travelling("receive"), self._travelling("send")
         yield self._frames(own.sent, f"What a client of {own.channel} may send.", sent)
         yield self._frames(own.received, f"What a client of {own.channel} receives.", received)
+        others = list(self._travelling("receive", catching=True))
+        if others:
+            about = f"What a client of {own.channel} may send by a name that no action has alone."
+            yield self._frames(own.sent_other, about, others)
+            answers = self._travelling("send", catching=True)
+            yield self._frames(own.received_other, f"What answers {own.sent_other}.", answers)
 
     # What is called, and what is told
 
     def _parameters(self, indent: int, used: int) -> str:
-        names = re.findall(r"{(\w+)}", self._channel["address"])
-        return members([Member(name, "string") for name in names], indent) if names else EMPTY
+        found = [
+            member(name, partial(self._types.type, each.get("x-schema", _STRING)), indent)
+            for name, each in self._channel.get("parameters", {}).items()
+        ]
+        return members(found, indent) if found else EMPTY
 
     def _handshake(self) -> Iterator[Member]:
-        bindings = self._channel.get("bindings", {})
-        found = {**bindings, **bindings.get("ws", {})}
-        for name, place in _HANDSHAKE.items():
-            if place in found:
-                yield self._typed(name, {**found[place], "additionalProperties": False}, 0)
+        for name, schema in self._asked.items():
+            yield self._typed(name, {**schema, "additionalProperties": False}, 0)
 
     def _security(self) -> Iterator[Member]:
         """How one signs in, as literals: a client library puts the credential where they say."""
-        asked = [each["$ref"] for operation in self._operations for each in operation.get("security", ())]
-        names = dict.fromkeys(reference.rpartition("/")[2] for reference in asked)
+        asked = [each for operation in self._operations for each in operation.get("security", ())]
+        asked += self._channel.get("x-authentication", {}).get("sources", ())
+        names = dict.fromkeys(map(last_of, asked))
         found = {name: _literals(self._parsed.security[name]) for name in names}
         if found:
             yield self._typed("security", _closed(found), 0)
 
     def _rooms(self) -> Iterator[Member]:
-        found = [Member(name, name) for name in self._own.rooms.values()]
-        yield Member("rooms", members(found, 2) if found else EMPTY)
+        # In their order: the first that fits a name has the room.
+        names = list(self._own.rooms.values())
+        yield member("rooms", lambda at, used: tuple_of(names, at, used), 0)
 
     def _room(self, name: str, interface: str) -> str:
         mine = [each for each in self._operations if each.get("x-channel") == name]
-        asked = [self._parsed.payload(each["messages"][0]) for each in mine if each["action"] == "receive"]
-        rooms = (field(each, self._names["channel"]) for each in asked)
-        room = next((each for each in rooms if each is not None), _STRING)
-        found = [self._typed("room", room, 0), *self._talk(mine)]
+        room = self._channel["x-rooms"][name]
+        found = [self._typed("room", room, 0), *self._talk(mine), *self._presence(name)]
         return f"export interface {interface} {members(found, 0)}\n"
 
     def _talk(self, operations: Iterable[Schema]) -> Iterator[Member]:
         write = {"request": self._action, "event": self._event, "call": self._call}
         found: dict[str, list[Member]] = {role: [] for role in write}
-        calls = EMPTY
+        events = calls = EMPTY
         for each in operations:
             kind = role(each["messages"][0])
             if kind in write:
                 found[kind].append(write[kind](each))
+            elif kind == "any":
+                events = EVENTS
             elif kind == "asked":
                 calls = CALLS
         yield Member("actions", members(found["request"], 2) if found["request"] else EMPTY)
-        yield Member("events", members(found["event"], 2) if found["event"] else EMPTY)
+        yield Member("events", members(found["event"], 2) if found["event"] else events)
         yield Member("calls", members(found["call"], 2) if found["call"] else calls)
+
+    def _presence(self, name: str | None = None) -> Iterator[Member]:
+        """What is said of those who are shown in the rooms; of one channel of several, by its name."""
+        shown = {each["channel"] for each in self._channel.get("x-presence", ())}
+        if shown and (name is None or name in shown):
+            # An action, or an event, may have this name too.
+            named = (each["messages"][0] for each in self._operations if each["title"] == "presence")
+            state = self._parsed.payload(next(each for each in named if role(each) == "control"))
+            devices = state["properties"]["present"]["items"]
+            yield self._typed("presence", devices["properties"]["data"], 0)
 
     def _event(self, operation: Schema) -> Member:
         data = self._data(operation["messages"][0])
@@ -149,7 +172,8 @@ class Written:
             inner: Schema | None = field(request, names["payload"])
             return {"type": "object"} if inner is None else inner
         around = {names["action"], names["request_id"], *([names["channel"]] if self._many else [])}
-        return without(request, around)
+        found = without(request, around)
+        return found if found.get("properties", True) else {"additionalProperties": False, **found}
 
     def _data(self, reference: Schema) -> Any:
         return self._parsed.payload(reference)["properties"][self._names["data"]]
@@ -159,9 +183,9 @@ class Written:
 
     # What travels
 
-    def _travelling(self, way: str) -> Iterator[Schema]:
-        """What one side says, and what it answers to the other."""
-        for each in self._operations:
+    def _travelling(self, way: str, *, catching: bool = False) -> Iterator[Schema]:
+        """What one side says, and what it answers to the other; of actions that catch other names apart."""
+        for each in (each for each in self._operations if _catches(each) is catching):
             answers = each.get("reply", {}).get("messages", ())
             yield from each["messages"] if each["action"] == way else answers
 
@@ -170,6 +194,10 @@ class Written:
         found = [text for each in schemas.values() for text in self._types.alternatives(each)]
         frames = UNKNOWN if UNKNOWN in found else union(found, 0, len(f"export type {name} = ;"))
         return comment(about, 0) + declared(name, frames)
+
+
+def _catches(operation: Schema) -> bool:
+    return role(operation["messages"][0]) == "request" and operation["title"].endswith(CATCH_ALL)
 
 
 def _literals(scheme: Schema) -> Schema:

@@ -43,6 +43,6 @@ def _parts(parsed: Parsed) -> Iterator[str]:
 
 
 def _own(parsed: Parsed, key: str, channel: str, names: Names) -> Own:
-    inner = dict.fromkeys(each["x-channel"] for each in parsed.operations(key) if "x-channel" in each)
-    rooms = {name: names.new(name) for name in inner}
-    return Own(channel, names.new(f"{channel}Sent"), names.new(f"{channel}Received"), rooms)
+    rooms = {name: names.new(name) for name in parsed.channels[key].get("x-rooms", ())}
+    sent, received = names.new(f"{channel}Sent"), names.new(f"{channel}Received")
+    return Own(channel, sent, received, names.new(f"{sent}Other"), names.new(f"{received}Other"), rooms)

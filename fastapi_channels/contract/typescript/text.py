@@ -83,6 +83,15 @@ def union(types: Sequence[str], indent: int, used: int = 0) -> str:
     return "".join(f"\n{pad}| {_deeper(each, 2 * STEP)}" for each in types)
 
 
+def tuple_of(types: Sequence[str], indent: int, used: int) -> str:
+    """Types by their places. The arguments are those of `union`."""
+    line = f"[{', '.join(types)}]"
+    if used + len(line) <= WIDTH:
+        return line
+    pad = " " * (indent + STEP)
+    return "[\n" + "".join(f"{pad}{each},\n" for each in types) + " " * indent + "]"
+
+
 def array(items: str, indent: int) -> str:
     if items.startswith(_BELOW):
         return f"({items}\n{' ' * indent})[]"

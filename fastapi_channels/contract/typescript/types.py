@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from starlette.convertors import FloatConvertor, IntegerConvertor
+
 from fastapi_channels.contract.schemas import FOLDER, Schema
 
 from .text import NULL, STEP, Member, array, comment, declared, key, members, quoted, union
@@ -30,14 +32,14 @@ class Names:
         self._taken = set(taken)
 
     def new(self, wanted: str) -> str:
-        """`wanted` as a name of a type, or that with a number where it is taken."""
-        parts = [part for part in re.split(r"[\W_]+", wanted) if part]
+        """`wanted` as a name of a type, or that with a number where it is taken, as in the document."""
+        parts = [part for part in re.split(r"(?:\W|_(?!\d+$))+", wanted) if part]
         name = "".join(part[0].upper() + part[1:] for part in parts) or "Type"
         name = chosen = f"_{name}" if name[0].isdigit() else name
         number = 1
         while chosen in self._taken:
             number += 1
-            chosen = f"{name}{number}"
+            chosen = f"{name}_{number}"
         self._taken.add(chosen)
         return chosen
 
@@ -151,6 +153,9 @@ def member(
     return Member(key(name), write(indent + STEP, head), optional, about)
 
 
+_NUMBERS: Final = (IntegerConvertor.regex, FloatConvertor.regex)
+
+
 def template(pattern: str) -> str | None:
     """The texts of a regular expression as a template type; None where no template says it."""
     if not pattern.startswith("^"):
@@ -189,7 +194,7 @@ def _group(pattern: str, place: int) -> tuple[str, int] | None:
             inner = pattern[place + 1 : end]
             if inner.startswith("?"):
                 return None
-            return ("${number}" if inner == "[0-9]+" else "${string}"), end + 1
+            return ("${number}" if inner in _NUMBERS else "${string}"), end + 1
     return None
 
 

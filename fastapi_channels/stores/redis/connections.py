@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
@@ -15,12 +14,13 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from fastapi_channels.brokers.backend import NotSent
+from fastapi_channels.brokers.backend import NotSent, describe
 from fastapi_channels.brokers.redis.addresses import Address
 from fastapi_channels.brokers.redis.link import Link
 from fastapi_channels.brokers.redis.masters import Masters
 from fastapi_channels.brokers.redis.server import Server
 from fastapi_channels.brokers.shared import Shared
+from fastapi_channels.stores.deadline import Deadline
 
 
 class Connections(Protocol):
@@ -45,17 +45,17 @@ Prepare = Callable[[Link], Awaitable[None]]
 class One:
     """To one server, or to the one that sentinels name."""
 
-    def __init__(self, url: str, prepare: Prepare, timeout: float) -> None:
+    def __init__(self, url: str, prepare: Prepare, deadline: Deadline) -> None:
         self._server = Server(url, None)
         self._prepare = prepare
-        self._timeout = timeout
+        self._deadline = deadline
         self._link = Shared(self._open)
 
     async def ask(self, key: bytes, words: tuple[bytes, ...]) -> Any:
         try:
             link = await self._link.get()
         except (RedisError, OSError) as exc:
-            raise NotSent(f"the server cannot be reached: {exc}") from exc
+            raise NotSent(f"there is no connection: {describe(exc)}") from exc
         try:
             return await link.ask(*words)
         except (NotSent, ReadOnlyError) as exc:
@@ -70,7 +70,7 @@ class One:
     async def _open(self) -> Link:
         link = Link(self._server.connection(), _ignore)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._deadline.connecting():
                 await self._server.open(link)
                 await self._prepare(link)
         except BaseException:
@@ -87,9 +87,9 @@ class One:
 class Several:
     """To the masters of a cluster. One that is lost costs the others nothing."""
 
-    def __init__(self, url: str, prepare: Prepare, timeout: float) -> None:
+    def __init__(self, url: str, prepare: Prepare, deadline: Deadline) -> None:
         self._prepare = prepare
-        self._timeout = timeout
+        self._deadline = deadline
         self._masters = Masters(url, self._open, Link.close)
         self._found = Shared(self._masters.find)
 
@@ -130,7 +130,7 @@ class Several:
     async def _open(self, address: Address) -> Link:
         link = Link(self._masters.connection(address), _ignore)
         try:
-            async with asyncio.timeout(self._timeout):
+            async with self._deadline.connecting():
                 await link.open()
                 await self._prepare(link)
         except BaseException:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastapi_channels.stores.memory import REMEMBERED
+from fastapi_channels.stores.memory import REMEMBERED, UNUSED
 from fastapi_channels.stores.records import microseconds, new_epoch, packed, unpacked
-from fastapi_channels.stores.store import Announcement, Appended, Page, Record, Retention
+from fastapi_channels.stores.store import Addition, Appended, Page, Part, Record, Retention
 from fastapi_channels.wire.messages import size_of
 from fastapi_channels.wire.positions import Position
 
@@ -24,7 +24,7 @@ local epoch, top, size = state[1], tonumber(state[2]) or 0, tonumber(state[3]) o
 
 -- A store that is behind what somebody has seen has lost something. The new epoch is the caller's: what is
 -- random in Lua is the same in each call.
-local function begin(new, known, offset, remembered)
+local function begin(new, known, offset)
   if not epoch or (epoch == known and offset > top) then
     if epoch then
       redis.call('DEL', history, records)
@@ -32,8 +32,11 @@ local function begin(new, known, offset, remembered)
     epoch, top, size = new, 0, 0
     redis.call('HSET', history, 'epoch', epoch, 'top', 0, 'size', 0)
   end
-  if redis.call('PTTL', history) < remembered - 1000 then
-    redis.call('PEXPIRE', history, remembered)
+end
+local function remember(remembered, unused)
+  local lasts = tonumber(top > 0 and remembered or unused)
+  if redis.call('PTTL', history) < lasts - 1000 then
+    redis.call('PEXPIRE', history, lasts)
   end
 end
 local function trim(messages, bytes, window)
@@ -61,13 +64,14 @@ local used = KEYS[3] and redis.call('GET', KEYS[3])
 if used then
   return {used, 0}
 end
-begin(ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[7]))
+begin(ARGV[1], ARGV[2], tonumber(ARGV[3]))
 if redis.call('EXISTS', records) == 0 then
   size = 0
 end
 top, size = top + 1, size + ARGV[9]
 redis.call('RPUSH', records, whole(now) .. ' ' .. ARGV[9] .. ' ' .. ARGV[10])
 redis.call('HSET', history, 'top', whole(top), 'size', size)
+remember(ARGV[7])
 trim(tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]))
 redis.call('PEXPIRE', records, ARGV[8])
 local position = epoch .. ':' .. whole(top)
@@ -84,7 +88,8 @@ return {position, 1}
 _READ: Final = Script(
     _HISTORY
     + """
-begin(ARGV[1], '', 0, tonumber(ARGV[5]))
+begin(ARGV[1], '', 0)
+remember(ARGV[5], ARGV[10])
 local first = top + 1 - trim(tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]))
 local after, before, limit = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 local lowest, highest = math.max(after + 1, first), before and math.min(before - 1, top) or top
@@ -104,7 +109,8 @@ return {epoch, top, first, lowest, found}
 _TOP: Final = Script(
     _HISTORY
     + """
-begin(ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
+begin(ARGV[1], ARGV[2], tonumber(ARGV[3]))
+remember(ARGV[4], ARGV[5])
 return {epoch, top}
 """
 )
@@ -118,16 +124,8 @@ class Histories:
     def __init__(self, server: Server) -> None:
         self._server = server
 
-    async def append(
-        self,
-        room: str,
-        record: Record,
-        keep: Retention,
-        key: str | None,
-        key_seconds: float,
-        known: Position | None,
-        announcement: Announcement | None,
-    ) -> Appended:
+    async def append(self, room: str, addition: Addition) -> Appended:
+        record, keep, key, key_seconds, known, announcement = addition
         used = [] if key is None else [self._server.key("used", room, key)]
         position, is_new = await self._server.call(
             _APPEND,
@@ -138,22 +136,20 @@ class Histories:
         )
         return Appended(Position.parse(position.decode()), is_new == 1)
 
-    async def read(
-        self, room: str, keep: Retention, after: int, before: int | None, limit: int, reverse: bool
-    ) -> Page:
+    async def read(self, room: str, keep: Retention, part: Part) -> Page:
+        after, before, limit, reverse = part
         epoch, top, first, lowest, found = await self._server.call(
             _READ,
             self._keys(room),
             *(new_epoch(), *_bounds(keep), _remembered(keep)),
-            *(after, "" if before is None else before, limit, int(reverse)),
+            *(after, "" if before is None else before, limit, int(reverse), milliseconds(UNUSED)),
         )
         records = [_record(lowest + place, text) for place, text in enumerate(found)]
         return Page(epoch.decode(), top, first, records[::-1] if reverse else records)
 
     async def top(self, room: str, known: Position | None) -> Position:
-        epoch, top = await self._server.call(
-            _TOP, self._keys(room), new_epoch(), *_known(known), milliseconds(REMEMBERED)
-        )
+        lasts = milliseconds(REMEMBERED), milliseconds(UNUSED)
+        epoch, top = await self._server.call(_TOP, self._keys(room), new_epoch(), *_known(known), *lasts)
         return Position(epoch.decode(), top)
 
     def _keys(self, room: str) -> list[bytes]:

@@ -8,7 +8,8 @@ to which nothing of this process is let in. This does not depend on the clocks o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, NamedTuple
@@ -152,15 +153,20 @@ class Leases:
 
     async def renew(self, node: str, token: int, seconds: float) -> Lease:
         noted = self._noted.get(node)
-        expected, forgotten = self._settled(noted)
+        expected, forgotten = _settled(noted)
         given, until, count = await self._server.call(
             _RENEW, self._keys, node, token, microseconds(seconds), *forgotten
         )
         lease = Lease(node, given, until / 1_000_000)
         if noted is None or noted.token != given:
             self._noted[node] = _Noted(given)
-        elif count < len(expected):  # a server that was made the master had not heard of all
-            await self._note(lease, expected)
+            return lease
+        for room in forgotten:
+            if room in noted.empty:  # and nothing was entered meanwhile
+                del noted.empty[room], noted.rooms[room]
+        if count < len(expected):  # a server that was made the master had not heard of all
+            with suppress(LeaseLost):  # it has ended since: so will its holder find, by its own clock
+                await self._note(lease, expected)
         return lease
 
     def knows(self, lease: Lease, room: str) -> bool:
@@ -219,15 +225,14 @@ class Leases:
             noted = self._noted[lease.node] = _Noted(lease.token)
         return noted if noted.token == lease.token else _Noted(lease.token)
 
-    def _settled(self, noted: _Noted | None) -> tuple[Sequence[str], list[str]]:
-        """The rooms that are noted, without those that are to be forgotten now, and these."""
-        if noted is None:
-            return [], []
-        forgotten = [*islice(noted.empty, FORGOTTEN)]
-        for room in forgotten:
-            del noted.empty[room], noted.rooms[room]
-        return [*noted.rooms], forgotten
-
     async def _note(self, lease: Lease, rooms: Iterable[str]) -> None:
         if not await self._server.call(_NOTE, self._keys, lease.node, lease.token, *rooms):
             raise LeaseLost(f"the lease {lease.token} of {lease.node} has ended")
+
+
+def _settled(noted: _Noted | None) -> tuple[list[str], list[str]]:
+    """The rooms that are noted, without those that are to be forgotten now, and these."""
+    if noted is None:
+        return [], []
+    forgotten = dict.fromkeys(islice(noted.empty, FORGOTTEN))
+    return [room for room in noted.rooms if room not in forgotten], [*forgotten]

@@ -1,7 +1,8 @@
 """Who is in a room, on Redis.
 
-Four keys of one slot: `who` (id → occupant), `index` (a sorted set of names: `i` and the id; `u`, the user,
-the time and the id), `seats` (seat → how many share it), `state` (the version, the last time, fences).
+Five keys of one slot: `who` (id → occupant), `index` (a sorted set of names: `i` and the id; `u`, the user,
+the time and the id), `seats` (seat → how many share it), `people` (a user, or a connection without one → how
+many of its connections have data), `state` (the version, the last time, fences).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ REMEMBERED: Final = 60.0
 and that of one server before and after it was set, are not further apart."""
 
 _ROOM: Final = """
-local who, index, seats, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local who, index, seats, people, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local version = tonumber(redis.call('HGET', state, 'version')) or now
 
 local function read(packed)
@@ -37,6 +38,16 @@ local function read(packed)
     seat = string.sub(packed, middle, last - 1), data = string.sub(packed, last)}
 end
 local function of_user(user) return 'u' .. #user .. ':' .. user end
+local function add(counts, name, number)
+  if redis.call('HINCRBY', counts, name, number) <= 0 then
+    redis.call('HDEL', counts, name)
+  end
+end
+local function add_person(id, one, number)
+  if one.data ~= '' then
+    add(people, one.user ~= '' and one.user or id, number)
+  end
+end
 
 local function put(id, one)
   local head = one.since .. ' ' .. whole(one.token) .. ' ' .. #one.user .. ' ' .. #one.seat .. '\\n'
@@ -45,14 +56,14 @@ local function put(id, one)
   if one.user ~= '' then
     redis.call('ZADD', index, 0, of_user(one.user) .. one.since .. id)
   end
-  redis.call('HINCRBY', seats, one.seat, 1)
+  add(seats, one.seat, 1)
+  add_person(id, one, 1)
 end
 local function take(id, one)
   redis.call('HDEL', who, id)
   redis.call('ZREM', index, 'i' .. id, of_user(one.user) .. one.since .. id)
-  if redis.call('HINCRBY', seats, one.seat, -1) <= 0 then
-    redis.call('HDEL', seats, one.seat)
-  end
+  add(seats, one.seat, -1)
+  add_person(id, one, -1)
 end
 local function of_node(node) return '[i' .. node .. '.', '(i' .. node .. '/' end
 local function changed()
@@ -152,7 +163,8 @@ if differs then
   redis.call('HSET', state, 'last', whole(last))
   redis.call('PERSIST', state)
 end
-return {version, redis.call('ZLEXCOUNT', index, of_node(node)), entered, full, over, displaced}
+local changes, present = differs and 1 or 0, redis.call('ZLEXCOUNT', index, of_node(node))
+return {version, changes, present, entered, full, over, displaced}
 """
 )
 
@@ -259,11 +271,12 @@ class Rooms:
             return None
         if answer == 0:
             raise LeaseLost(f"the lease {lease.token} of {lease.node} has ended")
-        version, present, entered, full, over, displaced = answer
+        version, changed, present, entered, full, over, displaced = answer
         since = {id.decode(): int(at) / 1_000_000 for id, at in _pairs(entered)}
         now_in = [one._replace(since=since[one.id]) for one in occupants if one.id in since]
         return Outcome(
-            Entered(version, now_in, _texts(full), _texts(over), _occupants(displaced)), present > 0
+            Entered(version, changed == 1, now_in, _texts(full), _texts(over), _occupants(displaced)),
+            present > 0,
         )
 
     async def leave(self, room: str, ids: Collection[str]) -> Departure:
@@ -279,12 +292,16 @@ class Rooms:
         found: int = await self._server.ask(b"HLEN", self._keys(room)[0])
         return found
 
+    async def count_people(self, room: str) -> int:
+        found: int = await self._server.ask(b"HLEN", self._keys(room)[3])
+        return found
+
     async def occupancy(self, room: str) -> Occupancy:
         version, found = await self._server.call(_OCCUPANCY, self._keys(room))
         return Occupancy(version, sorted(_occupants(found), key=lambda one: one.since))
 
     def _keys(self, room: str) -> list[bytes]:
-        return [self._server.key(kind, room) for kind in ("who", "index", "seats", "state")]
+        return [self._server.key(kind, room) for kind in ("who", "index", "seats", "people", "state")]
 
 
 def _pairs(flat: Sequence[Any]) -> Iterable[tuple[Any, Any]]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any, Final, TypeAlias
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     ClusterDownError,
     NoScriptError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 
 from fastapi_channels.brokers.redis.link import Link
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.stores.deadline import within
+from fastapi_channels.stores.deadline import Deadline
 
 from .connections import Connections, One, Several
 from .scripts import Script
@@ -29,6 +32,9 @@ PREFIX: Final = "fastapi-channels"
 """Begins the names of all keys."""
 LOWEST: Final = (6, 2)
 """The version of Redis that is needed."""
+
+_PASSING: Final = (AskError, ClusterDownError, ReadOnlyError, TryAgainError)
+"""Refusals that another attempt may not meet: of a cluster that moves, or of a master that was one."""
 
 Word: TypeAlias = bytes | str | int
 
@@ -45,10 +51,13 @@ class Server:
 
     def __init__(self, url: str, namespace: str, scripts: Iterable[Script], timeout: float) -> None:
         kind = Several if "+cluster://" in url.lower() else One
-        self._connections: Connections = kind(url, self._load, timeout)
+        self._deadline = Deadline("Redis", timeout, (RedisError,), _refusal)
+        self._connections: Connections = kind(url, self._load, self._deadline)
         self.is_cluster = kind is Several
         self._prefix = f"{PREFIX}:{_escaped(namespace)}" if namespace else PREFIX
         self._scripts = [*scripts]
+        self.connects = 0
+        """How often a connection was made."""
         self._timeout = timeout
 
     def key(self, kind: str, slot: str, rest: str = "") -> bytes:
@@ -82,24 +91,21 @@ class Server:
             except NoScriptError:  # somebody has flushed them
                 return await self._connections.ask(keys[0], (b"EVAL", script.text, *rest))
 
-        return await within(self._timeout, "Redis", ask, RedisError)
+        return await self._deadline.answer(ask)
 
     async def ask(self, command: bytes, key: bytes) -> Any:
         """The answer to a command that reads one key; raises as `call`."""
-        return await within(
-            self._timeout, "Redis", lambda: self._connections.ask(key, (command, key)), RedisError
-        )
+        return await self._deadline.answer(lambda: self._connections.ask(key, (command, key)))
 
     async def _load(self, link: Link) -> None:
+        self.connects += 1
         await asyncio.gather(*(link.ask(b"SCRIPT", b"LOAD", script.text) for script in self._scripts))
 
     def _judge(self, reason: Exception) -> None:
         """Whether the store can be used later, although it cannot be now."""
-        for cause in _causes(reason):
-            if isinstance(cause, AuthenticationError | ResponseError) and not isinstance(
-                cause, ClusterDownError
-            ):
-                raise ConfigurationError(f"the Redis of the store refuses it: {cause}") from reason
+        refusal = _refusal(reason)
+        if refusal is not None:
+            raise ConfigurationError(f"the Redis of the store refuses it: {refusal}") from reason
         logger.warning("the Redis of the store cannot be reached, and is tried at each call: %s", reason)
 
     def _check(self, info: dict[str, str]) -> None:
@@ -118,10 +124,13 @@ class Server:
             )
 
 
-def _causes(reason: BaseException | None) -> Iterator[BaseException]:
+def _refusal(reason: BaseException | None) -> Exception | None:
+    """What the server has against us: who we are, or which database."""
     while reason is not None:
-        yield reason
+        if isinstance(reason, AuthenticationError | ResponseError) and not isinstance(reason, _PASSING):
+            return reason
         reason = reason.__cause__
+    return None
 
 
 def _escaped(name: str) -> str:

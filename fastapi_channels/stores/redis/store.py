@@ -7,8 +7,9 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from fastapi_channels.stores.deadline import TIMEOUT
 from fastapi_channels.stores.store import (
+    FIRST,
     NO_LIMITS,
-    Announcement,
+    Addition,
     Appended,
     Claim,
     Entered,
@@ -18,18 +19,19 @@ from fastapi_channels.stores.store import (
     Occupancy,
     Occupant,
     Page,
-    Record,
+    Part,
     Retention,
     StoreUnavailable,
 )
 from fastapi_channels.wire.positions import Position
 
-from . import claims, history, leases, rooms
+from . import claims, history, leases, rooms, values
 from .claims import Claims
 from .history import Histories
 from .leases import Ended, Leases
 from .rooms import Rooms
 from .server import Server
+from .values import Values
 
 
 class RedisStore:
@@ -48,19 +50,27 @@ class RedisStore:
             `redis+cluster://`, and `rediss+…` of both for TLS.
         namespace: separates applications that share a server.
         timeout: seconds in which each call is answered.
+        announces: whether the application's broker listens to PUBLISH on this server.
     """
 
     shared = True
 
-    def __init__(self, url: str, *, namespace: str = "", timeout: float = TIMEOUT) -> None:
-        scripts = (*leases.SCRIPTS, *rooms.SCRIPTS, *history.SCRIPTS, *claims.SCRIPTS)
+    def __init__(
+        self, url: str, *, namespace: str = "", timeout: float = TIMEOUT, announces: bool = False
+    ) -> None:
+        scripts = (*leases.SCRIPTS, *rooms.SCRIPTS, *history.SCRIPTS, *claims.SCRIPTS, *values.SCRIPTS)
         self._server = Server(url, namespace, scripts, timeout)
         self._leases = Leases(self._server)
         self._rooms = Rooms(self._server)
         self._histories = Histories(self._server)
         self._claims = Claims(self._server)
+        self._values = Values(self._server)
         # What is published on one server of a cluster is sharded by the broker, and not by the room's key.
-        self.announces = not self._server.is_cluster
+        self.announces = announces and not self._server.is_cluster
+
+    @property
+    def connects(self) -> int:
+        return self._server.connects
 
     async def open(self) -> None:
         await self._server.open()
@@ -126,35 +136,19 @@ class RedisStore:
     async def count(self, room: str) -> int:
         return await self._rooms.count(room)
 
+    async def count_people(self, room: str) -> int:
+        return await self._rooms.count_people(room)
+
     async def occupancy(self, room: str) -> Occupancy:
         return await self._rooms.occupancy(room)
 
     # What was published
 
-    async def append(
-        self,
-        room: str,
-        record: Record,
-        keep: Retention,
-        *,
-        key: str | None = None,
-        key_seconds: float = 0.0,
-        known: Position | None = None,
-        announcement: Announcement | None = None,
-    ) -> Appended:
-        return await self._histories.append(room, record, keep, key, key_seconds, known, announcement)
+    async def append(self, room: str, addition: Addition) -> Appended:
+        return await self._histories.append(room, addition)
 
-    async def read(
-        self,
-        room: str,
-        keep: Retention,
-        *,
-        after: int = 0,
-        before: int | None = None,
-        limit: int = 100,
-        reverse: bool = False,
-    ) -> Page:
-        return await self._histories.read(room, keep, after, before, limit, reverse)
+    async def read(self, room: str, keep: Retention, part: Part = FIRST) -> Page:
+        return await self._histories.read(room, keep, part)
 
     async def tops(self, known: Mapping[str, Position | None]) -> dict[str, Position]:
         found = await asyncio.gather(*(self._histories.top(room, seen) for room, seen in known.items()))
@@ -167,3 +161,14 @@ class RedisStore:
 
     async def settle(self, key: str, owner: str, outcome: str | None, seconds: float) -> None:
         await self._claims.settle(key, owner, outcome, seconds)
+
+    # Values that end
+
+    async def put(self, key: str, value: str, seconds: float) -> None:
+        await self._values.put(key, value, seconds)
+
+    async def get(self, key: str) -> str | None:
+        return await self._values.get(key)
+
+    async def take(self, key: str) -> str | None:
+        return await self._values.take(key)

@@ -15,7 +15,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from fastapi_channels import BaseChannel, Call, Channel, Envelope, Event, Socket, action, add_channel
+from fastapi_channels import (
+    BaseChannel,
+    Call,
+    Channel,
+    Connection,
+    Envelope,
+    Event,
+    Socket,
+    action,
+    add_channel,
+)
+from fastapi_channels.__main__ import main
 from fastapi_channels.contract.typescript.file import typescript
 from tests.support.asyncapi import described
 from tests.support.typescript import Compiler, wrong_lines
@@ -82,6 +93,10 @@ class LobbyRoom(Channel):
 
     event_types = (Grown, Felled)
     call_types = (Confirm, PickTree)
+    presence = True
+
+    def presence_data(self, connection: Connection) -> Cat:
+        return Cat(kind="cat")
 
     @action()
     async def plant(self, tree: Tree, height: Other.Cat | None = None) -> Lobby: ...
@@ -93,8 +108,11 @@ class LobbyRoom(Channel):
     @action(sunset=date(2099, 1, 1))
     async def adopt(self, pet: Annotated[Cat | Dog, Field(discriminator="kind")]) -> Channels: ...
 
-    @action("echo.*")
-    async def echo(self, websocket: WebSocket, data: dict, **kwargs: Any) -> None: ...
+    @action("presence")
+    async def appear(self) -> None: ...
+
+    @action("*")
+    async def other(self, websocket: WebSocket, data: dict, **kwargs: Any) -> None: ...
 
 
 LobbyRoom.__name__ = "Lobby"
@@ -102,6 +120,7 @@ LobbyRoom.__name__ = "Lobby"
 
 class Ticket(Channel):
     room_pattern = "ticket:{number:int}"
+    presence = True
     event_types = (Felled,)
 
     @action()
@@ -114,6 +133,14 @@ class Team(Channel):
 
     @action()
     async def say(self, tree: Tree) -> int: ...
+
+
+class Open(Channel):
+    """It does not say which events it has."""
+
+
+class Numbered(Channel):
+    room_pattern = "ticket:{number:int}"
 
 
 class Renamed(LobbyRoom):
@@ -129,10 +156,13 @@ def application() -> FastAPI:
     Renamed().mount(app, "/renamed")
     Socket(Ticket(), Team()).mount(app, "/socket")
     BaseChannel().mount(app, "/relay")
+    Open().mount(app, "/open")
+    Numbered().mount(app, "/numbered/{channel}")
 
-    @app.websocket("/own/{tenant}")
+    @app.websocket("/own/{tenant:int}/{colour}")
     async def own(
         websocket: WebSocket,
+        colour: Literal["red", "blue"],
         since: Annotated[date, Query()],
         key: Annotated[str, Depends(APIKeyHeader(name="x-key"))],
         theme: Annotated[Literal["dark", "light"], Cookie()] = "dark",
@@ -144,14 +174,16 @@ def application() -> FastAPI:
 
 RIGHT = """
 import type { Channels, Lobby, LobbyReceived, LobbySent, Renamed } from "./channels";
-import type { SocketReceived, SocketSent, Team, Ticket, TreeInput } from "./channels";
+import type { LobbyReceivedOther, LobbySentOther } from "./channels";
+import type { Open, SocketReceived, SocketSent, Team, Ticket, TreeInput } from "./channels";
 
 const socket = new WebSocket("ws://localhost/lobby/a");
 const send = (frame: LobbySent) => socket.send(JSON.stringify(frame));
 send({ action: "plant", request_id: 1, tree: { name: "oak", children: [{ name: "twig" }] } });
 send({ action: "count/all things", to: 3 });
 send({ action: "adopt", kind: "cat", lives: 7 });
-send({ action: "echo.anything" });
+const other: LobbySentOther = { action: "plant.anything", with: ["whatever"] };
+declare const answer: LobbyReceived | LobbyReceivedOther;
 send({ type: "cancel", request_id: 1 });
 
 socket.onmessage = (message) => {
@@ -170,6 +202,11 @@ socket.onmessage = (message) => {
     if (frame.call === "confirm") send({ type: "answer", call_id, data: frame.data.text === "y" });
     else send({ type: "answer", call_id, data: frame.data.among[0] ?? null });
     send({ type: "answer", call_id, errors: "not now" });
+  } else if (frame.type === "presence") {
+    frame.present.map(({ data }) => data.lives?.toFixed());
+  } else if (frame.type === "presence_diff") {
+    [...frame.joined, ...frame.changed].map(({ id, user }) => (user ?? id).toUpperCase());
+    if (frame.left.length === 0) send({ type: "presence" });
   }
 };
 
@@ -191,10 +228,16 @@ const code: Lobby["actions"]["plant"]["error"] = "invalid_payload";
 const asked: Lobby["calls"]["confirm"]["data"] = { text: "sure?" };
 const sure: Lobby["calls"]["confirm"]["answer"] = asked.text !== "";
 const anything: Team["calls"][string]["data"] = 1;
-const cookies: Channels["Lobby3"]["cookies"] = { theme: "dark" };
-declare const scheme: Channels["Lobby3"]["security"]["APIKeyHeader"];
+const undeclared: Open["events"][string] = { any: "thing" };
+const place: Channels["Lobby_3"]["parameters"] = { tenant: 7, colour: "red" };
+const cookies: Channels["Lobby_3"]["cookies"] = { theme: "dark" };
+declare const scheme: Channels["Lobby_3"]["security"]["APIKeyHeader"];
 const credential = scheme.in === "header" ? { [scheme.name]: "secret" } : {};
+const silent: Lobby["actions"]["*"]["reply"] = null;
 const room: Ticket["room"] = "ticket:7";
+const named: Channels["Numbered"]["parameters"] = { channel: "ticket:7" };
+const cat: Lobby["presence"] = { kind: "cat" };
+const nothing: Ticket["presence"] = null;
 const renamed: Renamed["sent"] = { method: "plant", id: 1, params: { tree: { name: "a" } } };
 const many: SocketSent[] = [
   { action: "say", channel: "ticket:1", text: "hi" },
@@ -202,7 +245,7 @@ const many: SocketSent[] = [
   { type: "join", channel: "team:red" },
 ];
 const tree: TreeInput = { name: "a", kind: "branch" };
-const own: Channels["Lobby3"]["query"] = { since: "2030-01-01" };
+const own: Channels["Lobby_3"]["query"] = { since: "2030-01-01" };
 function heard(frame: SocketReceived): string | undefined {
   return frame.type === "left" ? frame.reason : undefined;
 }
@@ -210,7 +253,7 @@ function heard(frame: SocketReceived): string | undefined {
 
 WRONG = """
 import type { Channels, Lobby, LobbyReceived, LobbySent, Renamed } from "./channels";
-import type { SocketSent, Ticket, TreeInput } from "./channels";
+import type { SocketSent, Team, Ticket, TreeInput } from "./channels";
 
 const frames: LobbySent[] = [
   { action: "plan", tree: { name: "oak" } }, // wrong
@@ -225,6 +268,8 @@ const frames: LobbySent[] = [
 ];
 const tree: TreeInput = { name: "a", kind: "root" }; // wrong
 const room: Ticket["room"] = "ticket:seven"; // wrong
+const cat: Lobby["presence"] = { kind: "dog" }; // wrong
+const unseen: Team["presence"] = null; // wrong
 const many: SocketSent[] = [
   { action: "say", text: "hi" }, // wrong
   { action: "say", channel: "ticket:1", name: "a" }, // wrong
@@ -232,16 +277,20 @@ const many: SocketSent[] = [
 const code: Lobby["actions"]["plant"]["error"] = "rate_limited"; // wrong
 const renamed: Renamed["sent"] = { method: "plant", id: 1, tree: { name: "a" } }; // wrong
 const parameters: Channels["Lobby"]["parameters"] = { room: "a" }; // wrong
-const query: Channels["Lobby3"]["query"] = {}; // wrong
-const cookies: Channels["Lobby3"]["cookies"] = { theme: "red" }; // wrong
+const query: Channels["Lobby_3"]["query"] = {}; // wrong
+const tenant: Channels["Lobby_3"]["parameters"] = { tenant: "x", colour: "red" }; // wrong
+const colour: Channels["Lobby_3"]["parameters"] = { tenant: 7, colour: "green" }; // wrong
+const named: Channels["Numbered"]["parameters"] = { channel: "ticket:seven" }; // wrong
+const cookies: Channels["Lobby_3"]["cookies"] = { theme: "red" }; // wrong
 const sure: Lobby["calls"]["confirm"]["answer"] = "yes"; // wrong
-declare const scheme: Channels["Lobby3"]["security"]["APIKeyHeader"];
+declare const scheme: Channels["Lobby_3"]["security"]["APIKeyHeader"];
 if (scheme.in === "query") console.log(scheme.name); // wrong
 function heard(frame: LobbyReceived) {
   if (frame.type === "event" && frame.event === "felled") return; // wrong
   if (frame.type === "event" && frame.event === "tree.felled") frame.data.by.toUpperCase(); // wrong
   if (frame.type === "response" && !("code" in frame) && frame.action === "plant") frame.data.height; // wrong
   if (frame.type === "response") frame.data.name; // wrong
+  if (frame.type === "response" && !("code" in frame) && frame.action === "other") return; // wrong
 }
 """
 
@@ -273,7 +322,7 @@ def test_what_is_alike_in_name_is_two_types():
     names = [line.split()[2] for line in lines]
     assert len(names) == len(set(names))
     # The channels have their names, and the models others: one mounted at three addresses among them.
-    assert {"Channels", "Lobby", "Lobby2", "Lobby3", "TreeInput"} <= set(names)
+    assert {"Channels", "Lobby", "Lobby_2", "Lobby_3", "TreeInput"} <= set(names)
     assert sum(name.endswith("Cat") for name in names) == 2
 
 
@@ -283,19 +332,13 @@ def test_an_application_without_channels():
     assert "export interface Channels { [key: string]: never }" in typescript(described(app))
 
 
-def run(*words: str) -> bytes:
-    command = [sys.executable, "-m", "fastapi_channels", "typescript", *words]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=30).stdout
-
-
-def test_the_same_program_gives_the_same_bytes(tmp_path: Path):
-    printed = run("example.main:app")
-    run("example.main:app", "-o", str(tmp_path / "channels.ts"))
-    assert (tmp_path / "channels.ts").read_bytes() == printed
-    document = tmp_path / "asyncapi.json"
-    words = [sys.executable, "-m", "fastapi_channels", "asyncapi", "example.main:app", "-o", str(document)]
-    subprocess.run(words, cwd=ROOT, check=True, timeout=30)
-    assert run(str(document)) == printed
+def test_the_same_program_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    types, document = str(tmp_path / "channels.ts"), str(tmp_path / "asyncapi.json")
+    command = [sys.executable, "-m", "fastapi_channels", "typescript", "example.main:app", "-o", types]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=30)
+    assert main(["asyncapi", "example.main:app", "-o", document]) == 0
+    assert main(["typescript", document]) == 0
+    assert capsys.readouterr().out == Path(types).read_text()
 
 
 TYPES = st.recursive(

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_channels.contract.typescript.text import comment
+from fastapi_channels.contract.typescript.text import comment, tuple_of
 from fastapi_channels.contract.typescript.types import Names, Types, template
 
 STRING, NUMBER, NULL = ({"type": kind} for kind in ("string", "number", "null"))
@@ -65,7 +65,7 @@ def test_each_schema_has_a_type(schema: Any, type_: str):
         ("^ticket:([0-9]+)$", "`ticket:${number}`"),
         ("^a\\.(.*)-([^/]+)$", "`a.${string}-${string}`"),
         ("^say\\.", "`say.${string}`"),
-        ("^x([0-9]+(\\.[0-9]+)?)$", "`x${string}`"),
+        ("^x([0-9]+(\\.[0-9]+)?)$", "`x${number}`"),
         ("lobby$", None),
         ("^a+$", None),
         ("^(?!a)b$", None),
@@ -85,12 +85,35 @@ def test_names_are_given_once():
     names = Names(["Channels"])
     given = [
         names.new(each)
-        for each in ("Order-Input", "order_input", "Channels", "2nd", "房间", "!", "Paginated_Line_")
+        for each in (
+            "Order-Input",
+            "order_input",
+            "Channels",
+            "2nd",
+            "房间",
+            "!",
+            "Paginated_Line_",
+            "Room_2",
+        )
     ]
-    assert given == ["OrderInput", "OrderInput2", "Channels2", "_2nd", "房间", "Type", "PaginatedLine"]
+    assert given == [
+        "OrderInput",
+        "OrderInput_2",
+        "Channels_2",
+        "_2nd",
+        "房间",
+        "Type",
+        "PaginatedLine",
+        "Room_2",
+    ]
 
 
 def test_what_is_said_cannot_end_the_comment():
     assert comment("one */ alert(1)", 2) == "  /** one *\\/ alert(1) */\n"
     assert comment("one\n\ntwo", 0) == "/**\n * one\n *\n * two\n */\n"
     assert comment(" ", 0) == ""
+
+
+def test_a_tuple_that_is_too_long_for_its_line_has_a_line_for_each():
+    assert tuple_of(["Ticket", "Team"], 2, 10) == "[Ticket, Team]"
+    assert tuple_of(["Ticket", "Team"], 2, 67) == "[\n    Ticket,\n    Team,\n  ]"

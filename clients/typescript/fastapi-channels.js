@@ -1,0 +1,1142 @@
+// src/errors.ts
+var ChannelsError = class extends Error {
+  name = "ChannelsError";
+};
+var ActionError = class extends ChannelsError {
+  name = "ActionError";
+  code;
+  status;
+  /** The frame's `errors`: a text, as a rule. */
+  errors;
+  data;
+  /** Seconds, where the server says when to try again. */
+  retryAfter;
+  action;
+  constructor(frame) {
+    super(typeof frame.errors === "string" ? frame.errors : JSON.stringify(frame.errors));
+    this.code = frame.code;
+    this.status = frame.status;
+    this.errors = frame.errors;
+    this.data = frame.data ?? null;
+    this.retryAfter = typeof frame.retry_after === "number" ? frame.retry_after : null;
+    this.action = frame.action ?? null;
+  }
+};
+var NotSent = class extends ChannelsError {
+  name = "NotSent";
+};
+var ConnectionLost = class extends ChannelsError {
+  name = "ConnectionLost";
+};
+var TimedOut = class extends ChannelsError {
+  name = "TimedOut";
+};
+var Overflow = class extends ChannelsError {
+  name = "Overflow";
+};
+var Refused = class extends ChannelsError {
+  name = "Refused";
+  /** Of the close; 0 where a room refused and the connection stayed. */
+  closeCode;
+  /** Of the close, as the server wrote it; empty where it wrote none. */
+  reason;
+  /** The error frame, where there was one. */
+  cause;
+  constructor(closeCode, reason, cause) {
+    super(cause?.message || reason || `closed with ${closeCode}`);
+    this.closeCode = closeCode;
+    this.reason = reason;
+    this.cause = cause;
+  }
+  /** The `code` of the error frame; empty where there was none. */
+  get code() {
+    return this.cause?.code ?? "";
+  }
+};
+
+// src/connection.ts
+var SUBPROTOCOL = "fastapi-channels.1";
+function comesBack(code) {
+  return [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008].includes(code) || code >= 4e3 && code < 4500;
+}
+function toldToWait(reason) {
+  return 1e3 * Number(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1] ?? 0);
+}
+var COMING_BACK = 3008;
+var WHERE = ["online", "offline", "pageshow", "pagehide", "resume"];
+var Connection = class {
+  state = "idle";
+  /** Why it is closed; while it is not, what the server said to the last attempt, if it said no. */
+  refusal = null;
+  /** When the next attempt begins, by the clock; only while waiting. */
+  until = 0;
+  #settings;
+  #owner;
+  #socket = null;
+  /* Each attempt has a number: what an older one still says is not heard. */
+  #attempt = 0;
+  #failures = 0;
+  #began = -Infinity;
+  #said = null;
+  /* How often in a row a token was refused because it was over. */
+  #expired = 0;
+  #retryAfter = 0;
+  #mostBytes = Infinity;
+  #heard = 0;
+  #ticked = 0;
+  #asked = false;
+  #timers = /* @__PURE__ */ new Set();
+  #deaf = null;
+  constructor(settings, owner) {
+    this.#settings = settings;
+    this.#owner = owner;
+  }
+  /** Connect, if it is not under way. */
+  open() {
+    if (this.state === "idle") this.retry();
+  }
+  /** Try at once, as soon as it may be; also after a refusal. */
+  retry() {
+    if (this.state === "open" || this.state === "connecting") return;
+    this.#failures = this.#expired = 0;
+    this.refusal = null;
+    this.#listen();
+    if (this.#began + this.#settings.times.gap <= this.#settings.clock.now()) {
+      this.#forget();
+      void this.#begin();
+    } else {
+      this.#wait(0);
+      this.state = "waiting";
+    }
+  }
+  /** Leave for good, or until the next `open()`. */
+  close() {
+    if (this.state === "idle") return;
+    this.#deaf?.();
+    this.#deaf = null;
+    this.#drop(1e3);
+    this.refusal = null;
+    this.state = "idle";
+    this.#owner.lost();
+  }
+  /**
+   * @returns whether it was sent: false while the connection is not open
+   * @throws RangeError: the server would close for its size
+   */
+  send(frame) {
+    if (this.state !== "open" || this.#socket === null) return false;
+    const body = this.#settings.codec.encode(frame);
+    const size = typeof body !== "string" ? body.length : 3 * body.length > this.#mostBytes ? bytesOf(body) : 0;
+    if (size > this.#mostBytes) {
+      throw new RangeError(`a message may have ${this.#mostBytes} bytes, this one has ${size}`);
+    }
+    this.#socket.send(body);
+    return true;
+  }
+  /** There is reason to doubt that anybody is there. */
+  #doubt() {
+    if (this.state === "open") this.#ask(this.#settings.times.probe);
+    else if (this.state === "waiting") this.#wait(0);
+  }
+  #listen() {
+    if (this.#deaf !== null || typeof globalThis.addEventListener !== "function") return;
+    const listen = (event) => {
+      if (event.type === "pagehide") this.#suspend();
+      else if (event.type !== "visibilitychange" || !document.hidden) this.#doubt();
+    };
+    const page = typeof document === "object" ? document : null;
+    for (const name of WHERE) globalThis.addEventListener(name, listen);
+    page?.addEventListener("visibilitychange", listen);
+    this.#deaf = () => {
+      for (const name of WHERE) globalThis.removeEventListener(name, listen);
+      page?.removeEventListener("visibilitychange", listen);
+    };
+  }
+  /* A page with an open WebSocket is not kept for the way back. `pageshow` calls it to life again. */
+  #suspend() {
+    if (this.state !== "open" && this.state !== "connecting") return;
+    this.#drop();
+    this.until = Infinity;
+    this.state = "waiting";
+    this.#owner.lost();
+  }
+  async #begin() {
+    const { clock, times, token } = this.#settings;
+    const attempt = ++this.#attempt;
+    const mine = (react) => (event) => {
+      if (attempt === this.#attempt) react(event);
+    };
+    this.#began = clock.now();
+    this.#said = null;
+    this.#retryAfter = 0;
+    this.#mostBytes = Infinity;
+    this.#later(times.connect, () => this.#lost(1006, "no answer in time"));
+    this.state = "connecting";
+    const protocols = [SUBPROTOCOL, ...this.#settings.protocols ?? []];
+    try {
+      const brought = await token?.();
+      if (brought !== void 0) protocols.push(`bearer.${brought}`);
+    } catch (error) {
+      mine(() => this.#lost(1006, "no token"))(error);
+      this.#settings.onError(error);
+    }
+    if (attempt !== this.#attempt) return;
+    let socket;
+    try {
+      const WebSocketClass = this.#settings.webSocket ?? globalThis.WebSocket;
+      socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
+    } catch (error) {
+      this.#lost(0, String(error));
+      return;
+    }
+    socket.binaryType = "arraybuffer";
+    socket.onopen = mine(() => {
+      if (socket.protocol !== SUBPROTOCOL) this.#opened();
+    });
+    socket.onmessage = mine((event) => this.#read(event.data));
+    socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
+    socket.onerror = () => {
+    };
+  }
+  #read(data) {
+    let frame;
+    try {
+      frame = this.#settings.codec.decode(data);
+      if (typeof frame !== "object" || frame === null) throw new TypeError("a frame is an object");
+    } catch (error) {
+      this.#settings.onError(error);
+      return;
+    }
+    this.#received(frame);
+  }
+  #opened() {
+    if (this.state !== "connecting") return;
+    const { clock, times } = this.#settings;
+    this.#forget();
+    this.#heard = this.#ticked = clock.now();
+    this.#asked = false;
+    this.#later(times.settle, () => {
+      this.#failures = 0;
+    });
+    this.#tick();
+    this.state = "open";
+    this.#owner.opened();
+  }
+  #received(frame) {
+    this.#heard = this.#settings.clock.now();
+    this.#asked = false;
+    const { type } = frame;
+    if (type === "welcome") {
+      this.#mostBytes = frame.max_message_size ?? Infinity;
+      this.#opened();
+    } else if (type === "ping") {
+      this.send({ type: "pong" });
+    } else if (type === "expiring") {
+      void this.#refresh();
+    } else if (type === "drain") {
+      this.#retryAfter = 1e3 * (frame.retry_after ?? 0);
+    } else if (this.state === "connecting" && type === "response") {
+      this.#said = new ActionError(frame);
+      this.#retryAfter = 1e3 * (this.#said.retryAfter ?? 0);
+    } else if (type !== "pong" && type !== "authenticated") {
+      this.#owner.received(frame);
+    }
+  }
+  /* The token ends soon: a new one on the open socket saves coming back. Without one the server closes with 4001. */
+  async #refresh() {
+    const attempt = this.#attempt;
+    try {
+      const token = await this.#settings.token?.();
+      if (token !== void 0 && attempt === this.#attempt) this.send({ type: "refresh", token });
+    } catch (error) {
+      this.#settings.onError(error);
+    }
+  }
+  #tick() {
+    const { clock, times } = this.#settings;
+    this.#later(times.tick, () => {
+      const now = clock.now();
+      const slept = now - this.#ticked > 3 * times.tick;
+      this.#ticked = now;
+      this.#tick();
+      if (slept) this.#ask(times.probe);
+      else if (now - this.#heard >= times.silence) this.#ask(times.pong);
+    });
+  }
+  #ask(within) {
+    if (this.#asked || this.state !== "open") return;
+    this.#asked = true;
+    this.send({ type: "ping" });
+    this.#later(within, () => {
+      if (this.#asked) this.#lost(1006, "no answer to a ping");
+    });
+  }
+  #lost(code, reason) {
+    const { clock, times } = this.#settings;
+    const told = Math.max(this.#retryAfter, toldToWait(reason));
+    const said = this.#said ?? void 0;
+    this.#expired = said?.code === "token_expired" ? this.#expired + 1 : 0;
+    const back = comesBack(code) && this.#expired < 2;
+    this.#drop();
+    this.refusal = back && !said ? null : new Refused(code, reason, said);
+    if (back) {
+      const ceiling = Math.min(times.most, times.first * 2 ** this.#failures++);
+      this.state = "waiting";
+      this.#wait(Math.max(clock.random() * ceiling, told));
+    } else this.state = "closed";
+    this.#owner.lost();
+  }
+  #wait(delay) {
+    const now = this.#settings.clock.now();
+    this.#forget();
+    this.until = Math.max(now + delay, this.#began + this.#settings.times.gap);
+    this.#later(this.until - now, () => void this.#begin());
+  }
+  /* Let go of the socket, without waiting for a close that may never come. To the server 1000 means to leave. */
+  #drop(code = COMING_BACK) {
+    const socket = this.#socket;
+    this.#attempt++;
+    this.#socket = null;
+    this.#forget();
+    try {
+      socket?.close(code);
+    } catch (error) {
+      this.#settings.onError(error);
+    }
+  }
+  #later(delay, run) {
+    const cancel = this.#settings.clock.after(delay, () => {
+      this.#timers.delete(cancel);
+      run();
+    });
+    this.#timers.add(cancel);
+  }
+  #forget() {
+    for (const cancel of this.#timers) cancel();
+    this.#timers.clear();
+  }
+};
+var bytesOf = (text) => new TextEncoder().encode(text).length;
+
+// src/clock.ts
+var systemClock = {
+  now: () => Date.now(),
+  after(milliseconds, run) {
+    const timer = setTimeout(run, milliseconds);
+    return () => clearTimeout(timer);
+  },
+  random: () => Math.random()
+};
+
+// src/settings.ts
+var TIMES = {
+  /** The ceiling of the first delay; it doubles with each attempt. */
+  first: 500,
+  /** The highest ceiling. */
+  most: 3e4,
+  /** The least time between the beginnings of two attempts, whatever asks for one. */
+  gap: 1e3,
+  /** What an attempt may take, from asking for a token to the welcome. */
+  connect: 1e4,
+  /** What a connection must last before the next loss counts as the first. */
+  settle: 5e3,
+  /** Without a frame for so long, the server is asked whether it is there. */
+  silence: 25e3,
+  /** What its answer may take. */
+  pong: 1e4,
+  /** The same, where there is reason to doubt: after sleep, in a tab that comes back. */
+  probe: 5e3,
+  /** Between two looks at the clock. */
+  tick: 5e3,
+  /** What a call may take. */
+  call: 1e4,
+  /** The least time before a room that refused for now is asked again. */
+  rejoin: 1e3
+};
+var MOST_WAITING = 64;
+var MOST_WAITING_BYTES = 256 * 1024;
+var MOST_UNTAKEN = 1024;
+var json = {
+  encode: (frame) => JSON.stringify(frame),
+  decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data))
+};
+function tell(error) {
+  if (typeof reportError === "function") reportError(error);
+  else console.error(error);
+}
+function settingsOf(options) {
+  const { times, ...rest } = options;
+  return { away: "wait", codec: json, onError: tell, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
+}
+
+// src/requests.ts
+var AGAIN = /* @__PURE__ */ new Set(["in_progress", "unavailable", "rate_limited"]);
+var Request = class {
+  frame;
+  /** The room's name, as far as requests of several are told apart. */
+  room;
+  size;
+  sent = false;
+  retry;
+  asker;
+  end = [];
+  /** Begins its time anew. */
+  wait = () => {
+  };
+  constructor(asked, room, asker, size) {
+    this.frame = asked.frame;
+    this.retry = asked.retry ?? false;
+    this.room = room;
+    this.asker = asker;
+    this.size = size;
+  }
+};
+function secret() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+}
+var Requests = class {
+  #settings;
+  #send;
+  #all = /* @__PURE__ */ new Map();
+  #prefix = secret();
+  #count = 0;
+  /** @param send sends a frame to a room; returns false while that is not joined */
+  constructor(settings, send) {
+    this.#settings = settings;
+    this.#send = send;
+  }
+  get size() {
+    return this.#all.size;
+  }
+  nextId() {
+    return `${this.#prefix}-${(++this.#count).toString(36)}`;
+  }
+  /** @param state of its room: while that is being joined, it waits for `flush` */
+  ask(asked, room, state, asker) {
+    const { signal, timeout } = asked;
+    if (signal?.aborted) return this.#refuse(asker, signal.reason);
+    if (state === "left" || state === "refused") return this.#refuse(asker, new NotSent(`the room is ${state}`));
+    const waits = state !== "joined";
+    let size = 0;
+    if (waits) {
+      if (this.#settings.away === "fail") return this.#refuse(asker, new NotSent("the room is not joined"));
+      size = JSON.stringify(asked.frame).length;
+      const waiting = [...this.#all.values()].filter((each) => !each.sent);
+      const bytes = waiting.reduce((sum, each) => sum + each.size, size);
+      if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
+        return this.#refuse(asker, new NotSent("too much waits for the room to be joined"));
+      }
+    }
+    const id = this.nextId();
+    asked.frame.request_id = id;
+    const request = new Request(asked, room, asker, size);
+    this.#all.set(id, request);
+    if (signal) {
+      const abort = () => this.cancel(request, signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+      request.end.push(() => signal.removeEventListener("abort", abort));
+    }
+    if (timeout !== void 0 && timeout !== Infinity) this.#limit(request, timeout);
+    if (!waits) this.#dispatch(request);
+    return request;
+  }
+  /** A room was joined: send what waited for it, in the order in which it was asked. */
+  flush(room) {
+    for (const request of [...this.#all.values()]) {
+      if (!request.sent && request.room === room) this.#dispatch(request);
+    }
+  }
+  /** The connection is lost: who may be repeated waits for the next; nobody knows of the others that were sent. */
+  lost() {
+    for (const request of [...this.#all.values()]) {
+      if (!request.sent) continue;
+      if (request.retry) request.sent = false;
+      else this.#fail(request, new ConnectionLost("the connection was lost before the reply"));
+    }
+  }
+  /** The room, or all of them, will not be joined. */
+  refused(error, room) {
+    for (const request of [...this.#all.values()]) {
+      if (room !== void 0 && request.room !== room) continue;
+      const told = request.sent ? new ConnectionLost(error.message) : new NotSent(error.message);
+      told.cause = error;
+      this.#fail(request, told);
+    }
+  }
+  /** @returns whether the frame answers a request of ours */
+  received(frame) {
+    const request = this.#all.get(frame.request_id);
+    if (request === void 0) return false;
+    if (frame.code !== void 0) this.#failed(request, new ActionError(frame));
+    else if (frame.more === true) {
+      request.wait();
+      request.asker.item(frame.data);
+    } else {
+      this.#forget(request);
+      request.asker.reply(frame.data);
+    }
+    return true;
+  }
+  /** Nobody waits for it any more; the server is told to stop. */
+  cancel(request, reason) {
+    if (this.#all.get(request.frame.request_id) !== request) return;
+    this.#fail(request, reason);
+    if (request.sent) this.#send({ type: "cancel", request_id: request.frame.request_id }, request.room);
+  }
+  #limit(request, timeout) {
+    const expire = () => {
+      const action = request.frame.action;
+      const error = request.sent ? new TimedOut(`no reply to ${action} within ${timeout} ms`) : new NotSent(`${action} waited ${timeout} ms for its room`);
+      this.cancel(request, error);
+    };
+    let stop = this.#settings.clock.after(timeout, expire);
+    request.wait = () => {
+      stop();
+      stop = this.#settings.clock.after(timeout, expire);
+    };
+    request.end.push(() => stop());
+  }
+  #dispatch(request) {
+    try {
+      request.sent = this.#send(request.frame, request.room);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+  #failed(request, error) {
+    if (!request.retry || !AGAIN.has(error.code)) {
+      this.#fail(request, error);
+      return;
+    }
+    request.sent = false;
+    const wait = Math.max(1e3 * (error.retryAfter ?? 0), this.#settings.times.rejoin);
+    request.end.push(this.#settings.clock.after(wait, () => {
+      if (!request.sent) this.#dispatch(request);
+    }));
+  }
+  #fail(request, error) {
+    this.#forget(request);
+    request.asker.fail(error);
+  }
+  #forget(request) {
+    this.#all.delete(request.frame.request_id);
+    for (const end of request.end.splice(0)) end();
+  }
+  #refuse(asker, error) {
+    asker.fail(error);
+    return null;
+  }
+};
+
+// src/feed.ts
+var Feed = class {
+  #untaken = [];
+  #takers = [];
+  #ended = false;
+  #error = void 0;
+  #leave;
+  /** @param leave called once, when nobody reads on, or too much waits */
+  constructor(leave) {
+    this.#leave = leave;
+  }
+  push(item) {
+    if (this.#ended) return;
+    const taker = this.#takers.shift();
+    if (taker) taker.resolve({ done: false, value: item });
+    else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
+    else {
+      this.fail(new Overflow(`${MOST_UNTAKEN} items wait, and nobody takes them`));
+      this.#left();
+    }
+  }
+  end() {
+    this.#ended = true;
+    for (const taker of this.#takers.splice(0)) taker.resolve({ done: true, value: void 0 });
+  }
+  /** What came before it can still be taken. */
+  fail(error) {
+    if (this.#ended) return;
+    this.#ended = true;
+    const taker = this.#takers.shift();
+    if (taker) taker.reject(error);
+    else this.#error = error;
+    this.end();
+  }
+  async next() {
+    if (this.#untaken.length > 0) return { done: false, value: this.#untaken.shift() };
+    if (this.#error !== void 0) {
+      const error = this.#error;
+      this.#error = void 0;
+      throw error;
+    }
+    if (this.#ended) return { done: true, value: void 0 };
+    return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
+  }
+  /** What `break` calls. */
+  async return() {
+    if (!this.#ended) {
+      this.end();
+      this.#left();
+    }
+    this.#untaken.length = 0;
+    return { done: true, value: void 0 };
+  }
+  [Symbol.asyncIterator]() {
+    return this;
+  }
+  #left() {
+    const leave = this.#leave;
+    this.#leave = () => {
+    };
+    leave();
+  }
+};
+
+// src/presence.ts
+var NOBODY = { version: null, devices: /* @__PURE__ */ new Map(), people: [] };
+function after(before, frame) {
+  const whole = frame.type === "presence";
+  if (!whole && frame.version - 1 !== before.version) return null;
+  const devices = new Map(whole ? [] : before.devices);
+  for (const device of whole ? frame.present : [...frame.joined, ...frame.changed]) devices.set(device.id, device);
+  for (const id of whole ? [] : frame.left) devices.delete(id);
+  const people = /* @__PURE__ */ new Map();
+  for (const device of devices.values()) people.set(keyOf(device), [...people.get(keyOf(device)) ?? [], device]);
+  return {
+    version: frame.version,
+    devices,
+    people: [...people.values()].map((found) => ({ user: found[0].user, devices: found }))
+  };
+}
+function changeOf(before, now) {
+  return { joined: without(now, before), left: without(before, now) };
+}
+function without({ people }, { devices }) {
+  const known = new Set([...devices.values()].map(keyOf));
+  return people.filter((person) => !known.has(keyOf(person.devices[0])));
+}
+var keyOf = ({ user, id }) => user === null ? id : `@${user}`;
+
+// src/room.ts
+var Room = class {
+  /** Its name, on a socket with many; else the address. */
+  name;
+  state = "joining";
+  /** Why, where it is refused; while it is being joined, what the server said to the last attempt, if it said no. */
+  refusal = null;
+  /** Of the newest event, in a room with history: keep it to come back in another page. */
+  position;
+  /** The id of the connection, as the server knows it; empty before it is joined. */
+  connection = "";
+  /** Who is here, in a room with presence. While the room is joined again, who was. */
+  presence = NOBODY;
+  #line;
+  #listeners = /* @__PURE__ */ new Map();
+  #handlers = /* @__PURE__ */ new Map();
+  #gaps = /* @__PURE__ */ new Set();
+  #states = /* @__PURE__ */ new Set();
+  #changes = /* @__PURE__ */ new Set();
+  #frames = /* @__PURE__ */ new Set();
+  #all = /* @__PURE__ */ new Set();
+  /* Offsets up to this one have been told. */
+  #told = -1;
+  #wasJoined = false;
+  #lineTold = null;
+  /** @internal */
+  constructor(line, name, options) {
+    this.#line = line;
+    this.name = name;
+    this.position = options.since ?? "";
+    this.#told = offsetOf(this.position);
+    this.#wasJoined = this.position !== "";
+  }
+  /** The connection below: `waiting` says that it is lost and will be tried again. */
+  get line() {
+    return this.#line.state;
+  }
+  /** When the next attempt begins, in milliseconds since 1970, while the line is `waiting`. */
+  get until() {
+    return this.#line.until;
+  }
+  /**
+   * Call an action, and wait for its reply.
+   *
+   * While the room is not joined the call waits for that, within its time. `retry` lets an idempotent action be
+   * called again when the connection is lost, until its time is over.
+   *
+   * @throws ActionError, NotSent, ConnectionLost, TimedOut, or the reason of the signal
+   */
+  call(name, ...[payload, options]) {
+    return new Promise((resolve, reject) => {
+      const asked = { timeout: this.#line.settings.times.call, ...options };
+      const request = this.#line.ask(this, { action: name, ...payload }, asked, {
+        reply: (data) => resolve(data),
+        fail: reject,
+        item: () => this.#line.cancel(request, new ChannelsError(`${name} streams: read it with stream()`))
+      });
+    });
+  }
+  /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
+  stream(name, ...[payload, options]) {
+    let request = null;
+    const feed = new Feed(() => {
+      if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+    });
+    request = this.#line.ask(this, { action: name, ...payload }, options ?? {}, {
+      item: (data) => feed.push(data),
+      reply: (data) => {
+        if (data !== null && data !== void 0) feed.push(data);
+        feed.end();
+      },
+      fail: (error) => feed.fail(error)
+    });
+    return feed;
+  }
+  /**
+   * Read the history of the room by pages, the newest first; with `reverse: false` from the oldest on. For a channel with
+   * the `history_router`.
+   *
+   * @throws as `call`
+   */
+  async *history(...[asked, options]) {
+    const room = this;
+    for (let next = {}; next !== null; ) {
+      const page = await room.call("history", { ...asked, ...next }, options);
+      yield page;
+      next = page.next === null ? null : { since: page.next };
+    }
+  }
+  /** Hear an event. @returns what takes it back */
+  on(name, listener) {
+    const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+  /** Hear all events, those too that the types do not know. */
+  onAny(listener) {
+    return added(this.#all, listener);
+  }
+  /** The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused. */
+  events(name) {
+    const ends = [];
+    const feed = new Feed(() => ends.forEach((end) => end()));
+    ends.push(this.on(name, (data) => feed.push(data)));
+    ends.push(this.onState((state) => {
+      if (state === "left") feed.end();
+      else if (state === "refused") feed.fail(this.refusal);
+    }));
+    return feed;
+  }
+  /** Say who answers what the server asks; one for each name. What it throws is the answer's error. */
+  answer(name, handler) {
+    this.#handlers.set(name, handler);
+    return () => {
+      if (this.#handlers.get(name) === handler) this.#handlers.delete(name);
+    };
+  }
+  /** Hear that something may have been missed. */
+  onGap(listener) {
+    return added(this.#gaps, listener);
+  }
+  /** Hear that `state` is another one; or, while it is `joining`, that `line` or `refusal` is. */
+  onState(listener) {
+    return added(this.#states, listener);
+  }
+  /** Hear that `presence` is another one. */
+  onPresence(listener) {
+    return added(this.#changes, listener);
+  }
+  /** Hear frames that are not of the protocol, as applications in the upstream style send them. */
+  onFrame(listener) {
+    return added(this.#frames, listener);
+  }
+  /** Resolves when the room is joined. @throws Refused */
+  ready() {
+    return new Promise((resolve, reject) => {
+      const settle = () => {
+        if (this.state === "joining") return false;
+        if (this.state === "joined") resolve(this);
+        else reject(this.refusal ?? new Refused(0, "the room was left"));
+        return true;
+      };
+      if (settle()) return;
+      const stop = this.onState(() => {
+        if (settle()) stop();
+      });
+    });
+  }
+  /** Ask again, at once: after a refusal, or while a wait is long. */
+  retry() {
+    this.#line.retry(this);
+  }
+  leave() {
+    this.#line.release(this);
+  }
+  /* What the line below says. */
+  /** @internal The room is joined; `frame` says where, in a room with history. */
+  joined(frame) {
+    const position = frame?.position;
+    let gap = null;
+    if (position === void 0) {
+      if (this.#wasJoined && this.position === "") gap = "away";
+    } else {
+      this.#told = offsetOf(position) - (frame?.recovered === void 0 ? 1 : 0);
+      this.position = position;
+      if (frame?.recovered === false) gap = frame.reason ?? "expired";
+    }
+    this.connection = frame?.connection ?? this.connection;
+    this.#wasJoined = true;
+    this.become("joined");
+    if (gap !== null) this.#gap(gap);
+  }
+  /** @internal */
+  become(state, refusal = null) {
+    const waits = state === "joining" && (this.line !== this.#lineTold || this.refusal !== refusal);
+    if (this.state === state && !waits) return;
+    this.#lineTold = this.line;
+    this.state = state;
+    this.refusal = refusal;
+    if (state === "joining") this.presence = { ...this.presence, version: null };
+    else if (state !== "joined") this.#show(NOBODY);
+    this.#tell(this.#states, state);
+  }
+  /** @internal */
+  received(frame) {
+    if (frame.type === "event") this.#event(frame);
+    else if (frame.type === "call") void this.#asked(frame);
+    else if (/^presence(_diff)?$/.test(frame.type) && Number.isInteger(frame.version)) this.#present(frame);
+    else if (frame.type === "lagged") this.#gap("lagged", frame.dropped);
+    else if (frame.type === "resync") {
+      if (frame.position !== void 0) this.#move(frame.position);
+      this.#gap("resync");
+    } else this.#tell(this.#frames, frame);
+  }
+  #event({ event, channel, data, position = "" }) {
+    if (position !== "" && !this.#move(position)) return;
+    const about = { event, channel, position };
+    for (const listener of [...this.#listeners.get(event) ?? [], ...this.#all]) this.#safely(() => listener(data, about));
+  }
+  /* Go on to a position. @returns whether it lies ahead */
+  #move(position) {
+    const offset = offsetOf(position);
+    if (epochOf(position) === epochOf(this.position) && offset <= this.#told) return false;
+    this.#told = offset;
+    this.position = position;
+    return true;
+  }
+  #present(frame) {
+    const now = after(this.presence, frame);
+    if (now !== null) this.#show(now);
+    else if (this.presence.version !== null) {
+      this.presence = { ...this.presence, version: null };
+      this.#line.say(this, { type: "presence" });
+    }
+  }
+  #show(now) {
+    const before = this.presence;
+    this.presence = now;
+    if (before.devices.size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
+  }
+  async #asked({ call, call_id, data }) {
+    const handler = this.#handlers.get(call);
+    const answer = { type: "answer", call_id };
+    try {
+      if (handler === void 0) throw new ChannelsError(`nobody here answers ${call}`);
+      answer.data = await handler(data) ?? null;
+    } catch (error) {
+      answer.errors = error instanceof Error ? error.message : String(error);
+      if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
+    }
+    const say = (told) => this.#line.say(this, told);
+    try {
+      say(answer);
+    } catch (error) {
+      this.#safely(() => say({ type: "answer", call_id, errors: error instanceof Error ? error.message : String(error) }));
+    }
+  }
+  #gap(reason, dropped = null) {
+    this.#tell(this.#gaps, { reason, dropped });
+  }
+  #tell(listeners, told) {
+    for (const listener of [...listeners]) this.#safely(() => listener(told));
+  }
+  #safely(run) {
+    try {
+      run();
+    } catch (error) {
+      this.#line.settings.onError(error);
+    }
+  }
+};
+function added(all, one) {
+  all.add(one);
+  return () => void all.delete(one);
+}
+var offsetOf = (position) => position === "" ? -1 : Number(position.slice(position.indexOf(":") + 1));
+var epochOf = (position) => position.slice(0, position.indexOf(":"));
+
+// src/line.ts
+var FOR_NOW = /* @__PURE__ */ new Set(["unavailable", "channel_full", "rate_limited", "too_many_rooms"]);
+var Line = class {
+  settings;
+  connection;
+  requests;
+  #url;
+  constructor(settings, url) {
+    this.settings = settings;
+    this.#url = url;
+    this.connection = new Connection(settings, this);
+    this.requests = new Requests(settings, (frame, room) => this.isReady(room) && this.connection.send(frame));
+  }
+  get state() {
+    return this.connection.state;
+  }
+  get until() {
+    return this.connection.until;
+  }
+  address() {
+    const url = new URL(this.#url);
+    for (const [name, value] of Object.entries({ ...this.settings.query?.(), ...this.since() })) {
+      url.searchParams.set(name, value);
+    }
+    return url.href;
+  }
+  ask(room, frame, options, asker) {
+    const asked = { frame: this.addressed(room, frame), ...options };
+    return this.requests.ask(asked, room.name, room.state, asker);
+  }
+  cancel(request, reason) {
+    this.requests.cancel(request, reason);
+  }
+  say(room, frame) {
+    this.connection.send(this.addressed(room, frame));
+  }
+};
+var Single = class extends Line {
+  room;
+  #placed = null;
+  constructor(settings, url, name, options) {
+    super(settings, url);
+    this.room = new Room(this, name, options);
+    this.connection.open();
+  }
+  opened() {
+    const placed = this.#placed;
+    if (placed === null) this.room.joined(null);
+    this.requests.flush(this.room.name);
+  }
+  received(frame) {
+    if (frame.type === "joined") {
+      this.#placed = frame;
+      this.room.joined(frame);
+    } else if (frame.type !== "response" || !this.requests.received(frame)) this.room.received(frame);
+  }
+  lost() {
+    this.#placed = null;
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    if (state === "closed" && refusal) {
+      this.requests.refused(refusal);
+      this.room.become("refused", refusal);
+    } else if (state === "idle") {
+      this.requests.refused(new Refused(0, "the room was left"));
+      this.room.become("left");
+    } else this.room.become("joining", refusal);
+  }
+  retry() {
+    if (this.room.state === "joined") return;
+    this.room.become("joining");
+    this.connection.retry();
+  }
+  release() {
+    this.connection.close();
+  }
+  isReady() {
+    return this.connection.state === "open";
+  }
+  since() {
+    const { position, connection } = this.room;
+    return position === "" ? {} : { since: position, ...connection !== "" && { connection } };
+  }
+  addressed(room, frame) {
+    return frame;
+  }
+};
+var Many = class extends Line {
+  /** What is sent to this client alone, or to all of its user, wherever it is. */
+  own;
+  #places = /* @__PURE__ */ new Map();
+  constructor(settings, url) {
+    super(settings, url);
+    this.own = new Room(this, "*", {});
+    this.connection.open();
+  }
+  /** The room of that name: the same object for all that ask for it, until each of them has left. */
+  room(name, options) {
+    let place2 = this.#places.get(name);
+    if (place2 === void 0) {
+      const room = new Room(this, name, options);
+      place2 = { room, uses: 0, joining: null, failures: 0, stop: () => {
+      } };
+      this.#places.set(name, place2);
+      this.#join(place2);
+    }
+    place2.uses++;
+    return place2.room;
+  }
+  opened() {
+    this.own.joined(null);
+    for (const place2 of this.#places.values()) this.#join(place2);
+  }
+  received(frame) {
+    const place2 = this.#places.get(frame.channel);
+    if (frame.type === "joined") this.#joined(place2, frame);
+    else if (frame.type === "left") this.#left(place2, frame);
+    else if (frame.type === "response") {
+      const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
+      if (asked !== void 0) this.#refused(asked, new ActionError(frame));
+      else if (!this.requests.received(frame)) (place2?.room ?? this.own).received(frame);
+    } else if (place2 !== void 0) place2.room.received(frame);
+    else if (frame.channel === void 0 || frame.channel === "*") this.own.received(frame);
+  }
+  lost() {
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the socket was closed") : null;
+    if (over) this.requests.refused(over);
+    for (const place2 of [...this.#places.values()]) {
+      const { room } = place2;
+      place2.joining = null;
+      place2.stop();
+      if (room.state !== "refused") this.#become(room, over, state);
+    }
+    this.#become(this.own, over, state);
+  }
+  retry(room) {
+    const place2 = this.#places.get(room.name);
+    this.connection.retry();
+    if (place2 === void 0 || room.state === "joined") return;
+    place2.stop();
+    room.become("joining");
+    if (place2.joining === null) this.#join(place2);
+  }
+  release(room) {
+    const place2 = this.#places.get(room.name);
+    if (room === this.own) this.close();
+    if (place2 === void 0 || place2.room !== room || --place2.uses > 0) return;
+    this.#places.delete(room.name);
+    place2.stop();
+    if (room.state === "joined" || place2.joining !== null) {
+      this.connection.send({ type: "leave", channel: room.name, request_id: this.requests.nextId() });
+    }
+    this.requests.refused(new Refused(0, "the room was left"), room.name);
+    room.become("left");
+  }
+  close() {
+    this.connection.close();
+    this.#places.clear();
+  }
+  isReady(room) {
+    return this.#places.get(room)?.room.state === "joined";
+  }
+  since() {
+    return {};
+  }
+  addressed(room, frame) {
+    return { ...frame, channel: room.name };
+  }
+  #become(room, over, state) {
+    if (state === "closed") room.become("refused", over);
+    else if (state === "idle") room.become("left");
+    else room.become("joining", this.connection.refusal);
+  }
+  #join(place2) {
+    const { room } = place2;
+    if (this.connection.state !== "open" || room.state === "refused") return;
+    const since = room.position === "" ? {} : { since: room.position, ...room.connection && { connection: room.connection } };
+    place2.joining = this.requests.nextId();
+    this.connection.send({ type: "join", channel: room.name, request_id: place2.joining, ...since });
+  }
+  #joined(place2, frame) {
+    if (place2 === void 0) return;
+    place2.joining = null;
+    place2.failures = 0;
+    place2.room.joined(frame);
+    this.requests.flush(place2.room.name);
+  }
+  #left(place2, frame) {
+    if (place2 === void 0) return;
+    const code = frame.close_code;
+    if (code !== void 0 && comesBack(code)) this.#again(place2, null);
+    else if (code !== void 0) this.#over(place2, new Refused(code, frame.reason ?? ""));
+    else {
+      this.requests.refused(new Refused(0, "the server took it out of the room"), place2.room.name);
+      this.#places.delete(place2.room.name);
+      place2.room.become("left");
+    }
+  }
+  #refused(place2, error) {
+    place2.joining = null;
+    if (error.code === "already_joined") this.#joined(place2, {});
+    else if (FOR_NOW.has(error.code)) this.#again(place2, error);
+    else this.#over(place2, new Refused(0, error.message, error));
+  }
+  #over(place2, refusal) {
+    this.requests.refused(refusal, place2.room.name);
+    place2.room.become("refused", refusal);
+  }
+  #again(place2, error) {
+    const { clock, times } = this.settings;
+    const ceiling = Math.min(times.most, times.first * 2 ** place2.failures++);
+    const told = 1e3 * (error?.retryAfter ?? 0);
+    place2.room.become("joining", error && new Refused(0, error.message, error));
+    place2.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place2));
+  }
+};
+
+// src/index.ts
+function createClient(url, options = {}) {
+  const settings = settingsOf(options);
+  const made = {
+    room(address, parameters = {}, { query, ...rest } = {}) {
+      const own = query === void 0 ? settings : { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
+      return new Single(own, place(url, address, parameters), address, rest).room;
+    },
+    socket: (address, parameters = {}) => {
+      const line = new Many(settings, place(url, address, parameters));
+      return {
+        get state() {
+          return line.state;
+        },
+        own: line.own,
+        room: (name, rest = {}) => line.room(name, rest),
+        close: () => line.close()
+      };
+    }
+  };
+  return made;
+}
+function place(base, address, parameters) {
+  const path = address.replace(/\{(\w+)(?::\w+)?\}/g, (_, name) => {
+    const value = parameters[name];
+    if (value === void 0) throw new TypeError(`${address} wants the parameter ${name}`);
+    return encodeURIComponent(value);
+  });
+  const url = new URL(base, globalThis.location?.href);
+  url.protocol = url.protocol.replace(/^http/, "ws");
+  url.pathname = url.pathname.replace(/\/$/, "") + path;
+  return url.href;
+}
+export {
+  ActionError,
+  ChannelsError,
+  ConnectionLost,
+  NotSent,
+  Overflow,
+  Refused,
+  Room,
+  SUBPROTOCOL,
+  TIMES,
+  TimedOut,
+  createClient
+};

@@ -1,0 +1,290 @@
+/** A WebSocket and the rooms on it: one that the address names, or as many as are joined. */
+
+import { Connection } from "./connection.ts";
+import type { Frame, State } from "./connection.ts";
+import { comesBack } from "./connection.ts";
+import { ActionError, Refused } from "./errors.ts";
+import type { Asker, CallOptions, Request } from "./requests.ts";
+import { Requests } from "./requests.ts";
+import { Room } from "./room.ts";
+import type { RoomOptions } from "./room.ts";
+import type { Settings } from "./settings.ts";
+
+/** Errors after which a room may be asked for again. */
+const FOR_NOW = new Set(["unavailable", "channel_full", "rate_limited", "too_many_rooms"]);
+
+interface Place {
+  room: Room<any>;
+  /** How often `room()` has asked for it, beyond those that have left. */
+  uses: number;
+  /** Of the join frame that waits for its answer. */
+  joining: unknown;
+  failures: number;
+  stop: () => void;
+}
+
+export abstract class Line {
+  readonly settings: Settings;
+  protected readonly connection: Connection;
+  protected readonly requests: Requests;
+  readonly #url: string;
+
+  constructor(settings: Settings, url: string) {
+    this.settings = settings;
+    this.#url = url;
+    this.connection = new Connection(settings, this);
+    this.requests = new Requests(settings, (frame, room) => this.isReady(room) && this.connection.send(frame));
+  }
+
+  get state(): State {
+    return this.connection.state;
+  }
+
+  get until(): number {
+    return this.connection.until;
+  }
+
+  address(): string {
+    const url = new URL(this.#url);
+    for (const [name, value] of Object.entries({ ...this.settings.query?.(), ...this.since() })) {
+      url.searchParams.set(name, value);
+    }
+    return url.href;
+  }
+
+  ask(room: Room<any>, frame: Frame, options: CallOptions & { retry?: boolean }, asker: Asker): Request | null {
+    const asked = { frame: this.addressed(room, frame), ...options };
+    return this.requests.ask(asked, room.name, room.state, asker);
+  }
+
+  cancel(request: Request, reason: unknown): void {
+    this.requests.cancel(request, reason);
+  }
+
+  say(room: Room<any>, frame: Frame): void {
+    this.connection.send(this.addressed(room, frame));
+  }
+
+  abstract opened(): void;
+  abstract received(frame: Frame): void;
+  abstract lost(): void;
+  abstract retry(room: Room<any>): void;
+  abstract release(room: Room<any>): void;
+  protected abstract isReady(room: string): boolean;
+  /** Where the rooms have been, for the handshake. */
+  protected abstract since(): Record<string, string>;
+  protected abstract addressed(room: Room<any>, frame: Frame): Frame;
+}
+
+/** A WebSocket whose address is that of a room. */
+export class Single extends Line {
+  readonly room: Room<any>;
+  #placed: Frame | null = null;
+
+  constructor(settings: Settings, url: string, name: string, options: RoomOptions) {
+    super(settings, url);
+    this.room = new Room(this, name, options);
+    this.connection.open();
+  }
+
+  opened(): void {
+    const placed = this.#placed;
+    // In a room with history `joined` has come before.
+    if (placed === null) this.room.joined(null);
+    this.requests.flush(this.room.name);
+  }
+
+  received(frame: Frame): void {
+    if (frame.type === "joined") {
+      this.#placed = frame;
+      this.room.joined(frame);
+    } else if (frame.type !== "response" || !this.requests.received(frame)) this.room.received(frame);
+  }
+
+  lost(): void {
+    this.#placed = null;
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    if (state === "closed" && refusal) {
+      this.requests.refused(refusal);
+      this.room.become("refused", refusal);
+    } else if (state === "idle") {
+      this.requests.refused(new Refused(0, "the room was left"));
+      this.room.become("left");
+    } else this.room.become("joining", refusal);
+  }
+
+  retry(): void {
+    if (this.room.state === "joined") return;
+    this.room.become("joining");
+    this.connection.retry();
+  }
+
+  release(): void {
+    this.connection.close();
+  }
+
+  protected isReady(): boolean {
+    return this.connection.state === "open";
+  }
+
+  protected since(): Record<string, string> {
+    const { position, connection } = this.room;
+    return position === "" ? {} : { since: position, ...(connection !== "" && { connection }) };
+  }
+
+  protected addressed(room: Room<any>, frame: Frame): Frame {
+    return frame;
+  }
+}
+
+/** A WebSocket that carries as many rooms as are joined. */
+export class Many extends Line {
+  /** What is sent to this client alone, or to all of its user, wherever it is. */
+  readonly own: Room<any>;
+  readonly #places = new Map<string, Place>();
+
+  constructor(settings: Settings, url: string) {
+    super(settings, url);
+    this.own = new Room(this, "*", {});
+    this.connection.open();
+  }
+
+  /** The room of that name: the same object for all that ask for it, until each of them has left. */
+  room(name: string, options: RoomOptions): Room<any> {
+    let place = this.#places.get(name);
+    if (place === undefined) {
+      const room = new Room(this, name, options);
+      place = { room, uses: 0, joining: null, failures: 0, stop: () => {} };
+      this.#places.set(name, place);
+      this.#join(place);
+    }
+    place.uses++;
+    return place.room;
+  }
+
+  opened(): void {
+    this.own.joined(null);
+    for (const place of this.#places.values()) this.#join(place);
+  }
+
+  received(frame: Frame): void {
+    const place = this.#places.get(frame.channel);
+    if (frame.type === "joined") this.#joined(place, frame);
+    else if (frame.type === "left") this.#left(place, frame);
+    else if (frame.type === "response") {
+      const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
+      if (asked !== undefined) this.#refused(asked, new ActionError(frame));
+      else if (!this.requests.received(frame)) (place?.room ?? this.own).received(frame);
+    } else if (place !== undefined) place.room.received(frame);
+    else if (frame.channel === undefined || frame.channel === "*") this.own.received(frame);
+  }
+
+  lost(): void {
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the socket was closed") : null;
+    if (over) this.requests.refused(over);
+    for (const place of [...this.#places.values()]) {
+      const { room } = place;
+      place.joining = null;
+      place.stop();
+      if (room.state !== "refused") this.#become(room, over, state);
+    }
+    this.#become(this.own, over, state);
+  }
+
+  retry(room: Room<any>): void {
+    const place = this.#places.get(room.name);
+    this.connection.retry();
+    if (place === undefined || room.state === "joined") return;
+    place.stop();
+    room.become("joining");
+    if (place.joining === null) this.#join(place);
+  }
+
+  release(room: Room<any>): void {
+    const place = this.#places.get(room.name);
+    if (room === this.own) this.close();
+    if (place === undefined || place.room !== room || --place.uses > 0) return;
+    this.#places.delete(room.name);
+    place.stop();
+    if (room.state === "joined" || place.joining !== null) {
+      this.connection.send({ type: "leave", channel: room.name, request_id: this.requests.nextId() });
+    }
+    this.requests.refused(new Refused(0, "the room was left"), room.name);
+    room.become("left");
+  }
+
+  close(): void {
+    this.connection.close();
+    this.#places.clear();
+  }
+
+  protected isReady(room: string): boolean {
+    return this.#places.get(room)?.room.state === "joined";
+  }
+
+  protected since(): Record<string, string> {
+    return {};
+  }
+
+  protected addressed(room: Room<any>, frame: Frame): Frame {
+    return { ...frame, channel: room.name };
+  }
+
+  #become(room: Room<any>, over: Refused | null, state: State): void {
+    if (state === "closed") room.become("refused", over);
+    else if (state === "idle") room.become("left");
+    else room.become("joining", this.connection.refusal);
+  }
+
+  #join(place: Place): void {
+    const { room } = place;
+    if (this.connection.state !== "open" || room.state === "refused") return;
+    const since = room.position === "" ? {} : { since: room.position, ...(room.connection && { connection: room.connection }) };
+    place.joining = this.requests.nextId();
+    this.connection.send({ type: "join", channel: room.name, request_id: place.joining, ...since });
+  }
+
+  #joined(place: Place | undefined, frame: Frame): void {
+    if (place === undefined) return; // the server let it in, and nobody here has asked
+    place.joining = null;
+    place.failures = 0;
+    place.room.joined(frame);
+    this.requests.flush(place.room.name);
+  }
+
+  #left(place: Place | undefined, frame: Frame): void {
+    if (place === undefined) return;
+    const code = frame.close_code;
+    if (code !== undefined && comesBack(code)) this.#again(place, null);
+    else if (code !== undefined) this.#over(place, new Refused(code, frame.reason ?? ""));
+    else {
+      this.requests.refused(new Refused(0, "the server took it out of the room"), place.room.name);
+      this.#places.delete(place.room.name);
+      place.room.become("left");
+    }
+  }
+
+  #refused(place: Place, error: ActionError): void {
+    place.joining = null;
+    // It is there already: the server has let it in meanwhile.
+    if (error.code === "already_joined") this.#joined(place, {});
+    else if (FOR_NOW.has(error.code)) this.#again(place, error);
+    else this.#over(place, new Refused(0, error.message, error));
+  }
+
+  #over(place: Place, refusal: Refused): void {
+    this.requests.refused(refusal, place.room.name);
+    place.room.become("refused", refusal);
+  }
+
+  #again(place: Place, error: ActionError | null): void {
+    const { clock, times } = this.settings;
+    const ceiling = Math.min(times.most, times.first * 2 ** place.failures++);
+    const told = 1000 * (error?.retryAfter ?? 0);
+    place.room.become("joining", error && new Refused(0, error.message, error));
+    place.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place));
+  }
+}

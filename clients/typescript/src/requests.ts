@@ -1,0 +1,206 @@
+/** What was asked and is not settled yet: each ends in exactly one way, and then nothing of it is left. */
+
+import { ActionError, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
+import type { Frame } from "./connection.ts";
+import type { RoomState } from "./room.ts";
+import type { Settings } from "./settings.ts";
+import { MOST_WAITING, MOST_WAITING_BYTES } from "./settings.ts";
+
+/** Errors after which the same call may be made again: nothing was done, or it is being done. */
+const AGAIN = new Set(["in_progress", "unavailable", "rate_limited"]);
+
+export interface CallOptions {
+  /** Milliseconds that it may take, waiting for the room included. Of a stream: until its next item; none by default. */
+  timeout?: number;
+  /** Cancels it, on the server too. */
+  signal?: AbortSignal;
+}
+
+/** Who waits for the end of a request. */
+export interface Asker {
+  reply(data: unknown): void;
+  /** One of several replies. */
+  item(data: unknown): void;
+  fail(error: unknown): void;
+}
+
+export interface Asked extends CallOptions {
+  frame: Frame;
+  /** Whether the same request may be sent twice, as that of an idempotent action. */
+  retry?: boolean;
+}
+
+export class Request {
+  readonly frame: Frame;
+  /** The room's name, as far as requests of several are told apart. */
+  readonly room: string;
+  readonly size: number;
+  sent = false;
+  readonly retry: boolean;
+  readonly asker: Asker;
+  readonly end: (() => void)[] = [];
+  /** Begins its time anew. */
+  wait = (): void => {};
+
+  constructor(asked: Asked, room: string, asker: Asker, size: number) {
+    this.frame = asked.frame;
+    this.retry = asked.retry ?? false;
+    this.room = room;
+    this.asker = asker;
+    this.size = size;
+  }
+}
+
+/** A text that nobody guesses: it tells a client without a user from others. */
+export function secret(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+}
+
+export class Requests {
+  readonly #settings: Settings;
+  readonly #send: (frame: Frame, room: string) => boolean;
+  readonly #all = new Map<string, Request>();
+  readonly #prefix = secret();
+  #count = 0;
+
+  /** @param send sends a frame to a room; returns false while that is not joined */
+  constructor(settings: Settings, send: (frame: Frame, room: string) => boolean) {
+    this.#settings = settings;
+    this.#send = send;
+  }
+
+  get size(): number {
+    return this.#all.size;
+  }
+
+  nextId(): string {
+    return `${this.#prefix}-${(++this.#count).toString(36)}`;
+  }
+
+  /** @param state of its room: while that is being joined, it waits for `flush` */
+  ask(asked: Asked, room: string, state: RoomState, asker: Asker): Request | null {
+    const { signal, timeout } = asked;
+    if (signal?.aborted) return this.#refuse(asker, signal.reason);
+    if (state === "left" || state === "refused") return this.#refuse(asker, new NotSent(`the room is ${state}`));
+    const waits = state !== "joined";
+    let size = 0;
+    if (waits) {
+      if (this.#settings.away === "fail") return this.#refuse(asker, new NotSent("the room is not joined"));
+      size = JSON.stringify(asked.frame).length;
+      const waiting = [...this.#all.values()].filter((each) => !each.sent);
+      const bytes = waiting.reduce((sum, each) => sum + each.size, size);
+      if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
+        return this.#refuse(asker, new NotSent("too much waits for the room to be joined"));
+      }
+    }
+    const id = this.nextId();
+    asked.frame.request_id = id;
+    const request = new Request(asked, room, asker, size);
+    this.#all.set(id, request);
+    if (signal) {
+      const abort = () => this.cancel(request, signal.reason);
+      signal.addEventListener("abort", abort, { once: true });
+      request.end.push(() => signal.removeEventListener("abort", abort));
+    }
+    if (timeout !== undefined && timeout !== Infinity) this.#limit(request, timeout);
+    if (!waits) this.#dispatch(request);
+    return request;
+  }
+
+  /** A room was joined: send what waited for it, in the order in which it was asked. */
+  flush(room: string): void {
+    for (const request of [...this.#all.values()]) {
+      if (!request.sent && request.room === room) this.#dispatch(request);
+    }
+  }
+
+  /** The connection is lost: who may be repeated waits for the next; nobody knows of the others that were sent. */
+  lost(): void {
+    for (const request of [...this.#all.values()]) {
+      if (!request.sent) continue;
+      if (request.retry) request.sent = false;
+      else this.#fail(request, new ConnectionLost("the connection was lost before the reply"));
+    }
+  }
+
+  /** The room, or all of them, will not be joined. */
+  refused(error: Error, room?: string): void {
+    for (const request of [...this.#all.values()]) {
+      if (room !== undefined && request.room !== room) continue;
+      const told = request.sent ? new ConnectionLost(error.message) : new NotSent(error.message);
+      told.cause = error;
+      this.#fail(request, told);
+    }
+  }
+
+  /** @returns whether the frame answers a request of ours */
+  received(frame: Frame): boolean {
+    const request = this.#all.get(frame.request_id);
+    if (request === undefined) return false;
+    if (frame.code !== undefined) this.#failed(request, new ActionError(frame));
+    else if (frame.more === true) {
+      request.wait();
+      request.asker.item(frame.data);
+    } else {
+      this.#forget(request);
+      request.asker.reply(frame.data);
+    }
+    return true;
+  }
+
+  /** Nobody waits for it any more; the server is told to stop. */
+  cancel(request: Request, reason: unknown): void {
+    if (this.#all.get(request.frame.request_id) !== request) return;
+    this.#fail(request, reason);
+    if (request.sent) this.#send({ type: "cancel", request_id: request.frame.request_id }, request.room);
+  }
+
+  #limit(request: Request, timeout: number): void {
+    const expire = (): void => {
+      const action = request.frame.action;
+      const error = request.sent
+        ? new TimedOut(`no reply to ${action} within ${timeout} ms`)
+        : new NotSent(`${action} waited ${timeout} ms for its room`);
+      this.cancel(request, error);
+    };
+    let stop = this.#settings.clock.after(timeout, expire);
+    request.wait = () => {
+      stop();
+      stop = this.#settings.clock.after(timeout, expire);
+    };
+    request.end.push(() => stop());
+  }
+
+  #dispatch(request: Request): void {
+    try {
+      request.sent = this.#send(request.frame, request.room);
+    } catch (error) {
+      this.#fail(request, error);
+    }
+  }
+
+  #failed(request: Request, error: ActionError): void {
+    if (!request.retry || !AGAIN.has(error.code)) {
+      this.#fail(request, error);
+      return;
+    }
+    request.sent = false;
+    const wait = Math.max(1000 * (error.retryAfter ?? 0), this.#settings.times.rejoin);
+    request.end.push(this.#settings.clock.after(wait, () => { if (!request.sent) this.#dispatch(request); }));
+  }
+
+  #fail(request: Request, error: unknown): void {
+    this.#forget(request);
+    request.asker.fail(error);
+  }
+
+  #forget(request: Request): void {
+    this.#all.delete(request.frame.request_id);
+    for (const end of request.end.splice(0)) end();
+  }
+
+  #refuse(asker: Asker, error: unknown): null {
+    asker.fail(error);
+    return null;
+  }
+}

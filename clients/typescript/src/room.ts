@@ -1,0 +1,366 @@
+/** One room, as an application sees it: what is called there, what is told, and what may have been missed. */
+
+import type { Frame, State } from "./connection.ts";
+import { ChannelsError, Refused } from "./errors.ts";
+import { Feed } from "./feed.ts";
+import { NOBODY, after, changeOf } from "./presence.ts";
+import type { Presence, PresenceChange } from "./presence.ts";
+import type { Asker, CallOptions, Request } from "./requests.ts";
+import type { Settings } from "./settings.ts";
+import type {
+  ActionName, Answer, AnyWords, Asked, CallName, EventData, EventName, Given, Item, Payload, Repeatable, Reply, Shown,
+} from "./types.ts";
+
+/** `joining` also while it is joined again; `refused` for good, until `retry()`. */
+export type RoomState = "left" | "joining" | "joined" | "refused";
+
+/** What came with an event. */
+export interface About {
+  event: string;
+  /** The room it was sent to; `*` for what was sent to this client alone, or to all of its user. */
+  channel: string;
+  /** In the room's history; empty where it has none. */
+  position: string;
+}
+
+/** Something of the room may be missing here: load its state again. */
+export interface Gap {
+  /**
+   * `away`: the connection was lost, and the room has no history. `epoch`, `expired`, `limit`: it has one, that does
+   * not reach so far. `resync`: the server missed something. `lagged`: this client was too slow.
+   */
+  reason: "away" | "epoch" | "expired" | "limit" | "resync" | "lagged" | (string & {});
+  /** How many were left out, where the server counts them. */
+  dropped: number | null;
+}
+
+/** A part of a room's history. */
+export interface HistoryPage {
+  /** Frames as they were sent, with their positions. */
+  items: Frame[];
+  /** The newest of the room. */
+  position: string;
+  /** `since` of the next page; null at the end. */
+  next: string | null;
+  /** Whether nothing is missing between `since` and the first item. */
+  complete: boolean;
+}
+
+export interface RoomOptions {
+  /** Where an earlier client of the room has been: its `position`. What came since is told. */
+  since?: string;
+}
+
+/** What a room needs of the WebSocket that it is on. */
+export interface Line {
+  readonly settings: Settings;
+  readonly state: State;
+  readonly until: number;
+  retry(room: Room<any>): void;
+  release(room: Room<any>): void;
+  /** Send what is answered with no reply. */
+  say(room: Room<any>, frame: Frame): void;
+  ask(room: Room<any>, frame: Frame, options: CallOptions & { retry?: boolean }, asker: Asker): Request | null;
+  cancel(request: Request, reason: unknown): void;
+}
+
+type Listener = (data: any, about: About) => void;
+
+export class Room<W = AnyWords> {
+  /** Its name, on a socket with many; else the address. */
+  readonly name: string;
+  state: RoomState = "joining";
+  /** Why, where it is refused; while it is being joined, what the server said to the last attempt, if it said no. */
+  refusal: Refused | null = null;
+  /** Of the newest event, in a room with history: keep it to come back in another page. */
+  position: string;
+  /** The id of the connection, as the server knows it; empty before it is joined. */
+  connection = "";
+  /** Who is here, in a room with presence. While the room is joined again, who was. */
+  presence: Presence<Shown<W>> = NOBODY;
+  readonly #line: Line;
+  readonly #listeners = new Map<string, Set<Listener>>();
+  readonly #handlers = new Map<string, (data: any) => unknown>();
+  readonly #gaps = new Set<(gap: Gap) => void>();
+  readonly #states = new Set<(state: RoomState) => void>();
+  readonly #changes = new Set<(change: PresenceChange<any>) => void>();
+  readonly #frames = new Set<(frame: Frame) => void>();
+  readonly #all = new Set<Listener>();
+  /* Offsets up to this one have been told. */
+  #told = -1;
+  #wasJoined = false;
+  #lineTold: State | null = null;
+
+  /** @internal */
+  constructor(line: Line, name: string, options: RoomOptions) {
+    this.#line = line;
+    this.name = name;
+    this.position = options.since ?? "";
+    this.#told = offsetOf(this.position);
+    this.#wasJoined = this.position !== "";
+  }
+
+  /** The connection below: `waiting` says that it is lost and will be tried again. */
+  get line(): State {
+    return this.#line.state;
+  }
+
+  /** When the next attempt begins, in milliseconds since 1970, while the line is `waiting`. */
+  get until(): number {
+    return this.#line.until;
+  }
+
+  /**
+   * Call an action, and wait for its reply.
+   *
+   * While the room is not joined the call waits for that, within its time. `retry` lets an idempotent action be
+   * called again when the connection is lost, until its time is over.
+   *
+   * @throws ActionError, NotSent, ConnectionLost, TimedOut, or the reason of the signal
+   */
+  call<N extends ActionName<W>>(
+    name: N,
+    ...[payload, options]: Given<Payload<W, N>, CallOptions & { retry?: Repeatable<W, N> extends true ? boolean : false }>
+  ): Promise<Reply<W, N>> {
+    return new Promise((resolve, reject) => {
+      const asked = { timeout: this.#line.settings.times.call, ...options };
+      const request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, asked, {
+        reply: (data) => resolve(data as Reply<W, N>),
+        fail: reject,
+        item: () => this.#line.cancel(request!, new ChannelsError(`${name} streams: read it with stream()`)),
+      });
+    });
+  }
+
+  /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
+  stream<N extends ActionName<W>>(
+    name: N,
+    ...[payload, options]: Given<Payload<W, N>, CallOptions>
+  ): AsyncIterableIterator<Item<W, N>, undefined> {
+    let request: Request | null = null;
+    const feed = new Feed<Item<W, N>>(() => {
+      if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+    });
+    request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, options ?? {}, {
+      item: (data) => feed.push(data as Item<W, N>),
+      reply: (data) => {
+        if (data !== null && data !== undefined) feed.push(data as Item<W, N>);
+        feed.end();
+      },
+      fail: (error) => feed.fail(error),
+    });
+    return feed;
+  }
+
+  /**
+   * Read the history of the room by pages, the newest first; with `reverse: false` from the oldest on. For a channel with
+   * the `history_router`.
+   *
+   * @throws as `call`
+   */
+  async *history(
+    ...[asked, options]: Given<Payload<W, "history">, CallOptions>
+  ): AsyncGenerator<HistoryPage, void, undefined> {
+    const room = this as unknown as Room;
+    for (let next: object | null = {}; next !== null; ) {
+      const page = await room.call("history", { ...(asked as object), ...next }, options) as HistoryPage;
+      yield page;
+      next = page.next === null ? null : { since: page.next };
+    }
+  }
+
+  /** Hear an event. @returns what takes it back */
+  on<N extends EventName<W>>(name: N, listener: (data: EventData<W, N>, about: About) => void): () => void {
+    const listeners = this.#listeners.get(name) ?? new Set();
+    this.#listeners.set(name, listeners.add(listener));
+    return () => void listeners.delete(listener);
+  }
+
+  /** Hear all events, those too that the types do not know. */
+  onAny(listener: (data: unknown, about: About) => void): () => void {
+    return added(this.#all, listener);
+  }
+
+  /** The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused. */
+  events<N extends EventName<W>>(name: N): AsyncIterableIterator<EventData<W, N>, undefined> {
+    const ends: (() => void)[] = [];
+    const feed = new Feed<EventData<W, N>>(() => ends.forEach((end) => end()));
+    ends.push(this.on(name, (data) => feed.push(data)));
+    ends.push(this.onState((state) => {
+      if (state === "left") feed.end();
+      else if (state === "refused") feed.fail(this.refusal);
+    }));
+    return feed;
+  }
+
+  /** Say who answers what the server asks; one for each name. What it throws is the answer's error. */
+  answer<N extends CallName<W>>(
+    name: N, handler: (data: Asked<W, N>) => Answer<W, N> | Promise<Answer<W, N>>,
+  ): () => void {
+    this.#handlers.set(name, handler);
+    return () => { if (this.#handlers.get(name) === handler) this.#handlers.delete(name); };
+  }
+
+  /** Hear that something may have been missed. */
+  onGap(listener: (gap: Gap) => void): () => void {
+    return added(this.#gaps, listener);
+  }
+
+  /** Hear that `state` is another one; or, while it is `joining`, that `line` or `refusal` is. */
+  onState(listener: (state: RoomState) => void): () => void {
+    return added(this.#states, listener);
+  }
+
+  /** Hear that `presence` is another one. */
+  onPresence(listener: (change: PresenceChange<Shown<W>>) => void): () => void {
+    return added(this.#changes, listener);
+  }
+
+  /** Hear frames that are not of the protocol, as applications in the upstream style send them. */
+  onFrame(listener: (frame: Frame) => void): () => void {
+    return added(this.#frames, listener);
+  }
+
+  /** Resolves when the room is joined. @throws Refused */
+  ready(): Promise<this> {
+    return new Promise((resolve, reject) => {
+      const settle = (): boolean => {
+        if (this.state === "joining") return false;
+        if (this.state === "joined") resolve(this);
+        else reject(this.refusal ?? new Refused(0, "the room was left"));
+        return true;
+      };
+      if (settle()) return;
+      const stop = this.onState(() => { if (settle()) stop(); });
+    });
+  }
+
+  /** Ask again, at once: after a refusal, or while a wait is long. */
+  retry(): void {
+    this.#line.retry(this as Room<any>);
+  }
+
+  leave(): void {
+    this.#line.release(this as Room<any>);
+  }
+
+  /* What the line below says. */
+
+  /** @internal The room is joined; `frame` says where, in a room with history. */
+  joined(frame: Frame | null): void {
+    const position: string | undefined = frame?.position;
+    let gap: Gap["reason"] | null = null;
+    if (position === undefined) {
+      if (this.#wasJoined && this.position === "") gap = "away";
+    } else {
+      // Without `recovered` the latest event may follow, which stands at this position itself.
+      this.#told = offsetOf(position) - (frame?.recovered === undefined ? 1 : 0);
+      this.position = position;
+      if (frame?.recovered === false) gap = frame.reason ?? "expired";
+    }
+    this.connection = frame?.connection ?? this.connection;
+    this.#wasJoined = true;
+    this.become("joined");
+    if (gap !== null) this.#gap(gap);
+  }
+
+  /** @internal */
+  become(state: RoomState, refusal: Refused | null = null): void {
+    const waits = state === "joining" && (this.line !== this.#lineTold || this.refusal !== refusal);
+    if (this.state === state && !waits) return;
+    this.#lineTold = this.line;
+    this.state = state;
+    this.refusal = refusal;
+    if (state === "joining") this.presence = { ...this.presence, version: null };
+    else if (state !== "joined") this.#show(NOBODY);
+    this.#tell(this.#states, state);
+  }
+
+  /** @internal */
+  received(frame: Frame): void {
+    if (frame.type === "event") this.#event(frame);
+    else if (frame.type === "call") void this.#asked(frame);
+    // Without a version it is an application's own frame of that name.
+    else if (/^presence(_diff)?$/.test(frame.type) && Number.isInteger(frame.version)) this.#present(frame);
+    else if (frame.type === "lagged") this.#gap("lagged", frame.dropped);
+    else if (frame.type === "resync") {
+      if (frame.position !== undefined) this.#move(frame.position);
+      this.#gap("resync");
+    } else this.#tell(this.#frames, frame);
+  }
+
+  #event({ event, channel, data, position = "" }: Frame): void {
+    // The position moves before anybody is told: who leaves and joins in a listener gets nothing twice.
+    if (position !== "" && !this.#move(position)) return;
+    const about: About = { event, channel, position };
+    for (const listener of [...(this.#listeners.get(event) ?? []), ...this.#all]) this.#safely(() => listener(data, about));
+  }
+
+  /* Go on to a position. @returns whether it lies ahead */
+  #move(position: string): boolean {
+    const offset = offsetOf(position);
+    if (epochOf(position) === epochOf(this.position) && offset <= this.#told) return false;
+    this.#told = offset;
+    this.position = position;
+    return true;
+  }
+
+  #present(frame: Frame): void {
+    const now = after(this.presence, frame);
+    if (now !== null) this.#show(now);
+    else if (this.presence.version !== null) {
+      // Asked once: until everybody comes, no other difference fits.
+      this.presence = { ...this.presence, version: null };
+      this.#line.say(this as Room<any>, { type: "presence" });
+    }
+  }
+
+  #show(now: Presence<any>): void {
+    const before = this.presence;
+    this.presence = now;
+    if (before.devices.size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
+  }
+
+  async #asked({ call, call_id, data }: Frame): Promise<void> {
+    const handler = this.#handlers.get(call);
+    const answer: Frame = { type: "answer", call_id };
+    try {
+      if (handler === undefined) throw new ChannelsError(`nobody here answers ${call}`);
+      answer.data = (await handler(data)) ?? null;
+    } catch (error) {
+      answer.errors = error instanceof Error ? error.message : String(error);
+      if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
+    }
+    const say = (told: Frame) => this.#line.say(this as Room<any>, told);
+    try {
+      say(answer);
+    } catch (error) {
+      // It is too large, as a rule: then the server need not wait for it.
+      this.#safely(() => say({ type: "answer", call_id, errors: error instanceof Error ? error.message : String(error) }));
+    }
+  }
+
+  #gap(reason: Gap["reason"], dropped: number | null = null): void {
+    this.#tell(this.#gaps, { reason, dropped });
+  }
+
+  #tell<T>(listeners: Set<(told: T) => void>, told: T): void {
+    for (const listener of [...listeners]) this.#safely(() => listener(told));
+  }
+
+  #safely(run: () => void): void {
+    try {
+      run();
+    } catch (error) {
+      this.#line.settings.onError(error);
+    }
+  }
+}
+
+function added<T>(all: Set<T>, one: T): () => void {
+  all.add(one);
+  return () => void all.delete(one);
+}
+
+const offsetOf = (position: string): number => (position === "" ? -1 : Number(position.slice(position.indexOf(":") + 1)));
+const epochOf = (position: string): string => position.slice(0, position.indexOf(":"));

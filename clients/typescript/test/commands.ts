@@ -1,0 +1,59 @@
+/** A client that is driven from elsewhere: commands come in, and what happens is told. */
+
+import { createClient } from "../src/index.ts";
+
+export function driven(url: string, tell: (what: object) => void): (command: any) => void {
+  const options = {
+    times: { first: 100, most: 1_000, gap: 100, rejoin: 100, call: 20_000 },
+    onError: (error: unknown) => tell({ fault: String(error) }),
+  };
+  const client = createClient(url, options);
+  let tokens = 0;
+  const signedIn = createClient(url, { ...options, token: () => `t${++tokens}` });
+  const rooms = new Map<string, any>();
+  const sockets = new Map<string, any>();
+
+  const outcome = (error: any) => ({ error: error.code || error.name });
+
+  const commands: Record<string, (said: any) => unknown> = {
+    room({ id, address, parameters, socket, name, token }) {
+      const room = socket === undefined
+        ? (token ? signedIn : client).room(address, parameters)
+        : sockets.get(socket).room(name);
+      rooms.set(id, room);
+      room.on("said", (data: unknown) => tell({ id, said: data }));
+      room.onGap(({ reason }: any) => tell({ id, gap: reason }));
+      room.onState((state: string) => tell({ id, state, ...(room.refusal && { code: room.refusal.code }) }));
+      room.onPresence(() => tell({ id, present: room.presence.people.length }));
+      room.answer("confirm", async (data: any) => data.question.length);
+    },
+    socket: ({ id, address }) => { sockets.set(id, client.socket(address)); },
+    async call({ id, as, action, payload, retry }) {
+      try {
+        tell({ as, reply: await rooms.get(id).call(action, payload, { retry }) });
+      } catch (error) {
+        tell({ as, ...outcome(error) });
+      }
+    },
+    async stream({ id, as, action, payload, most }) {
+      const items: unknown[] = [];
+      try {
+        for await (const item of rooms.get(id).stream(action, payload)) {
+          items.push(item);
+          if (items.length === most) break;
+        }
+        tell({ as, items });
+      } catch (error) {
+        tell({ as, items, ...outcome(error) });
+      }
+    },
+    async history({ id, as, ...how }) {
+      const pages: unknown[] = [];
+      for await (const { items } of rooms.get(id).history(how)) pages.push(items.map(({ data }: any) => data.text));
+      tell({ as, pages });
+    },
+    leave: ({ id }) => rooms.get(id).leave(),
+  };
+
+  return ({ do: name, ...said }) => void commands[name]!(said);
+}

@@ -1,0 +1,570 @@
+/** What is called in a room, what is told there, and what becomes of both when the connection is lost. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { ActionError } from "../src/index.ts";
+import type { FakeSocket } from "./fake.ts";
+import { World, outcome, settle, welcomed } from "./fake.ts";
+
+const said = (offset: number, epoch = "e") =>
+  ({ type: "event", event: "said", channel: "lobby", data: offset, position: `${epoch}:${offset}` });
+
+/** A room with history: the world keeps count, and gives what was missed. */
+async function kept() {
+  const world = new World();
+  let top = 0;
+  world.arrives = (socket: FakeSocket) => {
+    const since = socket.query().since;
+    socket.accept();
+    const position = since ?? `e:${top}`;
+    socket.say({ type: "joined", channel: "lobby", position, connection: `c.${world.sockets.length}`, ...(since && { recovered: true }) });
+    for (let offset = Number(position.slice(2)) + 1; offset <= top; offset++) socket.say(said(offset));
+    socket.say({ type: "welcome", connection: "c", max_message_size: 65536 });
+  };
+  const publish = () => { top++; for (const socket of world.open) socket.say(said(top)); };
+  const room = world.client().room("/rooms/{channel}", { channel: "lobby" });
+  const heard: unknown[] = [];
+  room.on("said", (data) => heard.push(data));
+  await world.clock.pass(1);
+  return { world, room, heard, publish, clock: world.clock };
+}
+
+test("what was missed is told once, also where nothing had come before the loss", async () => {
+  const { world, heard, publish, clock } = await kept();
+  world.socket.shut(1006);
+  publish(), publish(), publish();
+  await clock.pass(1_500);
+  assert.deepEqual(heard, [1, 2, 3]);
+  assert.deepEqual(world.socket.query(), { since: "e:0", connection: "c.1" });
+});
+
+test("ten losses in a row, an event in each: each is told once", async () => {
+  const { world, heard, publish, clock } = await kept();
+  for (let loss = 0; loss < 10; loss++) {
+    world.socket.shut(1006);
+    publish();
+    await clock.pass(31_000);
+  }
+  assert.deepEqual(heard, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+});
+
+test("an event that comes twice is told once, and another epoch begins anew", async () => {
+  const { world, room, heard } = await kept();
+  for (const frame of [said(1), said(2), said(1), said(2), said(3), said(1, "f")]) world.socket.say(frame);
+  assert.deepEqual([heard, room.position], [[1, 2, 3, 1], "f:1"]);
+});
+
+test("the position moves before listeners run: leaving there and coming back tells nothing twice", async () => {
+  const { world, room, publish, clock } = await kept();
+  const seen: string[] = [];
+  room.on("said", () => { seen.push(room.position); room.leave(); room.retry(); });
+  publish();
+  await clock.pass(2_000);
+  publish();
+  await clock.pass(2_000);
+  assert.deepEqual(seen, ["e:1", "e:2"]);
+  assert.equal(world.open.length, 1);
+});
+
+test("the latest publication, that a room with a cache sends behind joined, is told", async () => {
+  const world = new World();
+  const room = world.client().room("/a");
+  const heard: unknown[] = [];
+  room.on("said", (data) => heard.push(data));
+  await settle();
+  world.socket.say({ type: "joined", channel: "a", position: "e:7", connection: "c" });
+  world.socket.say(said(7));
+  world.socket.say(said(7));
+  assert.deepEqual(heard, [7]);
+});
+
+test("a position of before is given back by a new client", async () => {
+  const world = new World();
+  world.client().room("/a", {}, { since: "e:5" });
+  await settle();
+  assert.deepEqual(world.socket.query(), { since: "e:5" });
+});
+
+for (const reason of ["epoch", "expired", "limit"]) {
+  test(`who cannot get all is told so: ${reason}`, async () => {
+    const { world, room, clock } = await kept();
+    const gaps: unknown[] = [];
+    room.onGap((gap) => gaps.push([gap.reason, room.position, room.state]));
+    world.arrives = (socket) => {
+      socket.accept();
+      socket.say({ type: "joined", channel: "lobby", position: "f:9", connection: "c.2", recovered: false, reason });
+      socket.say({ type: "welcome", connection: "c.2" });
+    };
+    world.socket.shut(1006);
+    await clock.pass(2_000);
+    assert.deepEqual(gaps, [[reason, "f:9", "joined"]]);
+  });
+}
+
+test("other gaps: away without history, resync, lagged", async () => {
+  const { world, room, clock } = await welcomed();
+  const gaps: unknown[] = [];
+  room.onGap(({ reason, dropped }) => gaps.push([reason, dropped]));
+  world.socket.say({ type: "lagged", channel: "lobby", dropped: 12 });
+  world.socket.say({ type: "resync", channel: "lobby" });
+  world.socket.shut(1006);
+  await clock.pass(2_000);
+  assert.deepEqual(gaps, [["lagged", 12], ["resync", null], ["away", null]]);
+});
+
+test("a resync moves the position; at lagged it is still the one from before the hole", async () => {
+  const { world, room } = await kept();
+  const places: string[] = [];
+  room.onGap(() => places.push(room.position));
+  world.socket.say(said(3));
+  world.socket.say({ type: "lagged", channel: "lobby", dropped: 12 });
+  world.socket.say(said(16));
+  world.socket.say({ type: "resync", channel: "lobby", position: "g:4" });
+  assert.deepEqual(places, ["e:3", "g:4"]);
+  assert.equal(room.position, "g:4");
+});
+
+test("a reply, an error and a reply to nothing", async () => {
+  const { world, room } = await welcomed();
+  const one = outcome(room.call("say", { text: "hello" }));
+  assert.equal(world.socket.last().action, "say");
+  assert.equal(world.socket.last().text, "hello");
+  world.socket.reply({ id: 1 });
+  await settle();
+  assert.deepEqual(one.now, { id: 1 });
+  const two = room.call("say", { text: "hello" });
+  world.socket.fail("rate_limited", { retry_after: 2.5, data: [1] });
+  await assert.rejects(two, (error: ActionError) => {
+    assert.deepEqual([error.code, error.retryAfter, error.data, error.action], ["rate_limited", 2.5, [1], "say"]);
+    return error instanceof ActionError;
+  });
+  world.socket.say({ type: "response", request_id: "nobody's", status: "ok", data: null });
+});
+
+test("a call is given up after its time, and the server is told", async () => {
+  const { world, room, clock } = await welcomed();
+  const call = outcome(room.call("slow"));
+  await clock.pass(9_999);
+  assert.equal(call.now, "pending");
+  await clock.pass(1);
+  assert.equal(call.now, "TimedOut");
+  assert.equal(world.socket.last().type, "cancel");
+});
+
+test("a signal cancels, before and while", async () => {
+  const { world, room } = await welcomed();
+  const control = new AbortController();
+  const call = outcome(room.call("slow", {}, { signal: control.signal }));
+  const { request_id } = world.socket.last();
+  control.abort();
+  await settle();
+  assert.equal(call.now, 20); // the code of an AbortError
+  assert.deepEqual(world.socket.last(), { type: "cancel", request_id });
+  const count = world.socket.sent.length;
+  const late = outcome(room.call("slow", {}, { signal: control.signal }));
+  await settle();
+  assert.deepEqual([late.now, world.socket.sent.length], [20, count]);
+});
+
+test("a lost connection: of what was sent nobody knows, and nothing is sent twice by itself", async () => {
+  const { world, room, clock } = await welcomed();
+  const call = outcome(room.call("pay"));
+  world.socket.shut(1006);
+  await clock.pass(2_000);
+  assert.equal(call.now, "ConnectionLost");
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test("a call that may be repeated is, with the same id, until it is answered", async () => {
+  const { world, room, clock } = await welcomed();
+  const call = outcome(room.call("order", { article: "tea" }, { retry: true }));
+  const first = world.socket.last();
+  assert.ok(first.request_id.length >= 16);
+  world.socket.shut(1006);
+  await clock.pass(2_000);
+  assert.deepEqual(world.socket.sent, [first]);
+  world.socket.fail("in_progress", { retry_after: 2 });
+  await clock.pass(2_000);
+  assert.deepEqual(world.socket.sent, [first, first]);
+  world.socket.reply(7);
+  await settle();
+  assert.equal(call.now, 7);
+});
+
+test("no two clients of a user have an id in common", async () => {
+  const ids = new Set();
+  for (const { world, room } of [await welcomed(), await welcomed()]) {
+    outcome(room.call("order", { article: "tea" }));
+    ids.add(world.socket.last().request_id);
+  }
+  assert.equal(ids.size, 2);
+});
+
+test("what is called while the room is away waits for it, in order, and is safe to repeat when its time is over", async () => {
+  const world = new World();
+  const room = world.client().room("/a");
+  const calls = [1, 2].map((n) => outcome(room.call("say", { n })));
+  await world.clock.pass(5_000);
+  const third = outcome(room.call("say", { n: 3 }, { timeout: 60_000 }));
+  await world.clock.pass(5_000);
+  assert.deepEqual(calls.map(({ now }) => now), ["NotSent", "NotSent"]);
+  world.arrives = (socket) => socket.welcome();
+  await world.clock.pass(2_000);
+  assert.deepEqual(world.socket.sent.map(({ n }) => n), [3]);
+  world.socket.reply("ok");
+  await settle();
+  assert.equal(third.now, "ok");
+});
+
+test("the queue is bounded, in calls and in bytes; or there is none", async () => {
+  const world = new World();
+  const room = world.client().room("/a");
+  const calls = Array.from({ length: 65 }, () => outcome(room.call("say")));
+  await settle();
+  assert.deepEqual([calls[63]!.now, calls[64]!.now], ["pending", "NotSent"]);
+  const large = outcome(world.client().room("/b").call("say", { text: "x".repeat(300_000) }));
+  const none = outcome(world.client({ away: "fail" }).room("/c").call("say"));
+  await settle();
+  assert.deepEqual([large.now, none.now], ["NotSent", "NotSent"]);
+});
+
+test("a message beyond the server's limit is not sent: it would take the connection along", async () => {
+  const { world, room } = await welcomed();
+  const ascii = outcome(room.call("say", { text: "x".repeat(70_000) }));
+  const wide = outcome(room.call("say", { text: "好".repeat(22_000) }));
+  const fits = outcome(room.call("say", { text: "x".repeat(60_000) }));
+  await settle();
+  assert.deepEqual([ascii.now, wide.now, fits.now, world.socket.sent.length], ["RangeError", "RangeError", "pending", 1]);
+});
+
+test("a stream: its items, its end, its error", async () => {
+  const { world, room } = await welcomed();
+  const items: unknown[] = [];
+  const reading = (async () => { for await (const item of room.stream("count", { upto: 2 })) items.push(item); })();
+  world.socket.reply(0, true);
+  world.socket.reply(1, true);
+  world.socket.reply(null, false);
+  await reading;
+  assert.deepEqual(items, [0, 1]);
+  const failing = room.stream("count");
+  world.socket.reply(0, true);
+  world.socket.fail("internal_error");
+  assert.deepEqual(await failing.next(), { done: false, value: 0 });
+  await assert.rejects(failing.next(), ActionError);
+  assert.deepEqual(await failing.next(), { done: true, value: undefined });
+});
+
+test("the time of a stream is that until its next item", async () => {
+  const { world, room, clock } = await welcomed();
+  const stream = room.stream("count", {}, { timeout: 1_000 });
+  for (let number = 0; number < 5; number++) {
+    await clock.pass(900);
+    world.socket.reply(number, true);
+    assert.deepEqual(await stream.next(), { done: false, value: number });
+  }
+  const next = outcome(stream.next());
+  await clock.pass(1_000);
+  assert.equal(next.now, "TimedOut");
+});
+
+test("a room that is joined has nothing to retry", async () => {
+  const { world, room } = await welcomed();
+  room.retry();
+  assert.equal(room.state, "joined");
+  const call = outcome(room.call("say"));
+  world.socket.reply(1);
+  await settle();
+  assert.equal(call.now, 1);
+});
+
+test("leaving a loop cancels the stream on the server, once", async () => {
+  const { world, room } = await welcomed();
+  const stream = room.stream("count");
+  world.socket.reply(0, true);
+  for await (const item of stream) { assert.equal(item, 0); break; }
+  assert.deepEqual(world.socket.sent.map(({ type, action }) => type ?? action), ["count", "cancel"]);
+  world.socket.reply(1, true);
+  await stream.return!();
+  assert.equal(world.socket.sent.length, 2);
+});
+
+test("a stream that nobody reads is bounded, and ends on the server", async () => {
+  const { world, room } = await welcomed();
+  const stream = room.stream("count");
+  const { request_id } = world.socket.last();
+  for (let item = 0; item < 2_000; item++) {
+    world.socket.say({ type: "response", action: "count", request_id, status: "ok", data: item, more: true });
+  }
+  assert.deepEqual(world.socket.last(), { type: "cancel", request_id });
+  let count = 0;
+  await assert.rejects(async () => { for await (const _ of stream) count++; }, { name: "Overflow" });
+  assert.equal(count, 1_024);
+});
+
+test("a call of an action that streams says so, and a lost stream too", async () => {
+  const { world, room } = await welcomed();
+  const call = outcome(room.call("count"));
+  world.socket.reply(0, true);
+  const stream = room.stream("count");
+  world.socket.shut(1006);
+  await assert.rejects(stream.next(), { name: "ConnectionLost" });
+  assert.equal(call.now, "ChannelsError");
+});
+
+test("events as listeners and as a loop; what throws harms nobody", async () => {
+  const { world, room } = await welcomed();
+  const heard: unknown[] = [];
+  const looped: unknown[] = [];
+  room.on("said", () => { throw new Error("mine"); });
+  const all: unknown[] = [];
+  room.onAny((_, { event }) => all.push(event));
+  const stop = room.on("said", (data, about) => heard.push([data, about.channel]));
+  const events = room.events("said");
+  const loop = (async () => { for await (const data of events) looped.push(data); })();
+  const say = (data: unknown) => world.socket.say({ type: "event", event: "said", channel: "lobby", data });
+  say(1), say(2);
+  stop();
+  say(3);
+  await settle();
+  room.leave();
+  await loop;
+  assert.deepEqual(all, ["said", "said", "said"]);
+  assert.deepEqual([heard, looped, world.errors.length], [[[1, "lobby"], [2, "lobby"]], [1, 2, 3], 3]);
+});
+
+test("what the server asks is answered: by a handler, with its error, or with none there", async () => {
+  const { world, room } = await welcomed();
+  const ask = async (call: string) => {
+    world.socket.say({ type: "call", call, call_id: 1, channel: "lobby", data: 2 });
+    await settle();
+    return world.socket.last();
+  };
+  room.answer("double", async (n) => 2 * (n as number));
+  room.answer("fail", () => { throw new Error("not now"); });
+  const stop = room.answer("nothing", () => undefined);
+  assert.deepEqual(await ask("double"), { type: "answer", call_id: 1, data: 4 });
+  assert.deepEqual(await ask("fail"), { type: "answer", call_id: 1, errors: "not now" });
+  assert.deepEqual(await ask("nothing"), { type: "answer", call_id: 1, data: null });
+  room.answer("large", () => "x".repeat(70_000));
+  assert.match((await ask("large")).errors, /65536/);
+  stop();
+  assert.deepEqual((await ask("nothing")).errors, "nobody here answers nothing");
+});
+
+test("a call within a listener is answered", async () => {
+  const { world, room } = await welcomed();
+  world.socket.heard = (frame) => { if (frame.action === "ack") world.socket.reply("done"); };
+  const answered = outcome(new Promise((resolve) => room.on("said", async () => resolve(await room.call("ack")))));
+  world.socket.say({ type: "event", event: "said", channel: "lobby", data: null });
+  await settle();
+  assert.equal(answered.now, "done");
+});
+
+test("the history is read by pages", async () => {
+  const { world, room } = await welcomed();
+  const pages = [{ items: [said(3), said(2)], next: "e:2" }, { items: [said(1)], next: null }];
+  const asked: any[] = [];
+  world.socket.heard = (frame) => {
+    asked.push([frame.action, frame.limit, frame.since]);
+    world.socket.reply({ ...pages[asked.length - 1], position: "e:3", complete: true });
+  };
+  const found: unknown[][] = [];
+  for await (const { items } of room.history({ limit: 2 })) found.push(items.map(({ data }) => data));
+  assert.deepEqual(found, [[3, 2], [1]]);
+  assert.deepEqual(asked, [["history", 2, undefined], ["history", 2, "e:2"]]);
+});
+
+test("a codec of one's own: other names, in bytes", async () => {
+  const encode = (frame: any) => {
+    const { action, request_id, ...rest } = frame;
+    return new TextEncoder().encode(JSON.stringify({ ...rest, ...(action && { method: action, id: request_id }) }));
+  };
+  const decode = (data: string | ArrayBuffer) => {
+    const { id, method, ...rest } = JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data));
+    return { ...rest, ...(id && { request_id: id, action: method }) };
+  };
+  const { world, room } = await welcomed({ codec: { encode, decode } });
+  assert.equal(world.socket.binaryType, "arraybuffer");
+  const call = outcome(room.call("say", { text: "hello" }));
+  const { method, id, text } = world.socket.last();
+  assert.deepEqual([method, text], ["say", "hello"]);
+  const reply = { type: "response", method, id, status: "ok", data: 7 };
+  world.socket.onmessage!({ data: new TextEncoder().encode(JSON.stringify(reply)).buffer });
+  const large = outcome(room.call("say", { text: "x".repeat(70_000) }));
+  await settle();
+  assert.deepEqual([call.now, large.now, world.errors], [7, "RangeError", []]);
+});
+
+test("frames of an application's own are handed on", async () => {
+  const { world, room } = await welcomed();
+  const frames: unknown[] = [];
+  room.onFrame((frame) => frames.push(frame));
+  world.socket.say({ action: "message", user: "ann" });
+  // Ours has a version.
+  world.socket.say({ type: "presence", users: ["ann"] });
+  assert.deepEqual(frames, [{ action: "message", user: "ann" }, { type: "presence", users: ["ann"] }]);
+});
+
+test("whatever happens, everything that was asked is settled and nothing is left", async () => {
+  let seed = 7;
+  const chance = () => { seed = (seed * 48_271) % 2_147_483_647; return seed / 2_147_483_647; };
+  for (let round = 0; round < 60; round++) {
+    const { world, room, clock } = await welcomed();
+    clock.chance = chance;
+    const outcomes: { now: unknown }[] = [];
+    for (let step = 0; step < 40; step++) {
+      const control = new AbortController();
+      const moves = [
+        () => outcomes.push(outcome(room.call("say", {}, { signal: control.signal, retry: chance() < 0.5 }))),
+        () => outcomes.push(outcome((async () => { for await (const _ of room.stream("count")) if (chance() < 0.3) break; })())),
+        () => world.socket.sent.length > 0 && world.socket.reply(step, chance() < 0.5 ? true : undefined),
+        () => world.socket.sent.length > 0 && world.socket.fail("unavailable"),
+        () => control.abort(),
+        () => world.socket.shut(chance() < 0.8 ? 1006 : 1008),
+        () => { world.socket.dead = true; },
+        () => room.retry(),
+        () => room.leave(),
+      ];
+      moves[Math.floor(chance() * moves.length)]!();
+      await clock.pass(chance() * 8_000);
+    }
+    room.leave();
+    await clock.pass(60_000);
+    assert.deepEqual(outcomes.filter(({ now }) => now === "pending"), []);
+    assert.deepEqual([world.open.length, clock.pending], [0, 0]);
+  }
+});
+
+// Many rooms on one WebSocket
+
+async function socketed() {
+  const world = new World();
+  const members = new Set<string>();
+  const joins: any[] = [];
+  world.arrives = (socket) => {
+    members.clear();
+    socket.heard = (frame) => {
+      const { type, channel, request_id } = frame;
+      if (type === "join") {
+        joins.push(frame);
+        members.add(channel);
+        socket.say({ type: "joined", channel, request_id, position: frame.since ?? "e:0", connection: "m", ...(frame.since && { recovered: true }) });
+      } else if (type === "leave") {
+        members.delete(channel);
+        socket.say({ type: "left", channel, request_id });
+      }
+    };
+    socket.welcome();
+  };
+  const socket = world.client().socket("/desk");
+  await world.clock.pass(1);
+  return { world, socket, members, joins, clock: world.clock };
+}
+
+test("a hundred rooms are joined again, each from where it was, and none that was left", async () => {
+  const { world, socket, members, joins, clock } = await socketed();
+  const rooms = Array.from({ length: 100 }, (_, n) => socket.room(`room:${n}`));
+  for (const [n, room] of rooms.entries()) {
+    world.socket.say({ type: "event", event: "said", channel: room.name, data: n, position: `e:${n + 1}` });
+  }
+  world.socket.shut(1006);
+  assert.deepEqual(new Set(rooms.map(({ state }) => state)), new Set(["joining"]));
+  rooms[7]!.leave();
+  joins.length = 0;
+  await clock.pass(2_000);
+  assert.deepEqual([members.size, joins.length, members.has("room:7")], [99, 99, false]);
+  assert.ok(joins.every(({ channel, since, connection }) => since === `e:${Number(channel.slice(5)) + 1}` && connection === "m"));
+});
+
+test("events, calls and answers go to the room that they name", async () => {
+  const { world, socket } = await socketed();
+  const [a, b] = [socket.room("a"), socket.room("b")];
+  const heard: unknown[] = [];
+  a.on("said", (data) => heard.push(["a", data]));
+  b.on("said", (data) => heard.push(["b", data]));
+  socket.own.on("said", (data) => heard.push(["own", data]));
+  for (const channel of ["a", "b", "*", "elsewhere"]) world.socket.say({ type: "event", event: "said", channel, data: channel });
+  assert.deepEqual(heard, [["a", "a"], ["b", "b"], ["own", "*"]]);
+  const call = outcome(b.call("say", { text: "x" }));
+  assert.equal(world.socket.last().channel, "b");
+  world.socket.reply(1);
+  await settle();
+  assert.equal(call.now, 1);
+});
+
+test("two that ask for one room share it, and it is left with the second", async () => {
+  const { socket, members } = await socketed();
+  const [one, two] = [socket.room("a"), socket.room("a")];
+  assert.equal(one, two);
+  one.leave();
+  assert.ok(members.has("a"));
+  two.leave();
+  assert.deepEqual([members.has("a"), two.state], [false, "left"]);
+  assert.notEqual(socket.room("a"), two);
+});
+
+test("a room that refuses for good stays away, one that refuses for now is asked again", async () => {
+  const { world, socket, clock } = await socketed();
+  let code = "permission_denied";
+  world.socket.heard = ({ request_id, channel }) =>
+    world.socket.say({ type: "response", action: "join", channel, request_id, status: "bad", code, errors: "no" });
+  const never = socket.room("a");
+  code = "channel_full";
+  const later = socket.room("b");
+  assert.deepEqual([never.state, never.refusal?.code], ["refused", "permission_denied"]);
+  assert.deepEqual([later.state, later.refusal?.code], ["joining", "channel_full"]);
+  const call = outcome(never.call("say", {}, { timeout: 1 }));
+  world.socket.heard = ({ type, request_id, channel }) => { if (type === "join") world.socket.say({ type: "joined", channel, request_id }); };
+  await clock.pass(1_000);
+  assert.deepEqual([later.state, never.state, call.now], ["joined", "refused", "NotSent"]);
+  never.retry();
+  assert.equal(never.state, "joined");
+});
+
+test("who is sent out of a room comes back where the code says so", async () => {
+  const { world, socket, clock } = await socketed();
+  const [a, b, c] = ["a", "b", "c"].map((name) => socket.room(name));
+  world.socket.say({ type: "left", channel: "a", close_code: 1013, reason: "full" });
+  world.socket.say({ type: "left", channel: "b", close_code: 4501, reason: "language" });
+  world.socket.say({ type: "left", channel: "c" });
+  assert.deepEqual([a!.state, b!.state, b!.refusal?.closeCode, c!.state], ["joining", "refused", 4501, "left"]);
+  await clock.pass(1_000);
+  assert.deepEqual([a!.state, b!.state], ["joined", "refused"]);
+});
+
+test("closing the socket leaves all", async () => {
+  const { world, socket, clock } = await socketed();
+  const room = socket.room("a");
+  const call = outcome(room.call("say"));
+  socket.close();
+  await settle();
+  assert.deepEqual([room.state, socket.state, call.now, world.open.length, clock.pending], ["left", "idle", "ConnectionLost", 0, 0]);
+});
+
+test("members of both sides agree when it is quiet, whatever was done from within listeners", async () => {
+  let seed = 11;
+  const chance = () => { seed = (seed * 48_271) % 2_147_483_647; return seed / 2_147_483_647; };
+  for (let round = 0; round < 30; round++) {
+    const { world, socket, members, clock } = await socketed();
+    const here = new Map<string, any>();
+    const move = () => {
+      const name = `r${Math.floor(chance() * 4)}`;
+      if (here.has(name)) { here.get(name).leave(); here.delete(name); }
+      else {
+        const room = socket.room(name);
+        here.set(name, room);
+        if (chance() < 0.5) room.onState(() => { if (chance() < 0.2 && here.get(name) === room) { room.leave(); here.delete(name); } });
+      }
+    };
+    for (let step = 0; step < 30; step++) {
+      if (chance() < 0.2) world.socket.shut(1006);
+      else move();
+      await clock.pass(chance() * 1_500);
+    }
+    await clock.pass(60_000);
+    assert.deepEqual([...members].sort(), [...here.keys()].sort());
+    assert.ok([...here.values()].every(({ state }) => state === "joined"));
+  }
+});
+

@@ -1,0 +1,254 @@
+"""What all channel layers have: the queues and the groups of one process, over a broker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import translate
+from typing import Any, ClassVar, Final, ParamSpec
+
+from broadcaster import BroadcastBackend
+
+from fastapi_channels.brokers import Broker
+from fastapi_channels.cluster.tasks import Tasks
+from fastapi_channels.cluster.threads import in_its_loop
+from fastapi_channels.exceptions import ChannelsError, ConfigurationError
+from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.wire.packing import PLAIN, Packs
+
+from .groups import Groups
+from .queues import Queues
+
+P = ParamSpec("P")
+logger = logging.getLogger("fastapi_channels")
+
+MAX_TASKS: Final = 1000
+"""What one process may be about to tell the others; beyond that it does not."""
+
+
+class BaseChannelLayer(ABC):
+    """What code may do with a layer, whichever it is. It connects with its first call, in the event loop in
+    which that is; in the next one anew. Calls from the loops of other threads run in that one.
+
+    Args:
+        backend: carries what the processes tell each other.
+        capacity: messages that wait in one channel.
+        channel_capacity: others, by a pattern of names: `{"http.*": 200}`, or a compiled expression. The
+            first that matches counts.
+        expiry: seconds that a message waits.
+        group_expiry: seconds that a channel stays in a group, from when it was added last.
+        timeout: seconds that a call may take.
+
+    Raises:
+        ConfigurationError: a number makes no sense.
+    """
+
+    _packing: ClassVar[Packs] = PLAIN
+
+    def __init__(
+        self,
+        backend: BroadcastBackend,
+        *,
+        capacity: int,
+        channel_capacity: Mapping[str | re.Pattern[str], int] | None,
+        expiry: float,
+        group_expiry: float,
+        timeout: float,
+    ) -> None:
+        self.loop: asyncio.AbstractEventLoop | None = None
+        patterns = channel_capacity or {}
+        for name, value in [("capacity", capacity), *((str(key), value) for key, value in patterns.items())]:
+            if not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"{name} must be 1 message or more, got {value!r}")
+        for name, seconds in (("expiry", expiry), ("group_expiry", group_expiry), ("timeout", timeout)):
+            if not seconds > 0:
+                raise ConfigurationError(f"{name} must be more than 0 seconds, got {seconds!r}")
+        self.capacity = capacity
+        self._patterns = [(_compiled(pattern), value) for pattern, value in patterns.items()]
+        self._timeout = timeout
+        self._broker = Broker(
+            backend,
+            self._receive,
+            packing=self._packing,
+            publish_timeout=timeout,
+            on_change=self._connected,
+        )
+        self._queues = Queues(self.capacity_of, expiry)
+        self._groups = Groups(group_expiry)
+        self._tasks = Tasks()
+        self._stale: set[str] = set()
+        """Topics that are still to be subscribed in this event loop."""
+        self._vacated: set[str] = set()
+        """Groups whose channels have all expired: their topics are still to be left."""
+
+    def capacity_of(self, channel: str) -> int:
+        """How many messages wait in a channel at most."""
+        return next((value for pattern, value in self._patterns if pattern.match(channel)), self.capacity)
+
+    # What each does in its own way
+
+    @abstractmethod
+    @in_its_loop
+    async def new_channel(self, prefix: str = "specific") -> str:
+        """The name of a new channel of this process."""
+
+    @abstractmethod
+    @in_its_loop
+    async def send(self, channel: str, message: Mapping[str, Any]) -> None:
+        """Have `message` wait in a channel, whichever process has it."""
+
+    @abstractmethod
+    @in_its_loop
+    async def receive(self, channel: str) -> dict[str, Any]:
+        """The next message of a channel; waits for one."""
+
+    @abstractmethod
+    @in_its_loop
+    async def group_add(self, group: str, channel: str) -> None:
+        """Put a channel into a group."""
+
+    @abstractmethod
+    @in_its_loop
+    async def group_discard(self, group: str, channel: str) -> None:
+        """Take a channel out of a group; nothing happens where it is not in."""
+
+    @abstractmethod
+    @in_its_loop
+    async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
+        """Send `message` to each channel in a group."""
+
+    @abstractmethod
+    @in_its_loop
+    async def flush(self) -> None:
+        """Drop messages, and empty groups."""
+
+    @abstractmethod
+    def _group(self, group: str) -> str:
+        """The topic of a group."""
+
+    @abstractmethod
+    def _receive(self, publication: Publication) -> None:
+        """Take what another process, or this one, has published."""
+
+    @abstractmethod
+    def _decode(self, body: Body) -> dict[str, Any]:
+        """The message that waits as `body`; raises ValueError where it is none."""
+
+    # What they have in common
+
+    @in_its_loop
+    async def forget(self, channel: str) -> None:
+        """Drop what waits in a channel of this process, and take it out of its groups: for a channel that
+        nobody will receive from any more."""
+        self._queues.forget(channel)
+        for group in self._groups.forget(channel):
+            await self._leave(self._group(group))
+
+    @in_its_loop
+    async def close(self) -> None:
+        """Disconnect, and forget all channels and groups of this process; a later call connects again."""
+        if self.loop is asyncio.get_running_loop():
+            await self._tasks.stop()
+            await self._broker.stop()
+        self._queues.clear()
+        self._groups.clear()
+        self._vacated.clear()
+        self.loop = None
+
+    @property
+    def _topics(self) -> set[str]:
+        """All that this process listens to."""
+        return {self._group(group) for group in self._groups.names}
+
+    def _begin(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self.loop is not loop:
+            self._broker.reset()
+            self._tasks = Tasks()
+            self._stale = self._topics
+            self.loop = loop
+        self._broker.begin()
+
+    async def _open(self) -> None:
+        """Be there for what other processes send."""
+        self._begin()
+        while self._stale:
+            topic = next(iter(self._stale))
+            await self._broker.subscribe(topic)
+            self._stale.discard(topic)
+
+    async def _leave(self, topic: str) -> None:
+        self._stale.discard(topic)
+        await self._broker.unsubscribe(topic)
+
+    async def _enter(self, group: str, channel: str) -> None:
+        """Put a channel of this process into a group."""
+        await self._open()
+        self._vacate(self._groups.sweep())
+        self._groups.add(group, channel)
+        try:
+            await self._broker.subscribe(self._group(group))
+        except BaseException:
+            self._groups.discard(group, channel)
+            raise
+
+    async def _take_out(self, group: str, channel: str) -> None:
+        if self._groups.discard(group, channel):
+            await self._leave(self._group(group))
+
+    async def _clear(self) -> None:
+        self._queues.clear()
+        for group in self._groups.clear():
+            await self._leave(self._group(group))
+
+    def _put(self, channel: str, body: Body) -> bool:
+        """Let a message wait in a channel of this process; False where that is full."""
+        return self._queues.put(channel, body)
+
+    def _deliver(self, group: str, body: Body) -> None:
+        members = self._groups.members(group)
+        self._vacate(self._groups.sweep() if members else [group, *self._groups.sweep()])
+        full = sum(not self._put(channel, body) for channel in members)
+        if full:
+            logger.info("%d of %d channels over capacity in group %s", full, len(members), group)
+
+    def _vacate(self, groups: list[str]) -> None:
+        """Leave the topics of groups that are empty, unless a channel comes into one meanwhile."""
+        if groups:
+            self._vacated.update(groups)
+            self._spawn(self._leave_vacated)
+
+    async def _leave_vacated(self) -> None:
+        while self._vacated:
+            group = self._vacated.pop()
+            if group not in self._groups:
+                await self._leave(self._group(group))
+
+    def _read(self, channel: str, body: Body) -> dict[str, Any] | None:
+        """The message that waited in a channel; None where it is none."""
+        try:
+            return self._decode(body)
+        except ValueError as exc:
+            logger.warning("a message in %r is ignored: %s", channel, exc)
+            return None
+
+    def _connected(self, up: bool) -> None:  # noqa: B027 - not every layer has to do something
+        """The broker has come, or gone."""
+
+    def _spawn(self, call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+        if len(self._tasks) < MAX_TASKS:
+            self._tasks.spawn(_tried(call, *args, **kwargs))
+
+
+async def _tried(call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
+    try:
+        await call(*args, **kwargs)
+    except (ChannelsError, OSError) as exc:
+        logger.info("another process of the layer was not told: %s", exc)
+
+
+def _compiled(pattern: str | re.Pattern[str]) -> re.Pattern[str]:
+    return re.compile(translate(pattern)) if isinstance(pattern, str) else pattern

@@ -1,0 +1,123 @@
+"""Messages that wait in their channels, and who waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+
+from fastapi_channels.wire.messages import Body
+
+
+class Queues:
+    """A queue for each channel that anything, or anybody, waits in.
+
+    Args:
+        capacity_of: how many messages a channel takes.
+        expiry: seconds that a message waits.
+    """
+
+    def __init__(
+        self,
+        capacity_of: Callable[[str], int],
+        expiry: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._capacity_of = capacity_of
+        self._expiry = expiry
+        self._clock = clock
+        self._messages: dict[str, deque[tuple[float, Body]]] = {}
+        self._waiters: dict[str, deque[asyncio.Future[Body]]] = {}
+        self._sweep_at = 0.0
+
+    def __contains__(self, channel: str) -> bool:
+        """Whether a message waits in it."""
+        return channel in self._messages
+
+    def __len__(self) -> int:
+        """In how many channels messages wait."""
+        return len(self._messages)
+
+    @property
+    def wanted(self) -> list[str]:
+        """The channels in which somebody waits for a message."""
+        return list(self._waiters)
+
+    def put(self, channel: str, body: Body) -> bool:
+        """Hand a message to whoever has waited longest, or let it wait; False where the channel is full."""
+        now = self._clock()
+        self._sweep(now)
+        waiters = self._waiters.get(channel, ())
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(body)
+                return True
+        # What has expired takes no place.
+        self._drop_expired(channel, now)
+        waiting = self._messages.setdefault(channel, deque())
+        if len(waiting) >= self._capacity_of(channel):
+            return False
+        waiting.append((now + self._expiry, body))
+        return True
+
+    def put_back(self, channel: str, body: Body) -> None:
+        """Let a message that was taken be the next again, also where the channel is full."""
+        self._messages.setdefault(channel, deque()).appendleft((self._clock() + self._expiry, body))
+
+    def take(self, channel: str) -> Body | None:
+        """The message that waits longest; None where none does."""
+        now = self._clock()
+        self._sweep(now)
+        self._drop_expired(channel, now)
+        waiting = self._messages.get(channel)
+        if waiting is None:
+            return None
+        _, body = waiting.popleft()
+        if not waiting:
+            del self._messages[channel]
+        return body
+
+    async def get(self, channel: str) -> Body:
+        """The message that waits longest, or that comes. Of several callers the first gets it."""
+        found = self.take(channel)
+        if found is not None:
+            return found
+        waiter: asyncio.Future[Body] = asyncio.get_running_loop().create_future()
+        waiters = self._waiters.setdefault(channel, deque())
+        waiters.append(waiter)
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.put_back(channel, waiter.result())
+            raise
+        finally:
+            waiters.remove(waiter)
+            if not waiters and self._waiters.get(channel) is waiters:
+                del self._waiters[channel]
+
+    def forget(self, channel: str) -> None:
+        """Drop what waits in a channel."""
+        self._messages.pop(channel, None)
+
+    def clear(self) -> None:
+        """Drop all messages."""
+        self._messages.clear()
+
+    def _sweep(self, now: float) -> None:
+        """Drop what has expired, also in channels that nobody reads; once in each `expiry`."""
+        if now < self._sweep_at:
+            return
+        self._sweep_at = now + self._expiry
+        for channel in list(self._messages):
+            self._drop_expired(channel, now)
+
+    def _drop_expired(self, channel: str, now: float) -> None:
+        waiting = self._messages.get(channel)
+        if waiting is None or waiting[0][0] > now:
+            return
+        while waiting and waiting[0][0] <= now:
+            waiting.popleft()
+        if not waiting:
+            del self._messages[channel]

@@ -1,0 +1,1 @@
+"""Operating an application: nothing of it is there that nobody asked for."""

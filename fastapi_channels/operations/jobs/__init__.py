@@ -1,0 +1,1 @@
+"""Jobs: what is run by the clock, once over all processes."""

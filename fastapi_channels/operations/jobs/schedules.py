@@ -1,0 +1,105 @@
+"""When something is due. All processes work it out by their clocks, and get the same ticks."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, tzinfo
+from typing import Any, Final, NamedTuple, Protocol
+from zoneinfo import ZoneInfo
+
+from fastapi_channels.exceptions import ConfigurationError
+
+SHORTEST: Final = 0.1
+"""Seconds between two ticks, at least: each process asks the store at each."""
+
+
+class Schedule(Protocol):
+    def after(self, moment: float) -> float:
+        """The first tick later than `moment`; both are seconds since 1970."""
+        ...
+
+
+class Every(NamedTuple):
+    """At the multiples of `seconds` since 1970, by UTC."""
+
+    seconds: float
+
+    def after(self, moment: float) -> float:
+        # A tick is always the same product, so that it is the same float wherever it is worked out.
+        number = math.floor(moment / self.seconds)
+        while number * self.seconds <= moment:
+            number += 1
+        return number * self.seconds
+
+
+class Cron:
+    """At the minutes that a cron expression names, as Debian's cron reads it.
+
+    A time of day that the clocks leave out in spring is due at the first minute that they show; one that
+    they show twice in autumn is due the first time.
+
+    Args:
+        expression: minute, hour, day of the month, month and day of the week.
+        zone: whose clocks are meant.
+
+    Raises:
+        ConfigurationError: the expression cannot be read, or names a day that never comes; or `cronsim` is
+            missing.
+    """
+
+    def __init__(self, expression: str, zone: tzinfo) -> None:
+        try:
+            from cronsim import CronSim, CronSimError
+        except ModuleNotFoundError:
+            raise ConfigurationError('cron() needs cronsim: pip install "fastapi-channels[cron]"') from None
+        self._expression = expression
+        self._zone = zone
+        self._ticks = CronSim
+        try:
+            self.after(0.0)
+        except CronSimError as exc:
+            raise ConfigurationError(
+                f"{expression!r} is no cron expression: {exc}; it has five fields, as in "
+                '"30 9 * * MON-FRI" for half past nine'
+            ) from None
+
+    def after(self, moment: float) -> float:
+        # In the hour that comes twice, what comes next by the clock may have been before.
+        for tick in self._ticks(self._expression, datetime.fromtimestamp(moment, self._zone)):
+            if (due := tick.timestamp()) > moment:
+                return due
+        raise ConfigurationError(f"the cron expression {self._expression!r} names a time that never comes")
+
+
+def every(seconds: Any) -> Every:
+    """
+    Raises:
+        ConfigurationError: it is no time, or too short.
+    """
+    if not is_number(seconds) or not SHORTEST <= seconds < math.inf:
+        raise ConfigurationError(f"every() takes {SHORTEST:g} or more seconds, got {seconds!r}")
+    return Every(float(seconds))
+
+
+def cron(expression: Any, tz: Any) -> Cron:
+    """
+    Raises:
+        ConfigurationError: as `Cron`; or there is no such time zone.
+    """
+    if not isinstance(expression, str):
+        raise ConfigurationError(f'cron() takes a text such as "30 9 * * MON-FRI", got {expression!r}')
+    if isinstance(tz, str):
+        try:
+            tz = ZoneInfo(tz)
+        except (ValueError, OSError, LookupError):
+            raise ConfigurationError(
+                f'there is no time zone {tz!r}: say one as "Europe/Berlin"; where the system knows none, '
+                "pip install tzdata"
+            ) from None
+    if not isinstance(tz, tzinfo):
+        raise ConfigurationError(f'tz takes the name of a time zone, as "Europe/Berlin", got {tz!r}')
+    return Cron(expression, tz)
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

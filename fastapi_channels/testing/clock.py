@@ -1,0 +1,88 @@
+"""Time that passes at once: an event loop that skips to its next timer when nothing else is left to do.
+
+What waits for seconds is tested in milliseconds, and in the same order every time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import selectors
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class _Skipping(selectors.DefaultSelector):
+    """Does not wait for a timer: counts the time as passed. No other time passes."""
+
+    now = 1000.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0 if timeout else timeout)
+        if not ready and timeout:
+            self.now += timeout
+        return ready
+
+
+class TimelessLoop(asyncio.SelectorEventLoop):
+    """Timers are due as soon as nothing else can go on. What a thread is needed for is not waited for."""
+
+    def __init__(self) -> None:
+        self._skipping = _Skipping()
+        super().__init__(self._skipping)
+
+    def time(self) -> float:
+        return self._skipping.now
+
+
+async def turns(number: int = 10) -> None:
+    """Let everything else that is ready run, some times over: a moment, however fast the machine is."""
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+def timeless(test: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """Run an async test in a loop of its own, in which time passes at once. Who asks the module `time`
+    meanwhile, whoever that is, is told the same time."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        with asyncio.Runner(loop_factory=TimelessLoop) as runner, _going_with(runner.get_loop()):
+            return runner.run(test(*args, **kwargs))
+
+    return run
+
+
+@contextmanager
+def _going_with(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let the clocks of the module `time` go with that of the loop."""
+    begun, wall, monotonic = loop.time(), time.time(), time.monotonic()
+    real, real_monotonic = time.clock_gettime, time.monotonic
+
+    @functools.cache
+    def at_first(clock: int) -> float:
+        """What one of the clocks of the system said when the loop began."""
+        return real(clock) - (real_monotonic() - monotonic)
+
+    going: dict[str, Callable[..., float]] = {
+        "time": lambda: wall + loop.time() - begun,
+        "monotonic": lambda: monotonic + loop.time() - begun,
+        "clock_gettime": lambda clock: at_first(clock) + loop.time() - begun,
+    }
+    before = {name: getattr(time, name) for name in going}
+    try:
+        for name, clock in going.items():
+            setattr(time, name, clock)
+        yield
+    finally:
+        for name, clock in before.items():
+            setattr(time, name, clock)
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,82 @@
+"""A Python client that another process drives, as `clients/typescript/test/driver.ts` is driven."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from typing import Any
+
+from fastapi_channels.client import ActionError, Client, Room, Socket, Times
+
+TIMES = Times(first=0.1, most=1.0, gap=0.1, rejoin=0.1, call=20.0)
+
+
+def tell(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+class Driver:
+    def __init__(self, url: str) -> None:
+        tokens = itertools.count(1)
+        self._client = Client(url, times=TIMES, proxy=None)
+        self._signed_in = Client(url, times=TIMES, proxy=None, token=lambda: f"t{next(tokens)}")
+        self._rooms: dict[str, Room] = {}
+        self._sockets: dict[str, Socket] = {}
+
+    async def room(self, id: str, *, token: bool = False, **how: Any) -> None:
+        if "socket" in how:
+            room = self._sockets[how["socket"]].room(how["name"])
+        else:
+            client = self._signed_in if token else self._client
+            room = client.room(how["address"], **how["parameters"])
+        self._rooms[id] = room
+        room.on("said", lambda data: tell(id=id, said=data))
+        room.on_gap(lambda gap: tell(id=id, gap=gap.reason))
+        room.on_state(
+            lambda state: tell(id=id, state=state, **({"code": room.refusal.code} if room.refusal else {}))
+        )
+        room.on_presence(lambda _: tell(id=id, present=len(room.presence.people)))
+        room.answer("confirm", lambda data: len(data["question"]))
+
+    async def socket(self, id: str, address: str) -> None:
+        self._sockets[id] = self._client.socket(address)
+
+    async def call(self, id: str, action: str, payload: Any, retry: bool, **named: Any) -> None:
+        try:
+            tell(**named, reply=await self._rooms[id].call(action, payload, retry=retry))
+        except Exception as exc:
+            tell(**named, error=exc.code if isinstance(exc, ActionError) else type(exc).__name__)
+
+    async def stream(self, id: str, action: str, payload: Any, most: int = 0, **named: Any) -> None:
+        items: list[Any] = []
+        async with self._rooms[id].stream(action, payload) as feed:
+            async for item in feed:
+                items.append(item)
+                if len(items) == most:
+                    break
+        tell(**named, items=items)
+
+    async def history(self, id: str, limit: int, **named: Any) -> None:
+        pages = [page.items async for page in self._rooms[id].history(limit=limit)]
+        tell(**named, pages=[[item["data"]["text"] for item in items] for items in pages])
+
+    async def leave(self, id: str) -> None:
+        await self._rooms[id].leave()
+
+
+async def main(url: str) -> None:
+    driver = Driver(url)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    tasks: set[asyncio.Task[None]] = set()
+    async for line in reader:
+        said = json.loads(line)
+        tasks.add(asyncio.create_task(getattr(driver, said.pop("do"))(**said)))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,744 @@
+"""What is called in a room, what is told there, and what becomes of both when the connection is lost."""
+
+import asyncio
+import gc
+import random
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from fastapi_channels import Call, Event
+from fastapi_channels.client import (
+    About,
+    ActionError,
+    ClientError,
+    ConnectionLost,
+    Gap,
+    NotSent,
+    Overflow,
+    Refused,
+    Room,
+    TimedOut,
+)
+from fastapi_channels.testing.clock import now, timeless
+
+from .fake import FakeWire, Frame, World, joined, settle
+
+
+class Said(Event):
+    number: int
+
+
+class Double(Call[int]):
+    number: int
+
+
+def said(offset: int, epoch: str = "e") -> Frame:
+    return {
+        "type": "event",
+        "event": "said",
+        "channel": "lobby",
+        "data": {"number": offset},
+        "position": f"{epoch}:{offset}",
+    }
+
+
+class Kept(World):
+    """A room with history: the world counts, and gives what was missed."""
+
+    def __init__(self) -> None:
+        super().__init__(self._arrive)
+        self.top = 0
+
+    def publish(self) -> None:
+        self.top += 1
+        for wire in self.open:
+            wire.say(said(self.top))
+
+    def _arrive(self, wire: FakeWire) -> None:
+        query = dict(each.split("=") for each in wire.url.partition("?")[2].split("&") if each)
+        since = query.get("since", "").replace("%3A", ":")
+        at = int(since.partition(":")[2] or self.top)
+        recovered = {"recovered": True} if since else {}
+        wire.say({"type": "joined", "position": f"e:{at}", "connection": "c.1", **recovered})
+        wire.say(*(said(offset) for offset in range(at + 1, self.top + 1)))
+        wire.welcome()
+
+
+@pytest.mark.parametrize(("count", "published"), [(1, 3), (10, 1)])
+@timeless
+async def test_what_was_missed_is_told_once_also_where_nothing_had_come_before(count: int, published: int):
+    """The loss of one connection, and ten losses in a row."""
+    world = Kept()
+    room = world.client().room("/rooms/{channel}", channel="lobby")
+    heard: list[int] = []
+    room.on(Said, lambda event: heard.append(event.number))
+    await room.ready()
+    for _ in range(count):
+        world.wire.shut()
+        await settle()
+        for _ in range(published):
+            world.publish()
+        await asyncio.sleep(32)
+    assert heard == list(range(1, count * published + 1))
+    assert "since=e%3A0" in world.wires[1].url
+    await room.leave()
+
+
+@timeless
+async def test_an_event_that_comes_twice_is_told_once_and_another_epoch_begins_anew():
+    world = Kept()
+    room = world.client().room("/a")
+    heard: list[Any] = []
+    room.on_any(lambda data, about: heard.append((data["number"], about)))
+    await room.ready()
+    world.wire.say(said(1), said(2), said(1), said(2), said(3), said(1, "f"))
+    await settle()
+    assert [number for number, _ in heard] == [1, 2, 3, 1]
+    assert heard[0][1] == About("said", "lobby", "e:1")
+    assert room.position == "f:1"
+    await room.leave()
+
+
+@timeless
+async def test_who_leaves_and_joins_in_a_listener_is_told_nothing_twice():
+    world = Kept()
+    room = world.client().room("/a")
+    heard: list[tuple[int, str]] = []
+
+    async def listen(event: Said) -> None:
+        heard.append((event.number, room.position))
+        await room.leave()
+        room.retry()
+        await room.ready()
+
+    room.on(Said, listen)
+    await room.ready()
+    for _ in range(2):
+        world.publish()
+        await asyncio.sleep(3)
+    assert heard == [(1, "e:1"), (2, "e:2")]
+    await room.leave()
+
+
+@timeless
+async def test_the_latest_publication_behind_joined_is_told():
+    def arrive(wire: FakeWire) -> None:
+        wire.say({"type": "joined", "position": "e:7", "connection": "c"}, said(7), said(7))
+        wire.welcome()
+
+    world = World(arrive)
+    room = world.client().room("/a")
+    heard: list[Any] = []
+    room.on("said", heard.append)
+    await room.ready()
+    assert heard == [{"number": 7}]
+    await room.leave()
+
+
+@timeless
+async def test_a_position_of_before_is_given_back():
+    world = World()
+    room = world.client().room("/a?x=1", since="e:5")
+    await room.ready()
+    assert world.wire.url.endswith("/a?x=1&since=e%3A5")
+    await room.leave()
+
+
+@pytest.mark.parametrize("reason", ["epoch", "expired", "limit"])
+@timeless
+async def test_who_cannot_get_all_is_told_so(reason: str):
+    world = Kept()
+    room = world.client().room("/a")
+    await room.ready()
+    gaps: list[Any] = []
+    room.on_gap(lambda gap: gaps.append((gap, room.position, room.state)))
+
+    def arrive(wire: FakeWire) -> None:
+        wire.say(
+            {"type": "joined", "position": "f:9", "connection": "c", "recovered": False, "reason": reason}
+        )
+        wire.welcome()
+
+    world.arrives = arrive
+    world.wire.shut()
+    await asyncio.sleep(2)
+    assert gaps == [(Gap(reason), "f:9", "joined")]
+    await room.leave()
+
+
+@timeless
+async def test_other_gaps():
+    world, room = await joined()
+    gaps: list[Gap] = []
+    places: list[str] = []
+    room.on_gap(gaps.append)
+    room.on_gap(lambda gap: places.append(room.position))
+    before, after = ({"type": "event", "event": "said", "position": place} for place in ("e:3", "e:16"))
+    world.wire.say(before, {"type": "lagged", "dropped": 12}, after, {"type": "resync", "position": "g:4"})
+    await settle()
+    assert places == ["e:3", "g:4"], "from the first the hole can be filled"
+    assert room.position == "g:4"
+    room.position = ""
+    world.wire.shut()
+    await asyncio.sleep(2)
+    assert gaps == [Gap("lagged", 12), Gap("resync"), Gap("away")]
+    await room.leave()
+
+
+# Calls
+
+
+@timeless
+async def test_a_reply_and_an_error():
+    world, room = await joined()
+    call = asyncio.create_task(room.call("say", {"text": "hello"}))
+    await settle()
+    assert (world.wire.sent[-1]["action"], world.wire.sent[-1]["text"]) == ("say", "hello")
+    world.wire.answer({"id": 1})
+    assert await call == {"id": 1}
+    call = asyncio.create_task(room.call("say"))
+    await settle()
+    world.wire.fail("rate_limited", retry_after=2.5)
+    with pytest.raises(ActionError) as error:
+        await call
+    assert (error.value.code, error.value.retry_after, error.value.action) == ("rate_limited", 2.5, "say")
+    await room.leave()
+
+
+@timeless
+async def test_a_call_has_its_time_and_the_server_is_told_of_its_end():
+    world, room = await joined()
+    with pytest.raises(TimedOut):
+        await room.call("slow")
+    await settle()
+    assert [frame.get("type") for frame in world.wire.sent] == [None, "cancel"]
+    call = asyncio.create_task(room.call("slow", timeout=None))
+    await asyncio.sleep(5)
+    call.cancel()
+    with suppress(asyncio.CancelledError):
+        await call
+    await settle()
+    assert world.wire.sent[-1] == {"type": "cancel", "request_id": world.wire.sent[-2]["request_id"]}
+    await room.leave()
+
+
+@timeless
+async def test_of_what_was_sent_and_lost_nobody_knows_and_nothing_is_sent_twice():
+    world, room = await joined()
+    call = asyncio.create_task(room.call("pay"))
+    await settle()
+    world.wire.shut()
+    with pytest.raises(ConnectionLost):
+        await call
+    await room.ready()
+    await settle()
+    assert world.wire.sent == []
+    await room.leave()
+
+
+@timeless
+async def test_a_call_that_may_be_repeated_is_with_the_same_id():
+    world, room = await joined()
+    call = asyncio.create_task(room.call("order", {"article": "tea"}, retry=True))
+    await settle()
+    (first,) = world.wire.sent
+    assert len(first["request_id"]) >= 16
+    world.wire.shut()
+    await settle()
+    await room.ready()
+    await settle()
+    assert world.wire.sent == [first]
+    world.wire.fail("in_progress", retry_after=2)
+    await asyncio.sleep(2.1)
+    assert world.wire.sent == [first, first]
+    world.wire.answer(7)
+    assert await call == 7
+    await room.leave()
+
+
+@timeless
+async def test_no_two_clients_of_a_user_have_an_id_in_common():
+    ids = set()
+    for _ in range(2):
+        world, room = await joined()
+        call = asyncio.create_task(room.call("order", {"article": "tea"}))
+        await settle()
+        ids.add(world.wire.sent[0]["request_id"])
+        world.wire.answer(7)
+        await call
+        await room.leave()
+    assert len(ids) == 2
+
+
+@timeless
+async def test_what_is_called_while_the_room_is_away_waits_for_it():
+    world = World(lambda wire: None)
+    room = world.client().room("/a")
+    early = asyncio.create_task(room.call("say", {"n": 1}))
+    late = asyncio.create_task(room.call("say", {"n": 2}, timeout=60))
+    with pytest.raises(NotSent):
+        await early
+    world.arrives = FakeWire.welcome
+    await room.ready()
+    await settle()
+    assert [frame["n"] for frame in world.wire.sent] == [2]
+    world.wire.answer("ok")
+    assert await late == "ok"
+    await room.leave()
+
+
+@timeless
+async def test_what_waits_is_bounded_or_nothing_waits():
+    world = World(lambda wire: None)
+    client = world.client()
+    room = client.room("/a")
+    calls = [asyncio.create_task(room.call("say")) for _ in range(65)]
+    await settle()
+    assert [call.done() for call in calls] == [False] * 64 + [True]
+    with pytest.raises(NotSent):
+        await client.room("/b").call("say", {"text": "x" * 300_000})
+    with pytest.raises(NotSent):
+        await world.client(away="fail").room("/c").call("say")
+    await client.close()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {type(each) for each in results} == {NotSent}
+
+
+@timeless
+async def test_a_message_beyond_the_servers_limit_is_not_sent():
+    world, room = await joined()
+    for text in ("x" * 70_000, "好" * 22_000):
+        with pytest.raises(NotSent, match="65536 bytes"):
+            await room.call("say", {"text": text})
+    assert world.wire.sent == []
+    await room.leave()
+
+
+@timeless
+async def test_a_server_that_does_not_read_keeps_nobody_beyond_the_time_of_the_call():
+    world, room = await joined()
+    world.wire.reads.clear()
+    calls = []
+    for size in (65_000, 5_000, 500, 0):  # until nothing fits any more
+        with suppress(NotSent):
+            while True:
+                calls.append(asyncio.create_task(room.call("say", {"text": "x" * size}, timeout=0.5)))
+                await asyncio.sleep(0)
+                if calls[-1].done():
+                    calls.pop().result()
+    first, *rest = calls
+    first.cancel()
+    began = now()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    outcomes = await asyncio.gather(*rest, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {TimedOut}
+    assert now() - began < 1
+    await asyncio.sleep(60)  # nothing is heard: the link is dead
+    assert len(world.wires) > 1
+    await room.leave()
+
+
+@timeless
+async def test_a_room_that_is_joined_has_nothing_to_retry():
+    world, room = await joined()
+    room.retry()
+    assert room.state == "joined"
+    call = asyncio.create_task(room.call("say"))
+    await settle()
+    world.wire.answer(1)
+    assert await call == 1
+    await room.leave()
+
+
+@timeless
+async def test_frames_of_an_application_that_are_named_like_ours_are_told_as_they_are():
+    world, room = await joined()
+    heard: list[Frame] = []
+    room.on_frame(heard.append)
+    own = {"type": "presence", "users": ["ann"]}
+    world.wire.say(own)
+    await settle()
+    assert heard == [own]
+    assert room.state == "joined"
+    await room.leave()
+
+
+# Streams and events
+
+
+@timeless
+async def test_the_time_of_a_stream_is_that_until_its_next_item():
+    world, room = await joined()
+    feed = room.stream("count", timeout=1)
+    for number in range(5):
+        await asyncio.sleep(0.9)
+        world.wire.answer(number, more=True)
+        assert await anext(feed) == number
+    with pytest.raises(TimedOut):
+        await anext(feed)
+    await room.leave()
+
+
+@timeless
+async def test_a_stream_its_end_its_error_and_leaving_it():
+    world, room = await joined()
+    feed = room.stream("count", {"upto": 2})
+    await settle()
+    world.wire.answer(0, more=True)
+    world.wire.answer(1, more=True)
+    world.wire.answer(None, more=False)
+    assert [item async for item in feed] == [0, 1]
+    feed = room.stream("count")
+    await settle()
+    world.wire.answer(0, more=True)
+    world.wire.fail("internal_error")
+    assert await anext(feed) == 0
+    with pytest.raises(ActionError):
+        await anext(feed)
+    with pytest.raises(StopAsyncIteration):
+        await anext(feed)
+    async with room.stream("count") as items:
+        await settle()
+        world.wire.answer(0, more=True)
+        async for _ in items:
+            break
+    await settle()
+    assert [frame.get("type") for frame in world.wire.sent] == [None, None, None, "cancel"]
+    feed = room.stream("count")
+    await settle()
+    world.wire.shut()
+    with pytest.raises(ConnectionLost):
+        await anext(feed)
+    await room.leave()
+
+
+@timeless
+async def test_a_stream_that_nobody_reads_is_bounded():
+    world, room = await joined()
+    feed = room.stream("count")
+    await settle()
+    for number in range(2000):
+        world.wire.answer(number, more=True)
+    await asyncio.sleep(1)
+    assert world.wire.sent[-1]["type"] == "cancel"
+    count = 0
+    with pytest.raises(Overflow):  # noqa: PT012
+        async for _ in feed:
+            count += 1
+    assert count == 1024
+    await room.leave()
+
+
+@timeless
+async def test_calling_what_streams_says_so():
+    world, room = await joined()
+    call = asyncio.create_task(room.call("count"))
+    await settle()
+    world.wire.answer(0, more=True)
+    with pytest.raises(ClientError, match="streams"):
+        await call
+    await room.leave()
+
+
+def tell(wire: FakeWire, *numbers: int) -> None:
+    for number in numbers:
+        wire.say({"type": "event", "event": "said", "channel": "lobby", "data": {"number": number}})
+
+
+@timeless
+async def test_events_by_name_by_type_and_as_a_loop():
+    world, room = await joined()
+    heard: list[Any] = []
+    room.on("said", lambda data: heard.append(data["number"]))
+    stop = room.on(Said, lambda event: heard.append(-event.number))
+    room.on(Said, lambda event: 1 / 0)
+    feed = room.events(Said)
+    tell(world.wire, 1, 2)
+    await settle()
+    stop()
+    tell(world.wire, 3)
+    await settle()
+    await room.leave()
+    assert heard == [1, -1, 2, -2, 3]
+    assert [event.number async for event in feed] == [1, 2, 3]
+
+
+@timeless
+async def test_an_async_listener_hears_one_after_the_other_and_may_call():
+    world, room = await joined()
+    world.wire.heard = lambda frame: world.wire.answer("done") if "action" in frame else None
+    heard: list[Any] = []
+
+    async def listen(event: Said) -> None:
+        heard.append((event.number, await room.call("ack")))
+        if event.number == 2:
+            raise ValueError("mine")
+
+    room.on(Said, listen)
+    tell(world.wire, 1, 2, 3)
+    await asyncio.sleep(1)
+    assert heard == [(1, "done"), (2, "done"), (3, "done")]
+    await room.leave()
+
+
+@timeless
+async def test_what_the_server_asks_is_answered():
+    world, room = await joined()
+
+    async def ask(call: str) -> Frame:
+        world.wire.say({"type": "call", "call": call, "call_id": 1, "data": {"number": 2}})
+        await settle()
+        return {key: value for key, value in world.wire.sent[-1].items() if key not in ("type", "call_id")}
+
+    def fail(data: Any) -> None:
+        raise ValueError("not now")
+
+    async def double(asked: Double) -> int:
+        return 2 * asked.number
+
+    stop = room.answer(Double, double)
+    room.answer("fail", fail)
+    assert await ask("double") == {"data": 4}
+    assert await ask("fail") == {"errors": "not now"}
+    room.answer("large", lambda data: "x" * 70_000)
+    assert "65536 bytes" in (await ask("large"))["errors"]
+    stop()
+    assert await ask("double") == {"errors": "nobody here answers double"}
+    await room.leave()
+
+
+@timeless
+async def test_the_history_is_read_by_pages():
+    world, room = await joined()
+    pages = [([3, 2], "e:2"), ([1], None)]
+    asked: list[Frame] = []
+
+    def heard(frame: Frame) -> None:
+        asked.append(frame)
+        items, following = pages[len(asked) - 1]
+        world.wire.answer(
+            {
+                "items": [said(offset) for offset in items],
+                "position": "e:3",
+                "next": following,
+                "complete": True,
+            }
+        )
+
+    world.wire.heard = heard
+    found = [[item["data"]["number"] for item in page.items] async for page in room.history(limit=2)]
+    assert found == [[3, 2], [1]]
+    assert [(frame["action"], frame["limit"], frame.get("since")) for frame in asked] == [
+        ("history", 2, None),
+        ("history", 2, "e:2"),
+    ]
+    await room.leave()
+
+
+@timeless
+async def test_frames_of_an_applications_own_are_handed_on():
+    world, room = await joined()
+    frames: list[Frame] = []
+    room.on_frame(frames.append)
+    world.wire.say({"action": "message", "user": "ann"})
+    await settle()
+    assert frames == [{"action": "message", "user": "ann"}]
+    await room.leave()
+
+
+@pytest.mark.parametrize("seed", range(8))
+@timeless
+async def test_whatever_happens_everything_is_settled_and_nothing_is_left(seed: int):
+    chance = random.Random(seed)  # noqa: S311
+    world, room = await joined()
+    calls: list[asyncio.Task[Any]] = []
+
+    async def read() -> None:
+        async with room.stream("count") as items:
+            async for _ in items:
+                if chance.random() < 0.3:
+                    break
+
+    for step in range(60):
+        match chance.randrange(9):
+            case 0 | 1:
+                calls.append(asyncio.create_task(room.call("say", retry=chance.random() < 0.5)))
+            case 2:
+                calls.append(asyncio.create_task(read()))
+            case 3 if world.wire.sent:
+                world.wire.answer(step, **({"more": True} if chance.random() < 0.5 else {}))
+            case 4 if world.wire.sent:
+                world.wire.fail("unavailable")
+            case 5 if calls:
+                chance.choice(calls).cancel()
+            case 6:
+                world.wire.shut(1006 if chance.random() < 0.8 else 1008)
+            case 7:
+                world.wire.dead = True
+            case 8:
+                room.retry()
+            case _:
+                pass
+        await asyncio.sleep(chance.random() * 8)
+    await room.leave()
+    await asyncio.sleep(60)
+    assert [call for call in calls if not call.done()] == []
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert (world.open, asyncio.all_tasks()) == ([], {asyncio.current_task()})
+
+
+# Many rooms on one WebSocket
+
+
+class Desk(World):
+    def __init__(self) -> None:
+        super().__init__(self._arrive)
+        self.members: set[str] = set()
+        self.joins: list[Frame] = []
+        self.refusing: dict[str, str] = {}
+
+    def _arrive(self, wire: FakeWire) -> None:
+        self.members.clear()
+        wire.heard = lambda frame: self._heard(wire, frame)
+        wire.welcome()
+
+    def _heard(self, wire: FakeWire, frame: Frame) -> None:
+        named = {key: frame[key] for key in ("channel", "request_id") if key in frame}
+        code = self.refusing.get(frame.get("channel", ""))
+        if frame.get("type") == "join" and code:
+            wire.say({"type": "response", "action": "join", **named, "code": code, "errors": "no"})
+        elif frame.get("type") == "join":
+            self.joins.append(frame)
+            self.members.add(frame["channel"])
+            recovered = {"recovered": True} if "since" in frame else {}
+            position = frame.get("since", "e:0")
+            wire.say({"type": "joined", **named, "position": position, "connection": "m", **recovered})
+        elif frame.get("type") == "ping":
+            wire.say({"type": "pong"})
+        elif frame.get("type") == "leave":
+            self.members.discard(frame["channel"])
+            wire.say({"type": "left", **named})
+
+
+@timeless
+async def test_a_hundred_rooms_are_joined_again_each_from_where_it_was():
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        rooms = [socket.room(f"room:{number}") for number in range(100)]
+        for room in rooms:
+            await room.ready()
+        for number, room in enumerate(rooms, 1):
+            world.wire.say(
+                {"type": "event", "event": "said", "channel": room.name, "position": f"e:{number}"}
+            )
+        await settle()
+        world.wire.shut()
+        await settle()
+        assert {room.state for room in rooms} == {"joining"}
+        await rooms[7].leave()
+        world.joins.clear()
+        await asyncio.sleep(2)
+        assert len(world.joins) == len(world.members) == 99
+        assert "room:7" not in world.members
+        assert all(
+            (join["since"], join["connection"]) == (f"e:{int(join['channel'][5:]) + 1}", "m")
+            for join in world.joins
+        )
+
+
+@timeless
+async def test_a_room_on_a_socket_says_why_it_waits():
+    world = Desk()
+    world.refusing["full"] = "channel_full"
+    async with world.client().socket("/desk") as socket:
+        room = socket.room("full")
+        await settle()
+        assert (room.state, room.refusal and room.refusal.code) == ("joining", "channel_full")
+        world.refusing.clear()
+        await room.ready()
+        assert room.refusal is None
+
+
+@timeless
+async def test_what_was_left_is_not_kept():
+    world = World()
+    client = world.client()
+    for number in range(3):
+        await (await client.room("/rooms/{channel}", channel=number).ready()).leave()
+    await settle()
+    gc.collect()
+    assert len(client._lines) == 0
+
+
+@timeless
+async def test_what_comes_goes_to_the_room_that_it_names():
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        a, b = socket.room("a"), socket.room("b")
+        heard: list[Any] = []
+        for name, room in (("a", a), ("b", b), ("own", socket.own)):
+            room.on("said", lambda data, name=name: heard.append((name, data)))
+        await b.ready()
+        for channel in ("a", "b", "*", "elsewhere"):
+            world.wire.say({"type": "event", "event": "said", "channel": channel, "data": channel})
+        call = asyncio.create_task(b.call("say"))
+        await settle()
+        assert heard == [("a", "a"), ("b", "b"), ("own", "*")]
+        assert world.wire.sent[-1]["channel"] == "b"
+        world.wire.answer(1)
+        assert await call == 1
+        assert socket.room("a") is a
+        await a.leave()
+        assert a.state == "joined"
+        await a.leave()
+        assert a.state == "left"
+
+
+@timeless
+async def test_a_room_that_refuses_and_one_that_is_full_now():
+    world = Desk()
+    world.refusing = {"a": "permission_denied", "b": "channel_full"}
+    async with world.client().socket("/desk") as socket:
+        never, later, third, fourth = (socket.room(name) for name in "abcd")
+        with pytest.raises(Refused) as refused:
+            await never.ready()
+        assert refused.value.code == "permission_denied"
+        with pytest.raises(NotSent):
+            await never.call("say")
+        world.refusing.clear()
+        await later.ready()
+        assert never.state == "refused"
+        never.retry()
+        await never.ready()
+        world.wire.say(
+            {"type": "left", "channel": "b", "close_code": 1013},
+            {"type": "left", "channel": "c", "close_code": 4501, "reason": "language"},
+            {"type": "left", "channel": "d"},
+        )
+        await settle()
+        assert [room.state for room in (later, third, fourth)] == ["joining", "refused", "left"]
+        await later.ready()
+
+
+@pytest.mark.parametrize("seed", range(5))
+@timeless
+async def test_members_of_both_sides_agree_when_it_is_quiet(seed: int):
+    chance = random.Random(seed)  # noqa: S311
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        here: dict[str, Room] = {}
+        for _ in range(60):
+            name = chance.choice("abcd")
+            if chance.random() < 0.2:
+                world.wire.shut()
+            elif name in here:
+                await here.pop(name).leave()
+            else:
+                here[name] = socket.room(name)
+            await asyncio.sleep(chance.random() * 1.5)
+        await asyncio.sleep(60)
+        assert world.members == set(here)
+        assert {room.state for room in here.values()} <= {"joined"}

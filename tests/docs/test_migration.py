@@ -1,0 +1,256 @@
+"""The guides for moving: what was and what is, under one client each.
+
+Under a heading with two Python blocks the first is the old program and the second the new one, each with an
+`app`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from fastapi_channels.client import Client
+from tests.docs.test_docs import Block, blocks
+from tests.support.environments import environment
+from tests.support.live import CHOSEN, Close, Site, process, serving
+from tests.support.live import Client as Peer
+
+DOCS: Final = Path(__file__).parents[2] / "docs"
+Script = Callable[[Site], Awaitable[None]]
+
+
+async def several_clients(site: Site) -> None:
+    async with site.connect("/ws/1") as one:
+        async with site.connect("/ws/2") as two:
+            await two.send("hi")
+            assert [await two.read(), await two.read()] == ["You wrote: hi", "Client #2 says: hi"]
+            assert await one.read() == "Client #2 says: hi"
+        assert await one.read() == "Client #2 left the chat"
+    assert (await site.refusal("/ws/x")).status == 403
+
+
+async def parameters(site: Site) -> None:
+    cookie, header = {"Cookie": "session=ada"}, {"X-Token": "bob"}
+    async with site.connect("/items/7/ws?q=3", additional_headers=cookie) as client:
+        await client.send("hi")
+        assert [await client.read(), await client.read()] == ["ada at 7, q is 3", "7: hi"]
+    async with site.connect("/items/7/ws", additional_headers=header) as client:
+        assert await client.read() == "bob at 7, q is None"
+    for path, headers in (("/items/7/ws", {}), ("/items/x/ws", cookie), ("/items/7/ws?q=x", cookie)):
+        assert (await site.refusal(path, additional_headers=headers)).status == 403
+
+
+async def json_and_none(site: Site) -> None:
+    async with site.connect("/ws/safe") as client:
+        await client.send("{")
+        await client.send({"action": "x", "data": [1]})
+        assert await client.receive() == {"error": "Invalid JSON format"}
+        assert await client.receive() == {"success": True, "action": "x", "data": [1]}
+
+
+async def closing(site: Site) -> None:
+    for text, close in (
+        ("close", (1000, "Client requested close")),
+        ("error", (1011, "Server error occurred")),
+    ):
+        async with site.connect("/ws/custom-close") as client:
+            await client.send("hi")
+            assert await client.read() == "Received: hi"
+            await client.send(text)
+            assert await client.closed() == Close(*close)
+
+
+async def django_chat(site: Site) -> None:
+    async with site.clients("/ws/chat/lobby/", "/ws/chat/lobby/", "/ws/chat/other/") as (one, two, other):
+        await other.send({"message": "elsewhere"})
+        assert await other.receive() == {"message": "elsewhere"}
+        await one.send({"message": "hello"})
+        assert [await one.receive(), await two.receive()] == [{"message": "hello"}] * 2
+
+
+async def layer_example(site: Site) -> None:
+    async with site.connect("/ws/7") as client:
+        assert await client.receive() == {"event": "CONNECTED", "user_id": "7"}
+        await client.send({"a": 1})
+        assert await client.receive() == {"event": "ECHO", "payload": {"a": 1}}
+        await post(site, "/users/7?text=hi")
+        assert await client.receive() == {"text": "hi"}
+
+
+async def operations(site: Site) -> None:
+    async with site.clients("/", "/") as (one, two):
+        for client in (one, two):
+            await client.send({"type": "ping"})
+            assert (await client.receive())["type"] == "ping"
+        await one.send({"type": "user.subscribe", "payload": {"topic": "foobar"}})
+        assert await one.receive() == {
+            "type": "user.subscribe.response",
+            "payload": {"detail": "Subscribed to foobar", "topics": ["foobar"]},
+        }
+        await post(site, "/alert?topic=foobar&message=hey")
+        assert await one.receive() == {"type": "alert", "payload": {"message": "hey"}}
+        await two.send({"type": "ping"})
+        assert (await two.receive())["type"] == "ping"  # and no alert before
+        await two.send({"type": "user.subscribe", "payload": {}})
+        if isinstance(site.app, FastAPI):
+            error = await two.receive()
+            assert (error["type"], error["payload"]["code"]) == ("error", "invalid_payload")
+        else:
+            assert await two.closed() == Close(1003, "Could not validate payload")
+
+
+async def managed(site: Site) -> None:
+    async with site.clients("/ws/ada", "/ws/bob") as (ada, bob):
+        await bob.send({"type": "subscribe", "topic": "news/sport"})
+        await bob.send({"type": "send", "topic": "news/sport", "text": "goal"})
+        assert await bob.receive() == {"text": "goal"}
+        await bob.send({"type": "broadcast", "text": "hello"})
+        assert [await ada.receive(), await bob.receive()] == [{"text": "hello"}] * 2
+        await ada.send({"type": "send_by_conn_id", "conn_id": "bob", "text": "psst"})
+        await ada.send({"type": "send_by_conn_id", "conn_id": ["ada", "bob"], "text": "both"})
+        assert [await bob.receive(), await bob.receive()] == [{"text": "psst"}, {"text": "both"}]
+        assert await ada.receive() == {"text": "both"}
+        await bob.send({"type": "unsubscribe", "topic": "news/sport"})
+        await bob.send({"type": "send", "topic": "news/sport", "text": "missed"})
+        await bob.send({"type": "broadcast", "text": "last"})
+        assert await bob.receive() == {"text": "last"}
+
+
+async def lobby(site: Site) -> None:
+    """Neither side's clients can connect to the other: each program is spoken to in its own way."""
+    if isinstance(site.app, FastAPI):
+        async with Client(site.http) as ada, Client(site.http) as bob:
+            rooms = [
+                await each.room("/lobby", query={"name": name}).ready()
+                for each, name in ((ada, "ada"), (bob, "bob"))
+            ]
+            async with rooms[1].events("said") as events:
+                assert await rooms[0].call("say", {"text": "hello"}) == 5
+                assert await anext(events) == {"by": "ada", "text": "hello"}
+        assert (await site.refusal(SOCKET_IO)).status in (403, 404)
+    else:
+        async with site.clients(SOCKET_IO, SOCKET_IO, SOCKET_IO) as (ada, bob, nobody):
+            for peer, said in ((ada, {"name": "ada"}), (bob, {"name": "bob"}), (nobody, {})):
+                assert await packet(peer) == ("0", "")
+                await peer.send(f"40{json.dumps(said)}")
+            assert (await packet(nobody))[0] == "44"
+            assert [(await packet(ada))[0], (await packet(bob))[0]] == ["40", "40"]
+            await ada.send('421["say","hello"]')
+            assert await packet(ada) == ("43", "1[5]")
+            assert await packet(bob) == ("42", '["said",{"by":"ada","text":"hello"}]')
+
+
+SOCKET_IO: Final = "/socket.io/?EIO=4&transport=websocket"
+
+
+async def packet(peer: Peer) -> tuple[str, str]:
+    """The type and the content of the next packet of Socket.IO; of what opens a connection its type alone."""
+    text = str(await peer.read())
+    return ("0", "") if text.startswith("0") else (text[:2], text[2:])
+
+
+async def post(site: Site, path: str) -> None:
+    async with httpx.AsyncClient() as http:
+        (await http.post(site.http + path)).raise_for_status()
+
+
+SCRIPTS: Final[dict[str, list[Script]]] = {
+    "django-channels.md": [django_chat, django_chat],
+    "fastapi-distributed-websocket.md": [managed],
+    "fastapi-websockets.md": [layer_example],
+    "fastapi.md": [several_clients, parameters, json_and_none, closing],
+    "fastws.md": [operations],
+    "python-socketio.md": [lobby],
+}
+"""For each page, the client of each heading that has programs."""
+
+
+def programs(page: Path) -> list[list[Block]]:
+    python = [block for block in blocks(page.read_text()) if block.language == "python"]
+    return [list(section) for _, section in groupby(python, key=lambda block: block.section)]
+
+
+def app_of(block: Block) -> ASGIApp:
+    names: dict[str, Any] = {"__name__": "a_program"}
+    exec(compile(block.source, "a program", "exec"), names)  # noqa: S102
+    app: ASGIApp = names["app"]
+    return app
+
+
+OLD: Final = {"fastws.md": "fastws==0.1.7"}
+"""Old programs that cannot share an environment with this package, and what they need."""
+WARNED: Final = pytest.mark.filterwarnings("ignore")
+"""Of what the packages of old programs are warned of."""
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "which"),
+    [
+        pytest.param(page, number, which, id=f"{page}-{number}-{age}", marks=marks)
+        for page, scripts in SCRIPTS.items()
+        for number in range(len(scripts))
+        for which, age, marks in ((0, "old", WARNED), (1, "new", ()))
+        if which == 1 or page not in OLD
+    ],
+)
+async def test_the_same_client_sees_the_same(page: str, number: int, which: int):
+    section = programs(DOCS / "migration" / page)[number]
+    assert len(section) == 2
+    async with serving(app_of(section[which]), may_complain=True) as site:
+        await SCRIPTS[page][number](site)
+
+
+@pytest.mark.fault  # long: it installs
+@pytest.mark.parametrize("page", OLD)
+async def test_the_same_client_sees_the_same_of_an_older_world(page: str, tmp_path: Path):
+    python = await asyncio.to_thread(environment, tmp_path / "env", OLD[page], "uvicorn[standard]")
+    (tmp_path / "program.py").write_text(programs(DOCS / "migration" / page)[0][0].source)
+    options = {"environment": {CHOSEN: "auto"}, "folder": tmp_path, "python": python}
+    async with process("program:app", **options) as server:
+        await SCRIPTS[page][0](server.site)
+
+
+FEATURES: Final = "features.md"
+"""The page that says of each feature where it is; its programs are those of the other pages."""
+
+
+def test_every_feature_is_somewhere_or_is_said_not_to_be():
+    """And what a row leads to has the heading that it names."""
+    tables = [_rows(folder / "migration" / FEATURES) for folder in (DOCS, DOCS / "zh")]
+    assert len(tables[0]) == len(tables[1]) > 100
+    for number, (there, here) in enumerate(tables[0]):
+        links = re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", here)
+        assert links or "add_channel" in here or "make demo" in here or here.startswith("the same"), there
+        assert here.startswith("**no**") == tables[1][number][1].startswith("**没有**"), there
+        for path, anchor in links:
+            assert not anchor or anchor in _anchors(DOCS / "migration" / path), (there, path, anchor)
+
+
+def _rows(page: Path) -> list[tuple[str, ...]]:
+    """Of its tables, without their heads."""
+    return re.findall(r"^\| (?!---|there |那边 )(.+?) \| (.+) \|$", page.read_text(), re.MULTILINE)
+
+
+def _anchors(page: Path) -> set[str]:
+    """What GitHub makes of the headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-").lower() for title in titles}
+
+
+def test_every_guide_is_played_and_both_languages_show_the_same_code():
+    assert {path.name for path in (DOCS / "migration").glob("*.md")} == {*SCRIPTS, FEATURES}
+    for page, scripts in SCRIPTS.items():
+        shown = [programs(folder / "migration" / page) for folder in (DOCS, DOCS / "zh")]
+        code = [[block.source.strip() for section in found for block in section] for found in shown]
+        assert code[0] == code[1]
+        assert len(shown[0]) == len(scripts)

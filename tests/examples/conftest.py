@@ -1,4 +1,0 @@
-from tests.support.asyncapi import official
-from tests.support.typescript import compiler
-
-__all__ = ["compiler", "official"]

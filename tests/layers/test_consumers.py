@@ -1,0 +1,297 @@
+"""The consumers, on a real server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, HTTPException, WebSocket
+from starlette.requests import HTTPConnection
+
+from fastapi_channels import add_channel, rate
+from fastapi_channels.auth import Authenticator
+from fastapi_channels.exceptions import Unauthenticated
+from fastapi_channels.layers import (
+    AsyncJsonWebsocketConsumer,
+    AsyncWebsocketConsumer,
+    ChannelLayer,
+    Consumer,
+    JsonWebsocketConsumer,
+    WebsocketConsumer,
+    websocket_bytes_message,
+    websocket_json_message,
+)
+from fastapi_channels.layers import consumer as module
+from fastapi_channels.layers.session import ConsumerSession
+from tests.support.live import Close, Site, serving, wait_until
+
+layer = ChannelLayer()
+
+
+class AsyncChat(AsyncJsonWebsocketConsumer):
+    groups = ["everybody"]
+
+    async def connect(self) -> None:
+        self.group = f"room_{self.scope['url_route']['kwargs']['room']}"
+        await self.channel_layer.group_add(self.group, self.channel_name)
+        await self.accept(next(iter(self.scope["subprotocols"]), None), [(b"x-room", self.group.encode())])
+        await self.send_json({"event": "CONNECTED", "room": self.path_params["room"]})
+
+    async def receive_json(self, content: Any) -> None:
+        await self.group_send(self.group, {"type": "chat.message", "text": content["text"]})
+
+    async def disconnect(self, code: int) -> None:
+        await self.channel_layer.group_send(self.group, {"type": "chat.message", "text": f"bye {code}"})
+
+    async def chat_message(self, event: dict[str, Any]) -> None:
+        await self.send_json({"said": event["text"]})
+
+
+class Chat(JsonWebsocketConsumer):
+    groups = ["everybody"]
+
+    def connect(self) -> None:
+        self.group = f"room_{self.scope['url_route']['kwargs']['room']}"
+        self.group_add(self.group)
+        self.accept(next(iter(self.scope["subprotocols"]), None), [(b"x-room", self.group.encode())])
+        self.send_json({"event": "CONNECTED", "room": self.path_params["room"]})
+
+    def receive_json(self, content: Any) -> None:
+        self.group_send(self.group, {"type": "chat.message", "text": content["text"]})
+
+    def disconnect(self, code: int) -> None:
+        self.group_send(self.group, {"type": "chat.message", "text": f"bye {code}"})
+
+    def chat_message(self, event: dict[str, Any]) -> None:
+        self.send_json({"said": event["text"]})
+
+
+class AsyncEcho(AsyncWebsocketConsumer):
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data, bytes_data, close=4001 if text_data == "last" else False)
+
+
+class Echo(WebsocketConsumer):
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data, bytes_data, close=4001 if text_data == "last" else False)
+
+
+class Trouble(AsyncWebsocketConsumer):
+    """Does what its path says."""
+
+    max_message_size = 1000
+
+    async def connect(self) -> None:
+        match self.path_params["what"]:
+            case "raise":
+                raise RuntimeError("a fault of connect")
+            case "refuse":
+                await self.close(4003, "not you")
+            case "http":
+                raise HTTPException(401, "who are you?")
+            case "nothing":
+                pass
+            case "early":
+                await self.send("before accept")
+            case "twice":
+                await self.accept()
+                await self.accept()
+            case "late":
+                await self.accept()
+                raise RuntimeError("a fault behind accept")
+            case _:
+                await self.accept()
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        raise RuntimeError("a fault of receive")
+
+    async def disconnect(self, code: int) -> None:
+        left.append((self.path_params["what"], code))
+
+    async def hurt(self, message: dict[str, Any]) -> None:
+        raise RuntimeError("a fault of a handler")
+
+
+left: list[tuple[str, int]] = []
+ROUTES: dict[str, type[Consumer]] = {
+    "/async/chat/{room}": AsyncChat,
+    "/sync/chat/{room}": Chat,
+    "/trouble/{what}": Trouble,
+    "/async/echo": AsyncEcho,
+    "/sync/echo": Echo,
+}
+
+
+@pytest.fixture
+async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    monkeypatch.setattr(module, "get_channel_layer", lambda alias: layer)
+    left.clear()
+    app = FastAPI()
+    add_channel(app)
+    for path, consumer in ROUTES.items():
+        app.add_api_websocket_route(path, consumer.as_route())
+    await layer.new_channel()
+    async with serving(app, may_complain=True) as site:
+        yield site
+    await layer.close()
+
+
+EACH = pytest.mark.parametrize("kind", ["async", "sync"])
+
+
+@EACH
+async def test_a_chat(site: Site, kind: str):
+    path = f"/{kind}/chat/lobby"
+    async with site.unharmed(), site.connect(path, subprotocols=["chat"]) as ada:
+        assert ada.socket.subprotocol == "chat"
+        assert ada.socket.response is not None
+        assert ada.socket.response.headers["x-room"] == "room_lobby"
+        assert await ada.receive() == {"event": "CONNECTED", "room": "lobby"}
+        async with site.connect(path) as bob:
+            await bob.receive()
+            await ada.send({"text": "hi"})
+            assert [await ada.receive(), await bob.receive()] == [{"said": "hi"}, {"said": "hi"}]
+            await layer.group_send("everybody", websocket_json_message({"to": "all"}))
+            assert [await ada.receive(), await bob.receive()] == [{"to": "all"}, {"to": "all"}]
+            await layer.group_send("everybody", websocket_bytes_message(b"\x00"))
+            assert [await ada.read(), await bob.read()] == [b"\x00", b"\x00"]
+            await bob.close(4321)
+        assert await ada.receive() == {"said": "bye 4321"}
+    await wait_until(lambda: not layer._groups.names)
+
+
+@EACH
+async def test_frames_come_as_they_are_and_a_send_may_close(site: Site, kind: str):
+    async with site.connect(f"/{kind}/echo") as client:
+        await client.send("text")
+        await client.send(b"\x00")
+        await client.send("last")
+        assert await client.rest() == ["text", b"\x00", "last"]
+        assert client.socket.close_code == 4001
+
+
+@EACH
+@pytest.mark.parametrize("frame", ["{", b"{}"])
+async def test_what_is_no_json_is_answered(site: Site, kind: str, frame: str | bytes):
+    async with site.connect(f"/{kind}/chat/lobby") as client:
+        await client.receive()
+        await client.send(frame)
+        assert (await client.receive())["code"] == "parse_error"
+        await client.send({"text": "still here"})
+        assert await client.receive() == {"said": "still here"}
+
+
+@pytest.mark.parametrize(
+    ("what", "status"), [("raise", 500), ("refuse", 403), ("http", 401), ("nothing", 403), ("early", 500)]
+)
+async def test_who_is_not_accepted(site: Site, what: str, status: int):
+    async with site.unharmed():
+        assert (await site.refusal(f"/trouble/{what}")).status == status
+        await wait_until(lambda: left == [(what, 1006)])
+
+
+@pytest.mark.parametrize("what", ["late", "twice"])
+async def test_a_fault_behind_accept_closes(site: Site, what: str):
+    async with site.unharmed():
+        async with site.connect(f"/trouble/{what}") as client:
+            assert (await client.closed()).code == 1011
+        await wait_until(lambda: left == [(what, 1011)])
+
+
+async def test_a_fault_of_a_handler_closes_that_client_alone(site: Site):
+    async with site.clients("/trouble/a", "/trouble/b", "/trouble/c") as (one, two, three):
+        await one.send("x")
+        assert (await one.closed()).code == 1011
+        await layer.send(channel_of("b", site), {"type": "hurt"})
+        assert (await two.closed()).code == 1011
+        await three.send("x" * 2000)
+        assert await three.closed() == Close(1009, "a message may have 1000 bytes")
+
+
+def channel_of(what: str, site: Site) -> str:
+    """That of the consumer at a path."""
+    sessions = [session for session in site.node.sessions if isinstance(session, ConsumerSession)]
+    [found] = [each for each in sessions if each.websocket.path_params["what"] == what]
+    return found._consumer.channel_name
+
+
+async def test_a_message_that_no_method_is_for_is_logged(site: Site, caplog: pytest.LogCaptureFixture):
+    kinds = ["unknown", "_hears", "", None, 7, "channel.name"]
+    async with site.connect("/async/chat/lobby") as client:
+        await client.receive()
+        for kind in kinds:
+            await layer.group_send("everybody", {"type": kind})
+        said = [f"AsyncChat has no method for a message of type {kind!r}" for kind in kinds]
+        await wait_until(lambda: said == [record.getMessage() for record in caplog.records][-len(said) :])
+        await client.send({"text": "still here"})
+        assert await client.receive() == {"said": "still here"}
+
+
+async def test_a_foreign_origin_a_permission_and_a_rate_hold():
+    class Limited(AsyncEcho):
+        permission_classes = [lambda websocket: websocket.query_params.get("key") == "right"]
+        throttle_classes = [rate(times=1, seconds=60)]
+
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    app.add_api_websocket_route("/", Limited.as_route(layer=own))
+    async with serving(app) as site:
+        assert (await site.refusal("/?key=right", origin="https://evil.example")).status == 403
+        assert (await site.refusal("/?key=wrong")).status == 403
+        async with site.connect("/?key=right") as client:
+            await client.send("1")
+            await client.send("2")
+            assert await client.read() == "1"
+            assert (await client.receive())["code"] == "rate_limited"
+            await site.node.drain(0)
+            assert (await client.closed()).code == 1012
+    await own.close()
+
+
+@pytest.mark.parametrize("in_frame", [False, True])
+async def test_who_a_client_is_its_authenticator_says(in_frame: bool):
+    def verify(found: Any, connection: HTTPConnection) -> str:
+        if found != "right":
+            raise Unauthenticated()
+        return "ada"
+
+    class Known(AsyncWebsocketConsumer):
+        authenticator = Authenticator(verify, first_frame=5.0)
+
+        async def connect(self) -> None:
+            await self.accept()
+            await self.send(f"hello {self.user}")
+
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    app.add_api_websocket_route("/", Known.as_route(layer=own))
+    right, wrong = ({"Authorization": f"Bearer {token}"} for token in ("right", "wrong"))
+    async with serving(app, may_complain=True) as site:
+        assert (await site.refusal("/", additional_headers=wrong)).status == 401
+        async with site.connect("/", additional_headers={} if in_frame else right) as client:
+            if in_frame:
+                await client.send({"type": "auth", "token": "right"})
+            while await client.read() != "hello ada":
+                pass  # of a client that says who it is in a frame, that is answered first
+    await own.close()
+
+
+async def test_a_consumer_serves_one_client():
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    only = AsyncEcho(layer=own)
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await only(websocket)
+
+    async with serving(app, may_complain=True) as site:
+        async with site.connect("/") as client:
+            await client.send("x")
+            assert await client.read() == "x"
+        assert (await site.refusal("/")).status == 500
+    await own.close()

@@ -1,0 +1,94 @@
+"""A channel layer, beyond what tests/conformance/test_layers.py holds each to."""
+
+import asyncio
+import logging
+
+import pytest
+
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
+from fastapi_channels.layers import ChannelLayer
+from fastapi_channels.layers.groups import Groups
+from fastapi_channels.wire.messages import Publication
+from tests.support.live import wait_until
+from tests.support.servers import RedisServer
+
+
+async def test_a_prefix_with_a_mark_is_refused():
+    layer = ChannelLayer()
+    with pytest.raises(ConfigurationError, match="a prefix has no '!'"):
+        await layer.new_channel("a!b")
+
+
+async def test_what_strangers_publish_is_ignored(caplog: pytest.LogCaptureFixture):
+    """The broker is shared: nothing that comes from it stops the layer."""
+    layer = ChannelLayer()
+    channel = await layer.new_channel()
+    strange = [("", ()), ("put", ("a",)), ("answer", ("9", "done")), ("group", ()), ("unknown", ("x",))]
+    for kind, to in strange:
+        layer._receive(Publication("t", "text", kind=kind, to=to))
+    layer._receive(Publication("t", "no message", kind="put", to=(channel, layer.id, "9")))
+    await layer.send(channel, {"type": "x"})
+    assert await layer.receive(channel) == {"type": "x"}
+    warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(warned) == 1
+    assert warned[0].startswith(f"a message in {channel!r} is ignored")
+    await layer.close()
+
+
+async def test_a_channel_that_is_forgotten_is_in_no_group():
+    layer = ChannelLayer()
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    await layer.send(channel, {"type": "x"})
+    await layer.forget(channel)
+    await layer.group_send("g", {"type": "x"})
+    assert channel not in layer._queues
+    assert layer._broker.topics == {layer._topic(layer.id), layer._everybody}
+    await layer.close()
+
+
+async def test_a_group_whose_channels_have_expired_is_left():
+    layer, now = ChannelLayer(group_expiry=10.0), [100.0]
+    layer._groups = Groups(10.0, lambda: now[0])
+    channel = await layer.new_channel()
+    own = {layer._topic(layer.id), layer._everybody}
+    for group in "ghi":
+        await layer.group_add(group, channel)
+    now[0] += 10
+    await layer.group_send("g", {"type": "x"})
+    await wait_until(lambda: layer._broker.topics == own)
+    await layer.group_add("g", channel)
+    now[0] += 10
+    layer._vacate(layer._groups.sweep())
+    await layer.group_add("g", channel)
+    await layer.group_send("g", {"type": "x"})
+    assert await layer.receive(channel) == {"type": "x"}
+    assert layer._broker.topics == {*own, layer._group("g")}, "it has come back before its topic was left"
+    await layer.close()
+
+
+async def test_a_call_from_another_thread_runs_in_the_loop_of_the_layer():
+    layer = ChannelLayer()
+    channel = await layer.new_channel()
+    await asyncio.to_thread(lambda: asyncio.run(layer.send(channel, {"type": "x"})))
+    assert await layer.receive(channel) == {"type": "x"}
+    await layer.close()
+
+
+async def test_a_broker_that_is_away_is_said_and_comes_back(mortal_redis: RedisServer):
+    layer = ChannelLayer(mortal_redis.url, timeout=1.0)
+    channel = await layer.new_channel()
+    await layer.group_add("g", channel)
+    mortal_redis.kill()
+    with pytest.raises(BrokerUnavailable):
+        await layer.group_send("g", {"type": "lost"})
+    mortal_redis.restart()
+    async with asyncio.timeout(10):
+        while True:
+            try:
+                await layer.group_send("g", {"type": "back"})
+            except BrokerUnavailable:
+                continue
+            break
+        assert await layer.receive(channel) == {"type": "back"}
+    await layer.close()

@@ -1,0 +1,165 @@
+"""What a test says and expects, in process and over a real server."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from fastapi_channels.client import Client as RealClient
+from fastapi_channels.testing import (
+    ActionError,
+    Refused,
+    Site,
+    in_process,
+    refused,
+    running,
+    serving,
+    timeless,
+)
+
+from .app import Room, Said, create_app
+
+
+@pytest.fixture(params=[running, serving])
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    async with request.param(create_app()) as site:
+        yield site
+
+
+async def test_calls_streams_events_and_answers(site: Site):
+    ann, bob = await site.client("/rooms/lobby"), await site.client("/rooms/lobby")
+    assert await ann.call("say", text="hello") == 5
+    assert await bob.expect(Said) == Said(by=None, text="hello")
+    assert await ann.expect("said", text="hello") == {"by": None, "text": "hello"}
+    assert [number async for number in ann.stream(Room.count, upto=3)] == [0, 1, 2]
+    assert await ann.call("whisper", user="nobody", text="x") is None
+    for answer in (True, lambda data: data["question"] == "Really?"):
+        ann.answers["sure"] = answer
+        assert await ann.call(Room.delete) is True
+    with pytest.raises(ActionError, match="invalid_payload"):
+        await ann.call("say")
+    await bob.call("say", text="one")
+    await bob.call("say", text="two")
+    assert (await ann.expect(Said, text="two")).text == "two"
+    assert (await ann.expect(Said)).text == "one"
+    await ann.expect_nothing("said")
+    await ann.send({"action": "end"})
+    assert (await ann.expect_close(1013)).reason == "full"
+
+
+async def test_who_is_not_let_in(site: Site):
+    refused = await site.refusal("/rooms/closed")
+    assert (refused.code, refused.close_code) == ("permission_denied", 1008)
+    assert "HTTP 403" in str(await site.refusal("/rooms/closed", fluent=False))
+    with pytest.raises(Refused, match="permission_denied"):
+        await site.client("/rooms/closed")
+    with pytest.raises(AssertionError, match="/rooms/lobby was let in"):
+        await site.refusal("/rooms/lobby")
+
+
+async def test_many_rooms(site: Site):
+    ann = await site.client("/many")
+    assert (await ann.join("a"))["type"] == "joined"
+    assert await ann.call("say", room="a", text="x") == 1
+    assert (await ann.expect_frame(lambda frame: frame.get("event") == "said"))["channel"] == "a"
+    assert (await refused(ann.join("closed"))).code == "permission_denied"
+    with pytest.raises(AssertionError, match="not refused, but answered: 1"):
+        await refused(ann.call("say", room="a", text="x"))
+    counting = ann.stream("forever", room="a", request_id="c")
+    assert await anext(counting) == 0
+    await ann.cancel("c")
+    assert (await refused(anext(counting))).code == "cancelled"
+    assert await ann.expect("said")
+    assert (await ann.leave("a"))["type"] == "left"
+    await ann.expect_nothing()
+
+
+# In process
+
+
+async def test_a_failure_says_what_came():
+    async with running(create_app(), within=0.05) as site:
+        ann = await site.client("/rooms/lobby")
+        await ann.call("say", text="hello")
+        with pytest.raises(AssertionError) as failure:
+            await ann.expect("said", text="bye")
+        text = str(failure.value)
+        assert "no event 'said' with {'text': 'bye'} within 0.05 s" in text
+        assert '"event": "said"' in text
+        assert "The connection is open." in text
+        with pytest.raises(AssertionError, match="expected nothing named 'said'"):
+            await ann.expect_nothing(Said)
+        with pytest.raises(AssertionError, match=r"no close with 1000 within 0\.05 s"):
+            await ann.expect_close(1000)
+        with pytest.raises(AssertionError, match="no reply to hang"):
+            await ann.call("hang")
+        bob = await site.client("/rooms/lobby")
+        await bob.send({"action": "end"})
+        with pytest.raises(AssertionError, match="The connection is closed: 1013 'full'"):
+            await bob.expect("bye")
+
+
+async def test_what_the_application_raises_is_raised_in_the_test():
+    async with running(create_app()) as site:
+        with pytest.raises(ZeroDivisionError):
+            await site.client("/broken")
+        client = await site.client("/breaks")
+        await client.send("text")
+        with pytest.raises(ZeroDivisionError):
+            await client.expect("said")
+        assert "HTTP 403" in str(await site.refusal("/silent"))
+        assert "HTTP 401" in str(await site.refusal("/login"))
+
+
+async def test_who_it_is_and_where_from():
+    async with running(create_app()) as site:
+        async with site.connect("/rooms/lobby", user="ann", headers={"x": "y"}, cookies={"a": "b"}) as ann:
+            await ann.call("say", text="hello")
+            assert (await ann.expect(Said)).by == "ann"
+            assert ann.id
+        bob = await site.client("/rooms/lobby", user="bob", query={"lang": "zh"})
+        await bob.call("whisper", user="bob", text="psst")
+        assert await bob.expect(Said, text="psst")
+        with pytest.raises(ActionError, match="不存在"):
+            await bob.call("no such action")
+    async with serving(create_app()) as served:
+        with pytest.raises(TypeError, match="log in over this one"):
+            await served.client("/rooms/lobby", user="ann")
+
+
+async def test_what_goes_on_goes_on_when_a_wait_is_over():
+    async with running(create_app()) as site:
+        ann = await site.client("/rooms/lobby")
+        with pytest.raises(AssertionError):
+            await ann.expect("said", within=0)
+        await ann.call("say", text="still here")
+        assert await ann.expect("said")
+
+
+@timeless
+async def test_in_virtual_time_waits_cost_nothing():
+    async with running(create_app(), within=3600) as site:
+        ann = await site.client("/rooms/lobby")
+        with pytest.raises(AssertionError):
+            await ann.expect("said")
+
+
+async def test_nothing_is_left():
+    before = asyncio.all_tasks()
+    async with running(create_app()) as site:
+        await site.client("/rooms/lobby")
+        async with site.connect("/rooms/lobby") as client:
+            await client.send({"action": "hang"})
+    assert asyncio.all_tasks() == before
+
+
+async def test_the_real_client_reaches_an_application_in_process():
+    async with running(create_app()) as site:
+        dial = in_process(site.app, user="ann")
+        async with RealClient("http://testserver", dial=dial) as client:
+            room = client.room("/rooms/{channel}", channel="lobby")
+            events = room.events(Said)
+            assert await room.call(Room.say, {"text": "hello"}) == 5
+            assert (await anext(events)).by == "ann"

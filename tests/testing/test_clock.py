@@ -1,0 +1,68 @@
+"""Time that passes at once, for whatever goes by time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+from fastapi import FastAPI
+
+from fastapi_channels import Channel, Connection, action, add_channel, history_router, limiter
+from fastapi_channels.testing import refused, running, timeless
+
+TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date()
+
+
+class Room(Channel):
+    history = 10
+    history_ttl = 300.0
+    idle_timeout = 7200.0
+    routers = (history_router,)
+
+    @limiter(times=1, seconds=60)
+    @action()
+    async def say(self, text: str, connection: Connection) -> None:
+        await self.broadcast(connection.room, "said", text)
+
+    @action(sunset=TOMORROW)
+    async def old(self) -> str:
+        return "still here"
+
+
+@timeless
+async def test_limits_histories_and_sunsets_go_by_it():
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/rooms/{channel}")
+    async with running(app) as site:
+        ann = await site.client("/rooms/lobby")
+        await ann.call("say", text="one")
+        assert 59 <= ((await refused(ann.call("say", text="two"))).retry_after or 0) <= 60
+        await asyncio.sleep(60)
+        await ann.call("say", text="two")
+        await asyncio.sleep(250)
+        kept = await ann.call("history")
+        assert [item["data"] for item in kept["items"]] == ["two"]
+        assert await ann.call("old") == "still here"
+        await asyncio.sleep(7300)
+        assert (await ann.expect_close(4008)).reason
+        await asyncio.sleep(86_400)
+        bob = await site.client("/rooms/lobby")
+        assert (await refused(bob.call("old"))).code == "deprecated"
+
+
+def test_it_ends_with_the_test():
+    before, clock = time.monotonic(), time.monotonic
+
+    @timeless
+    async def sleeps() -> float:
+        begun = time.time()
+        await asyncio.sleep(3600)
+        for clock, same in ((time.CLOCK_REALTIME, time.time), (time.CLOCK_MONOTONIC, time.monotonic)):
+            assert abs(time.clock_gettime(clock) - same()) < 60
+        return time.time() - begun
+
+    assert round(sleeps()) == 3600
+    assert time.monotonic is clock
+    assert time.monotonic() - before < 600
