@@ -8,6 +8,7 @@ from .channels.people import Device, Person
 from .channels.publisher import Publisher, current_publisher
 from .channels.reading import HistoryPage, history_router
 from .channels.socket import Socket
+from .channels.subscribing import topics_router
 from .channels.sync_publisher import SyncPublisher
 from .channels.throttled import throttled
 from .cluster.users import Member
@@ -112,5 +113,6 @@ __all__ = [
     "log_connections",
     "rate",
     "throttled",
+    "topics_router",
 ]
 __version__ = "0.1.0"

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 from typing_extensions import TypeVar
 
 from .exceptions import CloseCode, ConfigurationError, Disconnected
+from .topics.reception import Reception
 from .wire.messages import Body, Envelope, Frame
 from .wire.positions import Position
 from .wire.rooms import name_of
@@ -39,11 +40,18 @@ class Carrier(Protocol):
 
     async def join(self, room: str) -> None: ...
 
+    async def subscribe(self, filter: str) -> None: ...
+
+    def unsubscribe(self, filter: str) -> None: ...
+
     def leave(self, room: str) -> None: ...
 
     def event(self, event: Event | str, data: Any, room: str) -> Body: ...
 
     def for_each(self, name: str) -> Callable[..., Any] | None: ...
+
+    @property
+    def reception(self) -> Reception | None: ...
 
     def missed(self, room: str, position: Position | None = None) -> None: ...
 
@@ -175,6 +183,26 @@ class Connection(Generic[User]):
         """Stop receiving what is broadcast to `room`; nothing happens if it was not joined."""
         if not self.ended:
             self._carrier.leave(room)
+
+    async def subscribe(self, filter: str) -> None:
+        """Receive what is published to the topics that fit `filter`, if `authorize` lets the client. The same
+        as `join` beside that.
+
+        Raises:
+            InvalidFilter: a wildcard stands where none may.
+            NotFound: no topic of the channel fits it.
+            PermissionDenied: `authorize` has not answered True.
+            ConfigurationError: the channel has no topics.
+            as `join`.
+        """
+        if self.ended:
+            raise Disconnected("the client has left, and can subscribe to nothing")
+        await self._carrier.subscribe(filter)
+
+    async def unsubscribe(self, filter: str) -> None:
+        """Undo `subscribe`; nothing happens if nothing was subscribed with that filter."""
+        if not self.ended:
+            self._carrier.unsubscribe(filter)
 
     async def set_presence(self, data: Any) -> None:
         """Let the others in its rooms know `data` of this connection, in place of what they knew.

@@ -24,13 +24,14 @@ from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
 from fastapi_channels.sessions.stream_session import StreamSession
 from fastapi_channels.throttling import normalize
+from fastapi_channels.topics.words import TopicWords
 from fastapi_channels.wire.rooms import RoomPattern
 from fastapi_channels.wire.stream import Exchange, Stream
 from fastapi_channels.wire.vocabulary import Vocabulary
 from fastapi_channels.wire.words import calls_by_name, events_by_name, functions_by_name
 
 from . import upstream
-from .hooks import HOOKS, check_authorize, hook
+from .hooks import HOOKS, check_authorize, check_reception, hook
 from .http import Mounted
 from .misspelt import refuse_misspelt
 from .mounting import add_route, names_room
@@ -76,6 +77,7 @@ class BaseChannel(Sending):
         vars(self).update((name, value) for name, value in given.items() if value is not None)
         self._check_settings()
         check_authorize(type(self), BaseChannel)
+        check_reception(type(self), BaseChannel)
         lifespan = lifespan or hook(self, BaseChannel, "lifespan")
         self._plan = Plan(
             self,
@@ -84,6 +86,7 @@ class BaseChannel(Sending):
             throttles=normalize(self.throttle_classes),
             join_leave=JoinLeave(on_join or self.on_join, on_leave or self.on_leave, lifespan),
             authorize=hook(self, BaseChannel, "authorize"),
+            may_receive=hook(self, BaseChannel, "may_receive"),
             decode=hook(self, BaseChannel, "decode_json"),
             seat_of=self._seat_of,
             present=hook(self, BaseChannel, "presence_data") or _nothing,
@@ -187,7 +190,8 @@ class BaseChannel(Sending):
 
     @classmethod
     def room(cls, **params: Any) -> str:
-        """The name of the room with these parameters: `Auction.room(number=7)` is `"auction:7"`.
+        """The name of the room, or of the topic, with these parameters: `Auction.room(number=7)` is
+        `"auction:7"`.
 
         Raises:
             ConfigurationError: the channel has no `room_pattern`, or a value does not fit it.
@@ -252,6 +256,14 @@ class BaseChannel(Sending):
         # `*args` is never passed: with both, type checkers let an override name the parameters it takes.
         return True
 
+    def may_receive(self, connection: Connection, *args: Any, **params: Any) -> bool:
+        """Whether a client receives what is broadcast to a topic: override it, plain, with the parameters of
+        the topic's name.
+
+        Asked for each client that has subscribed with a filter that fits, in every process; only True allows.
+        """
+        return True
+
     def presence_data(self, connection: Connection) -> Any:
         """What the others in a room are told of a client that joins: override it, plain or async. JSON of at
         most 4096 bytes; its type stands in the AsyncAPI document."""
@@ -295,6 +307,11 @@ class BaseChannel(Sending):
             ConfigurationError: it does not have it.
         """
         node.scopes.claim(type(self), self._plan.words, keeps=self._plan.history is not None)
+        if self.topics and self._plan.actions is None:
+            raise ConfigurationError(
+                f"{type(self).__name__} relays what clients send to a room, and a topic is none: topics need "
+                "a Channel, with an action that broadcasts"
+            )
         for spec in (self._plan.actions or {}).values():
             if spec.idempotent:
                 node.rooms.check_store(f"{type(self).__name__}.{spec.name} (idempotent)")
@@ -327,7 +344,8 @@ def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
     """The words of a channel; or of a class, as long as it has no settings that are an instance's own."""
     cls = channel if isinstance(channel, type) else type(channel)
     speaker: Any = channel
-    return Vocabulary(
+    guards = [hook(channel, BaseChannel, name) for name in ("authorize", "may_receive")]
+    return (partial(TopicWords, home=channel.channel) if channel.topics else Vocabulary)(
         speaker,
         cls.__name__,
         event_types=channel.event_types,
@@ -335,5 +353,5 @@ def words_of(channel: BaseChannel | type[BaseChannel]) -> Vocabulary:
         for_each=channel.for_each,
         pattern=channel.room_pattern,
         scope=channel.scope,
-        guarded=hook(channel, BaseChannel, "authorize") is not None,
+        guarded=any(each is not None for each in guards),
     )

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Unpack
 
-from fastapi.params import Depends
-
 from fastapi_channels.actions.options import ActionOptions
 from fastapi_channels.actions.router import ActionRouter
 from fastapi_channels.actions.spec import ActionSpec, Func, collect, decorator_of
@@ -27,10 +25,9 @@ class Channel(BaseChannel):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        pattern = None if cls.room_pattern is None else RoomPattern(cls.room_pattern)
-        cls._class_actions = collect(cls, cls.dependencies, pattern.names if pattern else ())
+        cls._class_actions = collect(cls, cls.dependencies, cls._parameters())
         for router in cls.routers:
-            cls._class_actions = _merged(cls._class_actions, cls._bound(router, pattern))
+            cls._class_actions = _merged(cls._class_actions, cls._bound(router))
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -52,10 +49,10 @@ class Channel(BaseChannel):
         Raises:
             ConfigurationError: an action has the name of one that is there.
         """
-        self._take(self._bound(router, self._plan.pattern))
+        self._take(self._bound(router))
 
     def _add(self, spec: ActionSpec) -> None:
-        self._take({spec.name: self._bind(spec, self.dependencies, self._plan.pattern)})
+        self._take({spec.name: spec.bind("", self.dependencies, self._parameters())})
 
     def _take(self, actions: dict[str, ActionSpec]) -> None:
         names = self.envelope
@@ -65,12 +62,13 @@ class Channel(BaseChannel):
         self._plan.actions = _merged(self._plan.actions or {}, actions)
 
     @classmethod
-    def _bound(cls, router: ActionRouter, pattern: RoomPattern | None) -> dict[str, ActionSpec]:
-        return {spec.name: cls._bind(spec, cls.dependencies, pattern) for spec in router.specs()}
+    def _bound(cls, router: ActionRouter) -> dict[str, ActionSpec]:
+        return {spec.name: spec.bind("", cls.dependencies, cls._parameters()) for spec in router.specs()}
 
-    @staticmethod
-    def _bind(spec: ActionSpec, dependencies: Sequence[Depends], pattern: RoomPattern | None) -> ActionSpec:
-        return spec.bind("", dependencies, pattern.names if pattern else ())
+    @classmethod
+    def _parameters(cls) -> Sequence[str]:
+        """What the name of a room says, for actions that want it. A filter may leave it open."""
+        return () if cls.room_pattern is None or cls.topics else RoomPattern(cls.room_pattern).names
 
 
 def _merged(actions: dict[str, ActionSpec], more: dict[str, ActionSpec]) -> dict[str, ActionSpec]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from fastapi_channels.actions.spec import is_action
+from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.signatures.dependencies import dependencies_of
 from fastapi_channels.signatures.signature import check_call
 from fastapi_channels.wire.rooms import RoomPattern
@@ -18,6 +19,7 @@ HOOKS: Final = (
     "encode_json",
     "decode_json",
     "load_history",
+    "may_receive",
     "presence_data",
 )
 
@@ -31,6 +33,28 @@ def hook(channel: Any, base: type, name: str) -> Callable[..., Any] | None:
         return None
     own: Callable[..., Any] = getattr(channel, name)
     return own
+
+
+def check_reception(cls: Any, base: type) -> None:
+    """Refuse a `may_receive` that cannot be called, or that is not asked.
+
+    Raises:
+        ConfigurationError: it does not take the parameters of the pattern; it is awaited, which a delivery
+            does not wait for; or the channel has no topics.
+    """
+    found = inspect.getattr_static(cls, "may_receive")
+    if found is vars(base)["may_receive"] or is_action(found):
+        return
+    name = f"{cls.__name__}.may_receive"
+    if not cls.topics:
+        raise ConfigurationError(f"{name} is asked about topics, and the channel has none: say topics = True")
+    if inspect.iscoroutinefunction(cls.may_receive):
+        raise ConfigurationError(
+            f"{name} is asked for each message and each client, and cannot be awaited: def, not async def"
+        )
+    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    first = ["connection"] if isinstance(found, staticmethod | classmethod) else ["self", "connection"]
+    check_call(name, cls.may_receive, first, names)
 
 
 def check_authorize(cls: Any, base: type) -> None:

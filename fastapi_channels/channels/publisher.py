@@ -172,7 +172,7 @@ class Publisher:
         voice: Any = channel
         keeping, function = None if voice is None else keeping_of(voice), words.function(for_each)
         rooms = rooms_of(room)
-        said = [(self._key(each, channel, said=True), words.event(event, data, each)) for each in rooms]
+        said = [(self._target(each, channel), words.event(event, data, each)) for each in rooms]
 
         def send(to: tuple[str, Body]) -> Awaitable[Position | None]:
             return self._outlet.publish(*to, skip, keeping=keeping, key=key, for_each=function)
@@ -294,11 +294,17 @@ class Publisher:
             raise ConfigurationError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None
         await self._outlet.order(order)
 
-    def _key(self, room: str, channel: Voice | None, *, said: bool = False) -> str:
+    def _key(self, room: str, channel: Voice | None) -> str:
         """A room as the processes know it; with a warning, inside of one, where that is hardly meant."""
         if channel is None and self._scopes is not None:
-            self._scopes.warn_of(room, kept=said)
+            self._scopes.warn_of(room, kept=False)
         return self._words_of(channel).key(room)
+
+    def _target(self, room: str, channel: Voice | None) -> str:
+        """The same for a room, or a topic, where something is to be said."""
+        if channel is None and self._scopes is not None:
+            self._scopes.warn_of(room, kept=True)
+        return self._words_of(channel).target(room)
 
     def _words_of(self, channel: Voice | None) -> Vocabulary:
         voice = BaseChannel if channel is None else channel

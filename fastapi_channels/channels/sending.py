@@ -49,7 +49,8 @@ class Sending(Settings):
         key: str | None = None,
         for_each: ForEach | None = None,
     ) -> Published:
-        """Send an event frame to everybody in a room, or in each of several, in every process.
+        """Send an event frame to everybody in a room, or in each of several, in every process; where the
+        channel has topics, to everybody with a filter that the topic fits.
 
         Args:
             event: a typed Event, or the name of an event with its `data`.
@@ -78,7 +79,9 @@ class Sending(Settings):
         keeping = self._plan.history
         rooms = rooms_of(room)
         # Nothing is sent where one of them is wrong.
-        bodies = [(each, self._plan.key(each), self._plan.event(event, data, each)) for each in rooms]
+        bodies = [
+            (each, self._plan.words.target(each), self._plan.event(event, data, each)) for each in rooms
+        ]
 
         async def send(said: tuple[str, str, Body]) -> None:
             to, name, body = said
@@ -107,7 +110,7 @@ class Sending(Settings):
         if self._plan.history is not None:
             self._plan.history.check(body)
         await self._current_node().publish(
-            self._plan.key(channel), body, ids_of(exclude), keeping=self._plan.history
+            self._plan.words.target(channel), body, ids_of(exclude), keeping=self._plan.history
         )
 
     async def broadcast_to_personal(self, websocket: WebSocket, message: Any) -> None:

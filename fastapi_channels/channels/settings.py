@@ -69,7 +69,9 @@ class Settings:
             them it is refused with 429.
         dependencies: resolved for each action beside its own, as `dependencies=` of a FastAPI router.
         room_pattern: the pattern of the rooms' names, such as `"room:{room_id:int}"`; None for any name.
-        max_rooms: how many rooms a connection may be in.
+        topics: whether its rooms are filters of topics, with `+` and `#`: what is broadcast to a topic
+            reaches everybody in a room that it fits. `room_pattern` is that of the topics then.
+        max_rooms: how many rooms a connection may be in; with `topics`, its filters.
         max_rooms_per_user: how many rooms of this class a user may be in at a time, by whatever connections,
             over all processes; None for any number. Those without a user are not counted.
         scope: channels with the same scope share the rooms of one name, with all who are in them and all
@@ -120,6 +122,7 @@ class Settings:
     event_types: Sequence[type[Event]] | None = None
     call_types: Sequence[type[Call[Any]]] | None = None
     room_pattern: str | None = None
+    topics: bool = False
     max_rooms: int = 100
     max_rooms_per_user: int | None = None
     scope: str | None = None
@@ -154,12 +157,23 @@ class Settings:
         _check_positive(self, "history_ttl")
         _check_seconds(self, "leave_timeout", "presence_interval", "presence_grace")
         _check_choice(self, "per_user_policy", get_args(WhenOver))
-        for name in ("resync", "cache", "presence", "ack"):
+        for name in ("resync", "cache", "presence", "ack", "topics"):
             if not isinstance(getattr(self, name), bool):
                 raise _wrong(self, name, "True or False")
         if self.scope is not None and not isinstance(self.scope, str):
             raise _wrong(self, "scope", "a text, or None")
         self._check_needed()
+        if self.topics:
+            self._check_topics()
+
+    def _check_topics(self) -> None:
+        """Refuse what is about the members of one room: a topic has those of many."""
+        for name in ("history", "presence", "max_connection", "max_per_user"):
+            if getattr(self, name):
+                raise ConfigurationError(
+                    f"{type(self).__name__} has topics, and {name} is about one room: give it a channel of "
+                    "its own, without topics"
+                )
 
     def _check_needed(self) -> None:
         """Refuse what would do nothing. A class may say it for those that inherit from it, and have it."""

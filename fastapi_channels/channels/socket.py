@@ -130,8 +130,7 @@ class Socket:
     def find(self, room: str) -> Channel | None:
         """The channel that has `room`."""
         for channel in self.channels:
-            pattern = channel._plan.pattern
-            if pattern is None or pattern.match(room) is not None:
+            if channel._plan.words.has(room):
                 return channel
         return None
 

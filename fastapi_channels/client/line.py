@@ -10,6 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic_core import to_jsonable_python
 
+from fastapi_channels.topics.names import is_wild, matches
+
 from .connection import Connection, Frame, State, comes_back
 from .errors import ActionError, Refused
 from .requests import Asker, Request, Requests
@@ -192,10 +194,20 @@ class Many(Line):
             self._left(place, frame)
         elif kind == "response":
             self._answered(frame, place)
-        elif place is not None:
-            place.room.received(frame)
         elif channel in (None, "*"):
             self.own.received(frame)
+        else:
+            for each in self._reached(kind, channel):
+                each.room.received(frame)
+
+    def _reached(self, kind: Any, channel: Any) -> list[_Place]:
+        """Those that a frame is for; an event on a topic comes once, for all filters that it fits."""
+        if not isinstance(channel, str):
+            return []
+        names = [channel] if channel in self._places else []
+        if kind == "event":
+            names += [name for name in self._places if name != channel and _fits(name, channel)]
+        return [self._places[name] for name in names]
 
     def lost(self) -> None:
         self._requests.lost()
@@ -312,6 +324,11 @@ def _over(connection: Connection, left: str) -> tuple[RoomState, Refused | None]
     if connection.state == "idle":
         return "left", Refused(0, left)
     return "joining", None
+
+
+def _fits(name: str, topic: str) -> bool:
+    """Whether an event on a topic is for a room whose name may be a filter."""
+    return is_wild(name) and matches(name, topic)
 
 
 def _since(room: Room) -> dict[str, str]:

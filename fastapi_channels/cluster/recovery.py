@@ -163,3 +163,29 @@ def gone(begins: Position, since: Since | None) -> Arrival:
 def was_kept_from(record: Record, connection: str, user: str | None) -> bool:
     """Whether the client did not get it: that connection, or, where it does not say which, that user."""
     return connection in record.exclude if connection else user is not None and user in record.users
+
+
+class Successors:
+    """The connections that clients have which came back, by the ids of those that they had."""
+
+    __slots__ = ("_former", "_now")
+
+    def __init__(self) -> None:
+        self._now: dict[str, str] = {}
+        self._former: dict[str, str] = {}
+
+    def add(self, former: str, now: str) -> None:
+        self._now[former] = now
+        self._former[now] = former
+
+    def discard(self, now: str) -> None:
+        """It has ended too."""
+        former = self._former.pop(now, "")
+        if self._now.get(former) == now:
+            del self._now[former]
+
+    def also(self, ids: frozenset[str]) -> frozenset[str]:
+        """`ids`, and those that their clients have now."""
+        if not ids or not self._now:
+            return ids
+        return ids | {self._now[id] for id in ids if id in self._now}

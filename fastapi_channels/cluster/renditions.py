@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -61,11 +61,15 @@ class Renditions:
             return None
 
     def _deliver(self, name: str, room: str, frame: Frame, exclude: Collection[str]) -> None:
+        self.send(name, [each for each in self._hub.members(room) if each.id not in exclude], frame)
+
+    def send(self, name: str, recipients: Iterable[Connection], frame: Frame) -> None:
+        """The same for some connections."""
         # Any: pyright binds the function in a Connection's slot as a method.
         found: dict[Body, tuple[Frame, list[Any]]] = {}
-        for connection in self._hub.members(room):
-            seen = None if connection.id in exclude else self.frame(connection, name, frame)
+        for connection in recipients:
+            seen = self.frame(connection, name, frame)
             if seen is not None:
                 found.setdefault(seen.body, (seen, []))[1].append(connection)
-        for seen, recipients in found.values():
-            self._hub.send(recipients, seen)
+        for seen, alike in found.values():
+            self._hub.send(alike, seen)

@@ -11,9 +11,10 @@ from typing import Final, TypeVar
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
 from fastapi_channels.stores import Occupant, Page, Store
+from fastapi_channels.topics.spaces import TOPIC, Spaces
 from fastapi_channels.wire.messages import Frame, Publication
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic
+from fastapi_channels.wire.rooms import EVERY_NODE, RESERVED, check_room, name_of, node_topic, source_of
 
 from . import displacement
 from .allowances import Allowances
@@ -22,7 +23,7 @@ from .history import Histories
 from .hub import Hub
 from .presence import KIND, Presences
 from .pulse import Pulse
-from .recovery import Arrival, Keeping, Since
+from .recovery import Arrival, Keeping, Since, Successors
 from .renditions import Renditions
 from .roster import Roster, replaced
 from .sender import without_store
@@ -67,11 +68,10 @@ class Rooms:
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.renditions = Renditions(self.hub)
+        self.spaces = Spaces(self.hub, self.renditions)
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
-        self._formerly: dict[str, str] = {}
-        """The id of a connection that has ended, and of the one that its client has now."""
-        self._former: dict[str, str] = {}
+        self._successors = Successors()
         self.topics = (namespace + EVERY_NODE, namespace + node_topic(node))
         """What this process listens to beside its rooms."""
         self.pulse = Pulse(self.topics[1], broker.publish, broker.suspect)
@@ -121,6 +121,7 @@ class Rooms:
         for part in self._parts():
             part.reset()
         self._idle.clear()
+        self.spaces.reset()
         self._tasks = Tasks()
 
     def _parts(self) -> list[Roster | Presences | Histories | Displacements]:
@@ -164,7 +165,7 @@ class Rooms:
         check_room(name_of(room))
         if room in connection.keys:
             # Another task of the connection may be waiting for it still, and may be cancelled.
-            await self._broker.subscribe(self._namespace + room)
+            await self._broker.subscribe(self._namespace + source_of(room))
             if room in connection.keys:
                 return None
         topic = self._namespace + room
@@ -190,10 +191,10 @@ class Rooms:
         self.connections[connection.id] = connection
         connection.keys.add(room)
         begins = histories.enter(room, keeping, connection.id, since) if histories and keeping else None
+        self.spaces.enter(room, connection)
         self.hub.add(room, connection)
         if since is not None and since.connection:
-            self._formerly[since.connection] = connection.id
-            self._former[connection.id] = since.connection
+            self._successors.add(since.connection, connection.id)
         if showing is not None:
             self._shared(self.presences, "presence").enter(room, connection, showing)
         if limits is None and self._store is not None and (self._store.shared or showing is not None):
@@ -201,7 +202,7 @@ class Rooms:
         if (idle := self._idle.pop(room, None)) is not None:
             idle.cancel()
         try:
-            await self._broker.subscribe(topic)
+            await self._broker.subscribe(self._namespace + source_of(room))
             if showing is not None:
                 self._shared(self.presences, "presence").subscribed(room)
             if histories is None:
@@ -233,10 +234,7 @@ class Rooms:
             self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
             self.connections.pop(connection.id, None)
-            if connection.id in self._former:
-                was = self._former.pop(connection.id)
-                if self._formerly.get(was) == connection.id:
-                    del self._formerly[was]
+            self._successors.discard(connection.id)
 
     @in_its_loop
     async def count(self, room: str) -> int:
@@ -306,8 +304,7 @@ class Rooms:
 
     def users_of(self, connections: frozenset[str]) -> frozenset[str]:
         """The keys of the users of those connections that are in a room here."""
-        here = self.connections
-        keys = {self._key_of(here[id].user) for id in connections if id in here}
+        keys = {self._key_of(self.connections[id].user) for id in connections & self.connections.keys()}
         return frozenset(key for key in keys if key is not None)
 
     def known(self, room: str) -> Position | None:
@@ -336,6 +333,9 @@ class Rooms:
         if room.startswith(RESERVED):
             self._receive_besides(publication)
             return
+        if publication.kind == TOPIC:
+            self.spaces.receive(room, publication)
+            return
         if publication.kind == KIND:
             if self.presences is not None:
                 self.presences.receive(publication)
@@ -356,11 +356,9 @@ class Rooms:
             self._personal(publication)
 
     def pass_on(self, room: str, frame: Frame, exclude: frozenset[str], for_each: str) -> None:
-        if exclude and self._formerly:
-            # It may have been published before the client came back, and come after.
-            exclude |= {self._formerly[id] for id in exclude if id in self._formerly}
         deliver = self.renditions.by(for_each) if for_each else self.hub.deliver
-        deliver(room, frame, exclude)
+        # It may have been published before the client came back, and come after.
+        deliver(room, frame, self._successors.also(exclude))
 
     def missed(self, room: str, position: Position | None = None) -> None:
         """Tell the members of `room` that messages may be missing at this place; where it has a history, that
@@ -368,8 +366,9 @@ class Rooms:
         if position is None and self.histories is not None and room in self.histories:
             self.histories.compare()
             return
-        for connection in self.hub.members(room):
-            connection._carrier.missed(name_of(room), position)
+        for each in self.spaces.rooms(room):
+            for connection in self.hub.members(each):
+                connection._carrier.missed(name_of(each), position)
 
     def broker_changed(self, up: bool) -> None:
         if up:
@@ -417,4 +416,5 @@ class Rooms:
                 self.histories.close(room)
             if self.presences is not None:
                 self.presences.close(room)
-            await self._broker.unsubscribe(self._namespace + room)
+            if self.spaces.leave(room):
+                await self._broker.unsubscribe(self._namespace + source_of(room))

@@ -12,10 +12,12 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.stores import Addition, Announcement, Record, Store
+from fastapi_channels.topics.names import check_topic
+from fastapi_channels.topics.spaces import TOPIC
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import Packing
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic
+from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic, source_of
 
 from .marks import Marks
 from .orders import DisconnectConnection, Order, encode
@@ -118,9 +120,13 @@ class Sender:
         if key is not None and (not isinstance(key, str) or not key):
             raise ConfigurationError(f"key= names a publication by a text that is not empty, got {key!r}")
         publication = Publication(self._namespace + room, body, exclude, for_each=for_each)
+        if (space := source_of(room)) != room:
+            publication = replace(
+                publication, topic=self._namespace + space, kind=TOPIC, to=(check_topic(name_of(room)),)
+            )
         if keeping is not None:
             return await self._publish_kept(room, publication, keeping, key)
-        await (self._publish(publication) if key is None else self._publish_once(publication, key))
+        await (self._publish(publication) if key is None else self._publish_once(room, publication, key))
         return None
 
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
@@ -193,10 +199,10 @@ class Sender:
                 await echo(deadline)
         return position
 
-    async def _publish_once(self, publication: Publication, key: str) -> None:
+    async def _publish_once(self, room: str, publication: Publication, key: str) -> None:
         """Publish what has no history; nothing happens where `key` was used before."""
         store = self.wanted("key=")
-        claimed, owner = f"{publication.topic}\n{key}", secrets.token_hex(8)
+        claimed, owner = f"{self._namespace}{room}\n{key}", secrets.token_hex(8)
         if (await store.claim(claimed, owner, KEY_SECONDS)).state != "new":
             return
         try:

@@ -65,6 +65,7 @@ class Address:
             "x-authentication": self._authentication(),
             **self._rules(channels),
             "x-history": self._with("history", publications="history", seconds="history_ttl"),
+            "x-topics": self._with("topics", pattern="room_pattern"),
             "x-presence": self._with("presence", interval="presence_interval", grace="presence_grace"),
             "x-many-rooms": self._many,
             "x-rooms": self._rooms() if self._many else {},
@@ -212,6 +213,7 @@ class Address:
             (actions.OF_HISTORY, self._keeps),
             (actions.OF_PRESENCE, any(channel.presence for channel in channels)),
             (actions.OF_ROOMS, self._many),
+            (actions.OF_TOPICS, any(channel.topics for channel in channels)),
         ]
         codes = {
             *actions.UNASKED,

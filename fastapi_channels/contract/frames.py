@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 from fastapi_channels.auth.authenticator import MAX_TOKEN
 from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.sessions.plan import CATCH_ALL
+from fastapi_channels.topics.pattern import TopicPattern
 from fastapi_channels.wire.messages import MAX_REQUEST_ID, Envelope
 from fastapi_channels.wire.positions import POSITION
 from fastapi_channels.wire.rooms import MAX_ROOM, RoomPattern
@@ -33,7 +34,10 @@ def const(value: Any) -> Schema:
 def room_name(pattern: RoomPattern | None) -> Schema:
     """A room's name, as far as a regular expression says it."""
     schema: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_ROOM}
-    return schema if pattern is None else {**schema, "pattern": f"^{_expression(pattern)}$"}
+    if pattern is None:
+        return schema
+    expression = _filters(pattern) if isinstance(pattern, TopicPattern) else _expression(pattern)
+    return {**schema, "pattern": f"^{expression}$"}
 
 
 def room_example(pattern: RoomPattern | None) -> str:
@@ -311,6 +315,16 @@ _SPECIAL: Final = re.compile(r"[\\^$.*+?()\[\]{}|/]")
 def _escaped(text: str) -> str:
     """`text` in a regular expression of JavaScript."""
     return _SPECIAL.sub(lambda found: "\\" + found[0], text)
+
+
+def _filters(pattern: TopicPattern) -> str:
+    """Of the filters that a topic of the pattern may fit."""
+    found = r"(\/#)?"
+    for number, level in enumerate(reversed(pattern.levels)):
+        one = "" if level is None else _expression(level)
+        between = r"\/" if number else ""
+        found = rf"(#|(\+|{one}){between}{found})"
+    return found
 
 
 def _expression(pattern: RoomPattern) -> str:

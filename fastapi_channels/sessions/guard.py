@@ -49,10 +49,15 @@ class Rules:
 
 
 class Entry(BasePermission):
-    """A channel's `authorize` as a permission: it is asked with the parameters of the room's name."""
+    """A channel's `authorize` as a permission: it is asked with the parameters of the room's name.
 
-    def __init__(self, authorize: Callable[..., Any]) -> None:
+    Args:
+        guards: whether it is asked about a room of that name.
+    """
+
+    def __init__(self, authorize: Callable[..., Any], guards: Callable[[str], bool]) -> None:
         self._authorize = authorize
+        self._guards = guards
         self._dependencies = dependencies_of(authorize)
         self._depends = self._dependencies is not None
 
@@ -64,9 +69,12 @@ class Entry(BasePermission):
         channel: str = "",
         connection: Any = None,
         data: Any = None,
+        params: dict[str, Any] | None = None,
         **resolved: Any,
     ) -> Any:
-        return self._authorize(connection, **connection.params, **resolved)
+        if not self._guards(channel):
+            return True
+        return self._authorize(connection, **(connection.params if params is None else params), **resolved)
 
 
 class Guard:
@@ -108,6 +116,20 @@ class Guard:
         if rules.depends or own._depends:
             return self._ask_resolved(asked, action, extras)
         return self._ask(iter(asked), action, extras, None)
+
+    def check_entry(self, room: str, params: dict[str, Any]) -> MaybeAwaited[None]:
+        """Ask the channel's `authorize` about one more room, whose name has these parameters.
+
+        Raises:
+            as `check_permissions`.
+        """
+        entry = self._rules.entry
+        if entry is ALLOW:
+            return None
+        extras = {"channel": room, "connection": self._connection, "data": None, "params": params}
+        if entry._depends:
+            return self._ask_resolved((entry,), "subscribe", extras)
+        return self._ask(iter((entry,)), "subscribe", extras, None)
 
     def check_rates(self, spec: ActionSpec | None = None) -> MaybeAwaited[bool]:
         """Count one call of `spec`, or one message, under all its rates; False if a callback has

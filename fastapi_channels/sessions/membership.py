@@ -23,6 +23,7 @@ from fastapi_channels.exceptions import (
 )
 from fastapi_channels.signatures.callables import awaited, is_failure
 from fastapi_channels.texts import text
+from fastapi_channels.topics.reception import Reception
 from fastapi_channels.wire.inbox import Inbox
 from fastapi_channels.wire.messages import Body, Envelope, Frame, Message
 from fastapi_channels.wire.outbox import Gap
@@ -292,6 +293,22 @@ class Membership:
             self.node.rooms.leave(key, connection)
             raise Disconnected("the client has left, and can join nothing")
 
+    async def subscribe(self, filter: str) -> None:
+        channel = self.plan.channel
+        if not channel.topics:
+            raise ConfigurationError(
+                f"{type(channel).__name__} has no topics to subscribe: say topics = True"
+            )
+        pending = self.guard.check_entry(filter, self.plan.match(filter))
+        if pending is not None:
+            await pending
+        await self.join(filter)
+
+    def unsubscribe(self, filter: str) -> None:
+        # A client says which: its home is none of them.
+        if self.plan.words.guards(filter) and filter in self.connection.rooms:
+            self.leave(filter)
+
     def leave(self, room: str) -> None:
         self.node.rooms.leave(self.plan.key(room), self.connection)
 
@@ -300,6 +317,10 @@ class Membership:
 
     def for_each(self, name: str) -> Callable[..., Any] | None:
         return self.plan.words.for_each.get(name)
+
+    @property
+    def reception(self) -> Reception | None:
+        return self.plan.reception
 
     def missed(self, room: str, position: Position | None = None) -> None:
         """Tell the client that something of `room` may be missing, unless the channel does not want that."""

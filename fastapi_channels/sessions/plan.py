@@ -10,10 +10,10 @@ from fastapi_channels.cluster.presence import Showing
 from fastapi_channels.cluster.recovery import Keeping
 from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import NotFound
 from fastapi_channels.permission import ALLOW, BasePermission
 from fastapi_channels.stores import Limits, Retention
 from fastapi_channels.stores.store import WhenOver
+from fastapi_channels.topics.reception import Reception
 from fastapi_channels.wire.messages import Body, Envelope, decode_json
 from fastapi_channels.wire.outbox import SlowPolicy
 from fastapi_channels.wire.vocabulary import Vocabulary
@@ -73,6 +73,7 @@ class ChannelTerms(Terms, History, Presence, Protocol):
     leave_timeout: float
     ack: bool
     resync: bool
+    topics: bool
 
 
 class Plan:
@@ -83,7 +84,7 @@ class Plan:
         words: the names of its rooms, its events and its calls.
         permission, throttles: its rules, beside those of the application.
         join_leave: its handlers.
-        authorize, decode: its hooks, where a subclass has them.
+        authorize, may_receive, decode: its hooks, where a subclass has them.
         seat_of: whose place a connection takes in a room of limited size.
         present: what the others are told of a connection; it may have to be awaited.
 
@@ -93,6 +94,7 @@ class Plan:
         name: of the class of the channel, in figures.
         history: what is kept of what is published in its rooms; None for nothing.
         limits: how many a room takes; None for any number.
+        reception: who may receive what of a topic; None where all do.
         rooms_per_user: how many rooms a user may be in; None for any number.
         showing: how the members of its rooms see each other; None where they do not.
         key, event, pattern: those of its words.
@@ -115,6 +117,7 @@ class Plan:
         "name",
         "pattern",
         "present",
+        "reception",
         "rooms_per_user",
         "seat_of",
         "showing",
@@ -130,6 +133,7 @@ class Plan:
         throttles: Sequence[Any],
         join_leave: JoinLeave,
         authorize: Callable[..., Any] | None,
+        may_receive: Callable[..., Any] | None,
         decode: Callable[[Body], Any] | None,
         seat_of: Callable[[Connection], str],
         present: Callable[[Connection], Any],
@@ -149,7 +153,8 @@ class Plan:
         self.rooms_per_user = channel.max_rooms_per_user
         self.exception_handlers: dict[type[Exception], Callable[..., Any]] = {}
         self._permission = permission
-        self._entry = ALLOW if authorize is None else Entry(authorize)
+        self._entry = ALLOW if authorize is None else Entry(authorize, words.guards)
+        self.reception = None if may_receive is None else Reception(may_receive, words.pattern)
         self._throttles = throttles
         self._decode = decode
         self._ruled: tuple[Settings, Rules] | None = None
@@ -178,11 +183,9 @@ class Plan:
 
         Raises:
             NotFound: it does not fit the channel's pattern.
+            ParseError: it is to be a filter, and is none.
         """
-        params = {} if self.pattern is None else self.pattern.match(room)
-        if params is None:
-            raise NotFound(close=False)
-        return params
+        return self.words.params(room)
 
     def find(self, action: str) -> ActionSpec | None:
         """The action of that name; else the one that catches it, and says most of the name."""

@@ -27,6 +27,8 @@ MAX_ROOM: Final = 255
 """Characters of a room's name."""
 SCOPE_END: Final = "\x1f"
 """Ends the scope before a room's name. No name holds it, so none can be taken for another's scope."""
+SPACE_END: Final = "\x1e" + SCOPE_END
+"""Ends it before the filter of topics that stands in the place of a room's name."""
 
 
 def node_topic(node: str) -> str:
@@ -37,6 +39,13 @@ def node_topic(node: str) -> str:
 def name_of(key: str) -> str:
     """The name of the room that processes know as `key`: its scope and its name."""
     return key.rpartition(SCOPE_END)[2]
+
+
+def source_of(key: str) -> str:
+    """Where what is published for `key` comes from: a room's own topic of the broker; all topics of a space
+    have one together."""
+    space, mark, _ = key.partition(SPACE_END)
+    return space + mark
 
 
 def check_room(room: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from fastapi_channels.exceptions import ConfigurationError, ParseError
+from fastapi_channels.exceptions import ConfigurationError, NotFound, ParseError
 
 from .messages import Body, Envelope
 from .rooms import EVERYWHERE, SCOPE_END, RoomPattern, check_room, name_of
@@ -60,7 +60,7 @@ class Vocabulary:
         event_types: Iterable[type[Event]] | None = None,
         call_types: Iterable[type[Call[Any]]] | None = None,
         for_each: Iterable[Callable[..., Any]] = (),
-        pattern: str | None = None,
+        pattern: RoomPattern | str | None = None,
         scope: str | None = "",
         guarded: bool = False,
     ) -> None:
@@ -69,7 +69,7 @@ class Vocabulary:
         self.events = None if event_types is None else events_by_name(event_types)
         self.calls = None if call_types is None else calls_by_name(call_types)
         self.for_each = functions_by_name(for_each)
-        self.pattern = None if pattern is None else RoomPattern(pattern)
+        self.pattern = RoomPattern(pattern) if not isinstance(pattern, RoomPattern | None) else pattern
         self.is_own = scope is None
         if scope is None:
             # Who may enter a guarded room must not be decided by another channel.
@@ -92,6 +92,29 @@ class Vocabulary:
                 f"it does not fit room_pattern = {self.pattern.pattern!r}"
             )
         return self._prefix + room
+
+    def target(self, room: str) -> str:
+        """The same for where something is to be said.
+
+        Raises:
+            as `key`.
+        """
+        return self.key(room)
+
+    def guards(self, room: str) -> bool:
+        """Whether the channel's `authorize` is asked who may enter that room."""
+        return True
+
+    def params(self, room: str) -> dict[str, Any]:
+        """The parameters in a room's name.
+
+        Raises:
+            NotFound: it does not fit the pattern.
+        """
+        found = {} if self.pattern is None else self.pattern.match(room)
+        if found is None:
+            raise NotFound(close=False)
+        return found
 
     def has(self, room: str) -> bool:
         """Whether the channel may have a room of that name."""

@@ -9,6 +9,7 @@ import { Requests } from "./requests.ts";
 import { Room } from "./room.ts";
 import type { RoomOptions } from "./room.ts";
 import type { Settings } from "./settings.ts";
+import { fits } from "./topics.ts";
 
 /** Errors after which a room may be asked for again. */
 const FOR_NOW = new Set(["unavailable", "channel_full", "rate_limited", "too_many_rooms"]);
@@ -176,8 +177,8 @@ export class Many extends Line {
       const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
       if (asked !== undefined) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place?.room ?? this.own).received(frame);
-    } else if (place !== undefined) place.room.received(frame);
-    else if (frame.channel === undefined || frame.channel === "*") this.own.received(frame);
+    } else if (frame.channel === undefined || frame.channel === "*") this.own.received(frame);
+    else for (const { room } of this.#reached(frame)) room.received(frame);
   }
 
   lost(): void {
@@ -231,6 +232,12 @@ export class Many extends Line {
 
   protected addressed(room: Room<any>, frame: Frame): Frame {
     return { ...frame, channel: room.name };
+  }
+
+  /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
+  #reached({ type, channel }: Frame): Place[] {
+    const fitting = ([name]: [string, Place]) => name === channel || (type === "event" && fits(name, channel));
+    return [...this.#places].filter(fitting).map(([, place]) => place);
   }
 
   #become(room: Room<any>, over: Refused | null, state: State): void {
