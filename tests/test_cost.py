@@ -111,6 +111,11 @@ class Room(Channel):
         return payload.text
 
     @action()
+    async def waits(self) -> str:
+        await asyncio.sleep(0)
+        return "waited"
+
+    @action()
     async def depends(
         self,
         payload: Say,
@@ -191,10 +196,11 @@ class Client:
         await settle()
         assert self.transport.written.pop(0).startswith(b"HTTP/1.1 101 ")
 
-    async def call(self, name: str) -> None:
-        """Call an action, and let everything happen that it leads to."""
-        frame = json.dumps({"action": name, "text": "x" * 100}).encode()
-        self.transport.protocol.data_received(Frame(Opcode.TEXT, frame).serialize(mask=True))
+    async def call(self, *names: str) -> None:
+        """Call actions by what comes in one read, and let everything happen that they lead to."""
+        frames = [json.dumps({"action": name, "text": "x" * 100}).encode() for name in names]
+        read = b"".join([Frame(Opcode.TEXT, frame).serialize(mask=True) for frame in frames])
+        self.transport.protocol.data_received(read)
         await settle()
 
     async def leave(self) -> None:
@@ -254,6 +260,16 @@ async def serving(
             await settle()
 
 
+def frames(wire: bytes) -> list[str]:
+    """Which there are in `wire`: replies, and events that were broadcast."""
+    found = []
+    while wire:
+        size, start = (wire[1], 2) if wire[1] < 126 else (int.from_bytes(wire[2:4], "big"), 4)
+        found.append("event" if b"broadcast" in wire[start : start + size] else "reply")
+        wire = wire[start + size :]
+    return found
+
+
 @contextmanager
 def counting() -> Iterator[list[int]]:
     """The number of calls within the package and from it, as the only item when the block is left."""
@@ -299,6 +315,28 @@ async def calls_of_connection(connect: Connect) -> int:
             await (await connect()).leave()
         counts.append(counted[0])
     return min(counts)
+
+
+@each_protocol
+async def test_what_comes_in_one_read_is_answered_in_one_write(protocol: Any, suffix: str):
+    """In the order in which it came. What is broadcast between two replies is between them, and nobody waits
+    for an action that waits."""
+    async with serving(protocol) as connect:
+        client = await connect()
+        written = client.transport.written
+        await client.call(*["echo"] * 8)
+        assert [frames(write) for write in written] == [["reply"] * 8]
+        written.clear()
+        await client.call("echo", "echo", "broadcast", "echo", "echo")
+        assert [kind for write in written for kind in frames(write)] == ["reply"] * 2 + ["event"] + [
+            "reply"
+        ] * 2
+        assert len(written) == 3
+        written.clear()
+        await client.call("echo", "echo", "waits", "echo", "echo")
+        assert [frames(write) for write in written] == [["reply"] * 2, ["reply"] * 3], (
+            "who waits keeps up none"
+        )
 
 
 @pytest.mark.parametrize("name", ["nothing", "echo", "typed", "depends", "broadcast"])

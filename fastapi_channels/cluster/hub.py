@@ -1,15 +1,16 @@
 """Who listens to which room in this process, and the fan-out to them.
 
 What is delivered within one turn of the event loop is collected and leaves together: a member gets one
-write for many frames. Whatever writes to a single connection calls `flush` first, so that every
-connection sees one order.
+write for many frames. So do the replies to what a client has sent in one go. Whatever else writes to a single
+connection calls `flush` first, so that every connection sees one order.
 """
 
 from __future__ import annotations
 
 import heapq
 import operator
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
 from fastapi_channels.wire.messages import Frame
@@ -22,6 +23,8 @@ MAX_LISTED: Final = 1000
 """Rooms that are told to who asks."""
 MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
+MAX_KEPT: Final = 0.001
+"""Seconds that a reply waits for others while handlers take their time without waiting for anything."""
 
 
 class Transport(Protocol):
@@ -41,6 +44,12 @@ class Recipient(Protocol):
     def push(self, frame: Frame) -> None:
         """Queue `frame`, without waiting and without raising."""
         ...
+
+
+class Keeper(Protocol):
+    """One connection that replies leave by."""
+
+    def send_kept(self, frames: Sequence[Frame], /) -> None: ...
 
 
 class Member(Recipient, Protocol):
@@ -83,15 +92,18 @@ class Hub(Generic[M]):
         at_turns_end: calls a function when the current turn of the event loop has ended.
 
     Attributes:
+        kept: replies that leave together, all of them older than what is collected.
         traffic: is added to once for all members that are written to at once; None where nobody asked.
     """
 
-    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size", "traffic")
+    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_since", "_size", "kept", "traffic")
 
     def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
         self._rooms: dict[str, _Room[M]] = {}
         self._at_turns_end = at_turns_end
         self._collected: list[tuple[str, Frame, Collection[str]]] = []
+        self.kept: dict[Keeper, list[Frame]] = {}
+        self._since = 0.0
         self._size = 0
         self.traffic: Traffic | None = None
 
@@ -161,8 +173,24 @@ class Hub(Generic[M]):
             else:
                 recipient.push(frame)
 
+    def keep(self, writer: Keeper, frame: Frame) -> None:
+        """Let `frame` leave by `writer`, behind what was delivered before, together with others."""
+        if self._collected:
+            self.flush()
+        if not self.kept:
+            self._at_turns_end(self.flush)
+            self._since = monotonic()
+        self.kept.setdefault(writer, []).append(frame)
+        self._size += frame.size
+        if self._size >= MAX_JOINED or monotonic() - self._since > MAX_KEPT:
+            self.flush()
+
     def flush(self) -> None:
-        """Send what was collected."""
+        """Send what was kept and collected."""
+        if self.kept:
+            kept, self.kept, self._size = self.kept, {}, 0
+            for writer, frames in kept.items():
+                writer.send_kept(frames)
         if not self._collected:
             return
         collected, self._collected, self._size = self._collected, [], 0

@@ -207,7 +207,7 @@ class Dispatcher:
                 raise
             problem = Cancelled() if run.message.cancelled or self._stopping else exc
         else:
-            if last is not None and not member.writer.write_now(last):
+            if last is not None and not member.writer.write_now(last, patiently=True):
                 await member.writer.write(last)
             return
         finally:

@@ -88,7 +88,7 @@ class Session(Client):
             terms.envelope,
             name=node.next_id(),
             timeout=terms.send_timeout,
-            before=node.hub.flush,
+            collector=node.hub,
             traffic=node.hub.traffic,
         )
         self.inbox = Inbox(websocket, self.writer.lost, 4 * terms.max_message_size, self._take_early)

@@ -135,7 +135,7 @@ class Protocol(Port):
         scope = server.scope(found, self.transport)
         self._phase = ANSWER
         self._opening = Opening(found, scope, server.logger)
-        self._events.append({"type": "websocket.connect"})
+        self.events.append({"type": "websocket.connect"})
         task = self._loop.create_task(self._run(scope))
         server.tasks.add(task)
         task.add_done_callback(server.tasks.discard)
@@ -328,10 +328,10 @@ class Protocol(Port):
         if self._shut:
             return
         if not self._is_text:
-            self._events.append({"type": "websocket.receive", "bytes": data})
+            self.events.append({"type": "websocket.receive", "bytes": data})
             return
         try:
-            self._events.append({"type": "websocket.receive", "text": data.decode()})
+            self.events.append({"type": "websocket.receive", "text": data.decode()})
         except UnicodeDecodeError:
             if parser.state is State.OPEN:
                 parser.send_close(1007)

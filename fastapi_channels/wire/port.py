@@ -56,10 +56,10 @@ class Port(asyncio.Protocol, ABC):
         transport: where finished frames may be written, while `ready`.
         ready: whether it is open and not paused, and no close frame is on its way.
         on_change: called when `ready` changes.
+        events: what has come and was not taken yet.
     """
 
     __slots__ = (
-        "_events",
         "_fragmented",
         "_heard",
         "_loop",
@@ -70,6 +70,7 @@ class Port(asyncio.Protocol, ABC):
         "_size",
         "_theirs",
         "_waiter",
+        "events",
         "on_change",
         "ready",
         "transport",
@@ -85,7 +86,7 @@ class Port(asyncio.Protocol, ABC):
         self.on_change: Callable[[], None] | None = None
         self._heard = False
         """Whether anything has come since the last ping."""
-        self._events: list[ASGIEvent] = []
+        self.events: list[ASGIEvent] = []
         self._waiter: asyncio.Future[None] | None = None
         """Of who waits for something to come."""
         self._max_size = max_size
@@ -126,12 +127,12 @@ class Port(asyncio.Protocol, ABC):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        if not self._events:
+        if not self.events:
             self._size = 0
         if self._rest:
             data, self._rest = self._rest + data, b""
         self._read(data)
-        if self._events:
+        if self.events:
             self._wake()
             self._size += len(data)
             if self._size > MAX_AHEAD:
@@ -142,12 +143,12 @@ class Port(asyncio.Protocol, ABC):
     def put_nowait(self, event: ASGIEvent) -> None:
         if event["type"] == "websocket.disconnect":
             self._shut_down()
-        self._events.append(event)
+        self.events.append(event)
         self._wake()
 
     async def get(self) -> ASGIEvent:
         """The next ASGI message."""
-        events = self._events
+        events = self.events
         while not events:
             if self._waiter is not None and not self._waiter.done():
                 await asyncio.wait((self._waiter,))  # which another task has, and may give up
@@ -160,7 +161,7 @@ class Port(asyncio.Protocol, ABC):
         return event
 
     def empty(self) -> bool:
-        return not self._events
+        return not self.events
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None
@@ -180,7 +181,7 @@ class Port(asyncio.Protocol, ABC):
         `first` is a bit that says "final", and the opcode; `second` a bit that says "masked", and the size.
         A size of 126 or 127 says that the true one follows, in 2 or 8 bytes; else nothing is between.
         """
-        events, end = self._events, len(data)
+        events, end = self.events, len(data)
         begin = 0
         """Where what is the parser's, and has not been passed on, begins."""
         at = self._theirs
@@ -230,9 +231,9 @@ class Port(asyncio.Protocol, ABC):
                 text = unmasking()(data, mask).decode()
             except UnicodeDecodeError:
                 return False
-            self._events.append({"type": "websocket.receive", "text": text})
+            self.events.append({"type": "websocket.receive", "text": text})
         elif kind == _WHOLE_BYTES:
-            self._events.append({"type": "websocket.receive", "bytes": unmasking()(data, mask)})
+            self.events.append({"type": "websocket.receive", "bytes": unmasking()(data, mask)})
         else:
             return False
         return True

@@ -91,7 +91,7 @@ class Shortcut(Port):
         self._shut = protocol.close_sent or transport.is_closing()
         self.ready = protocol.writable.is_set() and not self._shut
         while not protocol.queue.empty():
-            self._events.append(protocol.queue.get_nowait())
+            self.events.append(protocol.queue.get_nowait())
         protocol.queue = self
         self._read_paused = protocol.read_paused
         # uvicorn sends a close frame there, and this is the only sign of it.

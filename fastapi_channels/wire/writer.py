@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable, Container, MutableMapping, Sequence
+from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
@@ -29,6 +29,23 @@ CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client which did not read gets to take its close frame."""
 
 
+class Collector(Protocol):
+    """What lets frames leave together at the end of a turn of the event loop.
+
+    Attributes:
+        kept: the writers that something is kept for.
+    """
+
+    @property
+    def kept(self) -> Container[object]: ...
+
+    def flush(self) -> None:
+        """Send all that was collected."""
+
+    def keep(self, writer: Writer, frame: Frame) -> None:
+        """Hand `frame` to `writer.send_kept`, with what else is kept for it, when the turn ends at latest."""
+
+
 class Writer:
     """Sends the frames of one WebSocket.
 
@@ -42,7 +59,8 @@ class Writer:
         envelope: makes the notices of loss.
         name: the connection's id.
         timeout: seconds that the server may need for one frame.
-        before: called before anything is written at once, to let out what was collected earlier.
+        collector: lets out what was collected earlier before anything is written at once, and keeps what can
+            leave together.
         traffic: is added to for each message, if anybody asked.
 
     Attributes:
@@ -51,7 +69,7 @@ class Writer:
 
     __slots__ = (
         "_asgi_send",
-        "_before",
+        "_collector",
         "_deadline",
         "_envelope",
         "_held",
@@ -77,7 +95,7 @@ class Writer:
         *,
         name: str,
         timeout: float,
-        before: Callable[[], None],
+        collector: Collector,
         traffic: Traffic | None = None,
     ) -> None:
         self.websocket = websocket
@@ -89,7 +107,7 @@ class Writer:
         self._outbox = outbox
         self._envelope = envelope
         self._timeout = timeout
-        self._before = before
+        self._collector = collector
         self._traffic = traffic
         self._asgi_send: Callable[[MutableMapping[str, Any]], Any] = websocket._send
         self.port: Port | None = None
@@ -136,9 +154,18 @@ class Writer:
         else:
             self._overflow()
 
-    def write_now(self, frame: Frame) -> bool:
-        """Send `frame` behind all others if that takes no waiting; else False, and it is not sent."""
-        self._before()
+    def write_now(self, frame: Frame, *, patiently: bool = False) -> bool:
+        """Send `frame` behind all others if that takes no waiting; else False, and it is not sent.
+
+        Args:
+            patiently: while more of the client's messages have come and wait for their turn, replies leave
+                together. Each write is a system call, which costs more than an action.
+        """
+        direct, port, collector = self.direct, self.port, self._collector
+        if patiently and direct is not None and port is not None and (port.events or self in collector.kept):
+            collector.keep(self, frame)
+            return True
+        collector.flush()
         if self.direct is None:
             return False
         self.direct.write(frame.wire)
@@ -146,6 +173,18 @@ class Writer:
             self._traffic.sent += 1
             self._traffic.sent_bytes += frame.size
         return True
+
+    def send_kept(self, frames: Sequence[Frame]) -> None:
+        """Send what the collector has kept."""
+        if self.direct is not None:
+            self.direct.write(b"".join([frame.wire for frame in frames]))
+            if self._traffic is not None:
+                self._traffic.sent += len(frames)
+                self._traffic.sent_bytes += sum([frame.size for frame in frames])
+        elif not self.closed:  # the server has written meanwhile, and the client does not read
+            for frame in frames:
+                self._outbox.put_last(frame)
+            self._start()
 
     async def write(self, frame: Frame) -> bool:
         """Send `frame` behind all others and wait until it left; False if it did not. Before the handshake
@@ -167,6 +206,7 @@ class Writer:
 
     def keep_back(self) -> Gap:
         """From now on nothing leaves, until the gap that is returned is filled."""
+        self._collector.flush()
         gap = Gap()
         self._outbox.put_last(gap)
         self._start()
@@ -186,7 +226,7 @@ class Writer:
 
         Before the handshake is complete it waits for that: a close in its place is HTTP 403, without a word.
         """
-        self._before()
+        self._collector.flush()
         if self.closed:
             return
         if not self._held:
@@ -230,7 +270,7 @@ class Writer:
         """What `websocket.send()` calls: keeps the order with frames that wait."""
         if self.closed:
             return
-        self._before()
+        self._collector.flush()
         closes = event["type"] == "websocket.close"
         event = _close_event(event.get("code"), event.get("reason")) if closes else dict(event)
         left = self._queue(event)

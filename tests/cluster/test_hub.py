@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -33,6 +33,9 @@ class Listener:
         self.writes.append(wire)
         self.stream += wire
         self.on_frame()
+
+    def send_kept(self, frames: Sequence[Frame]) -> None:
+        self.write(b"".join([frame.wire for frame in frames]))
 
     def push(self, frame: Frame) -> None:
         self.pushed.append(frame)
@@ -322,3 +325,44 @@ def test_rooms_are_listed_those_with_the_most_members_first(
     assert hub.listed("scope") == (0, {}), "that is no part of the name"
     monkeypatch.setattr(module, "MAX_LISTED", 1)
     assert hub.listed() == (3, {"three": 3})
+
+
+# Replies that leave together
+
+
+def test_replies_leave_together_between_what_is_delivered(
+    hub: Hub[Listener], ada: Listener, turn: Turn
+) -> None:
+    bob = Listener("bob")
+    hub.deliver("room", Frame("1"))
+    for body in ("2", "3"):
+        hub.keep(ada, Frame(body))
+        hub.keep(bob, Frame(body))
+    assert ada.writes == [wire("1")]
+    hub.deliver("room", Frame("4"))
+    hub.keep(ada, Frame("5"))
+    assert set(hub.kept) == {ada}
+    turn.end()
+    assert ada.writes == [wire("1"), wire("2", "3"), wire("4"), wire("5")]
+    assert bob.writes == [wire("2", "3")]
+    assert not hub.kept
+
+
+def test_what_is_written_to_one_comes_behind_its_replies(hub: Hub[Listener], ada: Listener) -> None:
+    hub.keep(ada, Frame("1"))
+    hub.send([ada], Frame("2"))
+    assert ada.writes == [wire("1"), wire("2")]
+
+
+def test_what_is_kept_is_bounded_in_bytes_and_in_time(
+    hub: Hub[Listener], ada: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    hub.keep(ada, Frame("x" * MAX_JOINED))
+    assert len(ada.writes) == 1
+    hub.keep(ada, Frame("1"))
+    assert len(ada.writes) == 1
+    now = 2 * module.MAX_KEPT
+    hub.keep(ada, Frame("2"))
+    assert ada.writes[1:] == [wire("1", "2")]

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 from starlette.websockets import WebSocket, WebSocketState
 
-from fastapi_channels.wire.messages import Envelope
+from fastapi_channels.cluster.hub import Hub
+from fastapi_channels.wire.messages import Envelope, Frame
 from fastapi_channels.wire.outbox import Outbox
 from fastapi_channels.wire.writer import Writer
+
+
+def made(websocket: WebSocket) -> Writer:
+    hub: Hub[Any] = Hub(lambda flush: None)
+    return Writer(websocket, Outbox(1000, "disconnect"), Envelope(), name="1", timeout=5.0, collector=hub)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +39,12 @@ async def test_a_close_code_that_a_server_refuses_is_replaced_by_one_that_it_tak
     websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
     await websocket.accept()
     writer = Writer(
-        websocket, Outbox(1000, "disconnect"), Envelope(), name="1", timeout=5.0, before=lambda: None
+        websocket,
+        Outbox(1000, "disconnect"),
+        Envelope(),
+        name="1",
+        timeout=5.0,
+        collector=Hub(lambda flush: None),
     )
     writer.release()
     await writer.close(code, "why")
@@ -51,7 +62,12 @@ async def test_a_close_before_the_handshake_is_answered_comes_behind_the_answer(
 
     websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
     writer = Writer(
-        websocket, Outbox(1000, "disconnect"), Envelope(), name="1", timeout=5.0, before=lambda: None
+        websocket,
+        Outbox(1000, "disconnect"),
+        Envelope(),
+        name="1",
+        timeout=5.0,
+        collector=Hub(lambda flush: None),
     )
     await writer.close(4509, "why")
     assert sent == []
@@ -60,3 +76,24 @@ async def test_a_close_before_the_handshake_is_answered_comes_behind_the_answer(
     assert websocket.application_state is WebSocketState.DISCONNECTED
     await writer.drained()
     assert sent == ["websocket.accept", "websocket.close"]
+
+
+async def test_replies_that_were_kept_wait_where_the_transport_takes_no_more():
+    sent: list[Any] = []
+
+    async def send(event: MutableMapping[str, Any]) -> None:
+        sent.append(event.get("text"))
+
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "websocket.connect"}
+
+    websocket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+    await websocket.accept()
+    writer = made(websocket)
+    writer.release()
+    writer.send_kept([Frame("1"), Frame("2")])
+    await writer.write(Frame("3"))
+    await writer.close(1000, "")
+    writer.send_kept([Frame("4")])
+    await writer.drained()
+    assert sent == [None, "1", "2", "3", None]
