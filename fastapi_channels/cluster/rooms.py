@@ -64,8 +64,7 @@ class Rooms:
         *,
         personal: Callable[[Publication], None],
     ) -> None:
-        # pyright binds the functions that a Connection has in slots, as if they were methods.
-        self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]
+        self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]  # binds functions in slots
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.renditions = Renditions(self.hub)
         self.spaces = Spaces(self.hub, self.renditions)
@@ -191,7 +190,8 @@ class Rooms:
         self.connections[connection.id] = connection
         connection.keys.add(room)
         begins = histories.enter(room, keeping, connection.id, since) if histories and keeping else None
-        self.spaces.enter(room, connection)
+        if (source := source_of(room)) != room:
+            self.spaces.enter(room, connection)
         self.hub.add(room, connection)
         if since is not None and since.connection:
             self._successors.add(since.connection, connection.id)
@@ -202,7 +202,7 @@ class Rooms:
         if (idle := self._idle.pop(room, None)) is not None:
             idle.cancel()
         try:
-            await self._broker.subscribe(self._namespace + source_of(room))
+            await self._broker.subscribe(self._namespace + source)
             if showing is not None:
                 self._shared(self.presences, "presence").subscribed(room)
             if histories is None:
@@ -416,5 +416,5 @@ class Rooms:
                 self.histories.close(room)
             if self.presences is not None:
                 self.presences.close(room)
-            if self.spaces.leave(room):
-                await self._broker.unsubscribe(self._namespace + source_of(room))
+            if (source := source_of(room)) == room or self.spaces.leave(room):
+                await self._broker.unsubscribe(self._namespace + source)

@@ -44,8 +44,7 @@ def name_of(key: str) -> str:
 def source_of(key: str) -> str:
     """Where what is published for `key` comes from: a room's own topic of the broker; all topics of a space
     have one together."""
-    space, mark, _ = key.partition(SPACE_END)
-    return space + mark
+    return key if SPACE_END not in key else key[: key.index(SPACE_END) + len(SPACE_END)]
 
 
 def check_room(room: str) -> str:
