@@ -875,6 +875,19 @@ function added(all, one) {
 var offsetOf = (position) => position === "" ? -1 : Number(position.slice(position.indexOf(":") + 1));
 var epochOf = (position) => position.slice(0, position.indexOf(":"));
 
+// src/topics.ts
+function fits(filter, topic) {
+  if (typeof topic !== "string" || !/[+#]/.test(filter)) return false;
+  const wanted = filter.split("/");
+  const levels = topic.split("/");
+  if (topic.startsWith("$") && (wanted[0] === "+" || wanted[0] === "#")) return false;
+  for (const [at, level] of wanted.entries()) {
+    if (level === "#") return true;
+    if (at === levels.length || level !== "+" && level !== levels[at]) return false;
+  }
+  return wanted.length === levels.length;
+}
+
 // src/line.ts
 var FOR_NOW = /* @__PURE__ */ new Set(["unavailable", "channel_full", "rate_limited", "too_many_rooms"]);
 var Line = class {
@@ -996,8 +1009,8 @@ var Many = class extends Line {
       const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
       if (asked !== void 0) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place2?.room ?? this.own).received(frame);
-    } else if (place2 !== void 0) place2.room.received(frame);
-    else if (frame.channel === void 0 || frame.channel === "*") this.own.received(frame);
+    } else if (frame.channel === void 0 || frame.channel === "*") this.own.received(frame);
+    else for (const { room } of this.#reached(frame)) room.received(frame);
   }
   lost() {
     this.requests.lost();
@@ -1044,6 +1057,11 @@ var Many = class extends Line {
   }
   addressed(room, frame) {
     return { ...frame, channel: room.name };
+  }
+  /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
+  #reached({ type, channel }) {
+    const fitting = ([name]) => name === channel || type === "event" && fits(name, channel);
+    return [...this.#places].filter(fitting).map(([, place2]) => place2);
   }
   #become(room, over, state) {
     if (state === "closed") room.become("refused", over);

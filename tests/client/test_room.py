@@ -674,6 +674,32 @@ async def test_what_was_left_is_not_kept():
 
 
 @timeless
+async def test_an_event_on_a_topic_is_told_in_each_room_whose_filter_it_fits():
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        heard: list[str] = []
+        names = ("sport/+/7", "sport/#", "sport/golf/7", "#", "$SYS/#", "#general")
+        gaps: list[str] = []
+        for name in names:
+            room = await socket.room(name).ready()
+            room.on_any(lambda _, about, name=name: heard.append(f"{name} {about.channel}"))
+            room.on_gap(lambda _, name=name: gaps.append(name))
+        for topic, fitting in (
+            ("sport/golf/7", {"sport/+/7", "sport/#", "sport/golf/7", "#"}),
+            ("$SYS", {"$SYS/#"}),
+            ("#general", {"#general", "#"}),
+        ):
+            heard.clear()
+            world.wire.say({"type": "event", "event": "said", "channel": topic, "data": None})
+            await settle()
+            assert sorted(heard) == sorted(f"{name} {topic}" for name in fitting)
+        world.wire.say({"type": "resync", "channel": "sport/#"})
+        world.wire.say({"type": "event", "event": "said", "channel": 7, "data": None})
+        await settle()
+        assert gaps == ["sport/#"]
+
+
+@timeless
 async def test_what_comes_goes_to_the_room_that_it_names():
     world = Desk()
     async with world.client().socket("/desk") as socket:

@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 from broadcaster import Broadcast, BroadcastBackend
+from fastapi import FastAPI
 
+from fastapi_channels import Channel, add_channel, topics_router
 from fastapi_channels.brokers import MemoryBackend, adopt, create_backend
 from fastapi_channels.brokers.link import MAX_MESSAGE
 from fastapi_channels.exceptions import BrokerUnavailable
+from fastapi_channels.testing import running as site
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import MARK
-from tests.support.brokers import PATIENT, Process, other_tasks, running
+from tests.support.brokers import DEADLINE, PATIENT, Process, other_tasks, running
 from tests.support.servers import RedisServer
 
 Make = Callable[[], BroadcastBackend]
@@ -373,6 +376,30 @@ async def test_two_processes(make_shared: Make):
         await one.publish("elsewhere", "from one to two")
         assert await two.receives(3) == ["from one", "from two", "from one to two"]
         assert await one.receives(2) == ["from one", "from two"]
+
+
+class Prices(Channel):
+    topics = True
+    routers = (topics_router,)
+
+
+async def test_filters_in_another_process_are_reached(make_shared: Make):
+    """Topics want nothing of a server but that it carries one topic, whatever the filters are."""
+    here, there, apps = Prices(), Prices(), [FastAPI(), FastAPI()]
+    for app, channel in zip(apps, (here, there), strict=True):
+        add_channel(app, backend=make_shared(), publish_timeout=DEADLINE)
+        channel.mount(app, "/prices")
+        channel.bind(app)
+    async with site(apps[0]), site(apps[1], within=DEADLINE) as other:
+        client = await other.client("/prices")
+        for filter in ("price/+/last", "price/acme/#", "$SYS/+"):
+            await client.call("subscribe", filter=filter)
+        topics = ["price/acme/last", "price/acme", "price/b/last", "price/b/first", "news", "$SYS/load"]
+        for topic in [*topics, "$SYS/end"]:
+            await here.broadcast(topic, "said", topic)
+        await client.expect_frame(lambda frame: frame.get("channel") == "$SYS/end")
+        heard = [frame["data"] for frame in client.received if frame.get("event") == "said"]
+        assert heard == ["price/acme/last", "price/acme", "price/b/last", "$SYS/load", "$SYS/end"]
 
 
 async def test_every_process_sees_the_same_order(make_total: Make):

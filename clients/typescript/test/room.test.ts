@@ -462,6 +462,29 @@ async function socketed() {
   return { world, socket, members, joins, clock: world.clock };
 }
 
+test("an event on a topic is told in each room whose filter it fits", async () => {
+  const { world, socket, clock } = await socketed();
+  const names = ["sport/+/7", "sport/#", "sport/golf/7", "#", "+", "/+", "+/+", "$SYS/#", "#general"];
+  const heard: [string, string][] = [];
+  for (const name of names) socket.room(name).onAny((_, { channel }) => heard.push([name, channel]));
+  socket.own.onAny((_, { channel }) => heard.push(["own", channel]));
+  await clock.pass(1);
+  const told = (channel: string, type = "event") => {
+    heard.length = 0;
+    world.socket.say({ type, event: "said", channel, data: null });
+    return heard.map(([name, topic]) => (assert.equal(topic, channel), name));
+  };
+  assert.deepEqual(told("sport/golf/7"), ["sport/+/7", "sport/#", "sport/golf/7", "#"]);
+  assert.deepEqual(told("sport"), ["sport/#", "#", "+"]);
+  assert.deepEqual(told("/finance"), ["#", "/+", "+/+"]);
+  assert.deepEqual(told("$SYS"), ["$SYS/#"]);
+  assert.deepEqual(told("#general"), ["#", "+", "#general"]);
+  const gaps: string[] = [];
+  for (const name of names) socket.room(name).onGap(() => gaps.push(name));
+  world.socket.say({ type: "resync", channel: "sport/#" });
+  assert.deepEqual(gaps, ["sport/#"]);
+});
+
 test("a hundred rooms are joined again, each from where it was, and none that was left", async () => {
   const { world, socket, members, joins, clock } = await socketed();
   const rooms = Array.from({ length: 100 }, (_, n) => socket.room(`room:${n}`));
