@@ -122,6 +122,14 @@ async def managed(site: Site) -> None:
         assert await ada.receive() == {"text": "both"}
         await bob.send({"type": "unsubscribe", "topic": "news/sport"})
         await bob.send({"type": "send", "topic": "news/sport", "text": "missed"})
+        for topic in ("weather/+", "stock/#"):
+            await bob.send({"type": "subscribe", "topic": topic})
+        for topic in ("weather/today", "weather/today/noon", "stock/acme/last"):
+            await bob.send({"type": "send", "topic": topic, "text": topic})
+        assert [await bob.receive(), await bob.receive()] == [
+            {"text": "weather/today"},
+            {"text": "stock/acme/last"},
+        ]
         await bob.send({"type": "broadcast", "text": "last"})
         assert await bob.receive() == {"text": "last"}
 
