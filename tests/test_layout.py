@@ -40,6 +40,7 @@ CORE = {"fastapi", "starlette", "pydantic", "pydantic_core", "broadcaster", "typ
 ON_REDIS = ("addresses", "cluster", "link", "masters", "pubsub", "sentinel", "server", "slots", "streams")
 EXTRAS = {
     **{f"brokers.redis.{module}": {"redis"} for module in ON_REDIS},
+    "brokers.redis.link": {"hiredis", "redis"},
     **{f"stores.redis.{module}": {"redis"} for module in ("connections", "server")},
     **{f"auth.{module}": {"jwt"} for module in ("jwks", "jwt")},
     "api": {"prometheus_client"},

@@ -46,19 +46,22 @@ async def test_after_it_is_disconnected(shared_redis: RedisServer):
     assert other_tasks() == set()
 
 
-async def test_what_is_published_at_once_goes_out_in_one_write(shared_redis: RedisServer):
+async def test_what_is_published_at_once_goes_out_in_one_write(
+    shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
     writes: list[int] = []
     backend = RedisBackend(shared_redis.url)
     await backend.connect()
     link = backend._publisher
     assert link is not None
-    send = link._connection.send_packed_command
+    assert link._transport is not None
+    write = link._transport.write
 
-    async def count(batch: list[bytes], **options: bool) -> None:
-        writes.append(len(batch))
-        await send(batch, **options)
+    def count(data: bytes) -> None:
+        writes.append(data.count(b"PUBLISH"))
+        write(data)
 
-    link._connection.send_packed_command = count
+    monkeypatch.setattr(link._transport, "write", count)
     await asyncio.gather(*(backend.publish("room", str(number)) for number in range(100)))
     assert writes == [100]
     await backend.disconnect()

@@ -2,7 +2,9 @@
 
 redis-py makes the connections, with everything that it knows about URLs, TLS, credentials and
 Sentinel. Its pool and its `PubSub` are not used: they reconnect without telling, so that nobody learns
-that messages were missed, and a publish of theirs occupies a connection until it is answered.
+that messages were missed, and a publish of theirs occupies a connection until it is answered. Once a
+connection is made, its transport is a `Link`'s, and hiredis reads: what comes in one read is taken in one
+step, without a task that is woken for it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from redis.exceptions import ResponseError
+import hiredis
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fastapi_channels.brokers.backend import NotSent
 
@@ -25,6 +28,8 @@ FRESH: Final = 0.01
 """Seconds after a sign of life in which a connection is used without looking at it."""
 SETTLING: Final = 3
 """Turns of the event loop in which it is noticed that the server has closed a connection."""
+_NOTHING: Final = object()
+"""What hiredis returns where no reply is complete."""
 
 
 def connection(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
@@ -57,7 +62,7 @@ class Command:
             self.answer.set_result(reply)
 
 
-class Link:
+class Link(asyncio.Protocol):
     """One connection. Commands go out in order, all of one turn in one write; answers come in order.
 
     Args:
@@ -68,10 +73,11 @@ class Link:
     def __init__(self, connection: Any, on_lost: Callable[[Exception], None]) -> None:
         self._connection = connection
         self._on_lost = on_lost
+        self._transport: asyncio.Transport | None = None
+        self._replies = hiredis.Reader(replyError=connection._parser.parse_error, notEnoughData=_NOTHING)
         self._unsent: list[Command] = []
         self._unanswered: deque[Command] = deque()
         self._size = 0
-        self._filled = asyncio.Event()
         self._drained = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._heard = 0.0
@@ -81,9 +87,19 @@ class Link:
     async def open(self) -> None:
         await self._connection.connect()
         self._check()
-        for work in (self._read, self._write, self._watch):
-            self.run(work())
+        self._take_over()
+        self.run(self._watch())
         await self.ask(b"PING")
+
+    def _take_over(self) -> None:
+        """From now on the transport brings all to this, and not to redis-py's reader."""
+        reader, transport = self._connection._reader, self._connection._writer.transport
+        if reader.at_eof() or transport.is_closing():
+            raise ConnectionError("the server closed the connection")
+        transport.set_protocol(self)
+        self._transport = transport
+        if self._unsent:
+            self._flush()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run `work` for as long as there is a connection, which is lost when it ends."""
@@ -142,25 +158,25 @@ class Link:
 
     def _send(self, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
         command = Command(words, _pack(words), answer)
+        if not self._unsent:
+            is_fresh = self._unanswered or self._loop.time() - self._heard <= FRESH
+            self._loop.call_soon(self._flush, 0 if is_fresh else SETTLING)
         self._unsent.append(command)
         self._size += len(command.packed)
-        self._filled.set()
 
-    async def _write(self) -> None:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            if not self._unanswered and self._loop.time() - self._heard > FRESH:
-                await self._settle()
-            if not self._connection.is_connected:
-                raise ConnectionError("the server closed the connection")  # else redis-py would reconnect
-            batch = [command.packed for command in self._commit()]
-            await self._connection.send_packed_command(batch, check_health=False)
-
-    async def _settle(self) -> None:
-        """Let the event loop notice that the server is gone, so that nothing is sent to nowhere."""
-        for _ in range(SETTLING):
-            await asyncio.sleep(0)
+    def _flush(self, turns: int = 0) -> None:
+        """Send what is to be sent, after so many turns of the event loop: it may notice meanwhile that the
+        server is gone, so that nothing is sent to nowhere."""
+        transport = self._transport
+        if transport is None or self._error is not None:
+            return
+        if turns:
+            self._loop.call_soon(self._flush, turns - 1)
+        elif transport.is_closing():
+            self.lose(ConnectionError("the server closed the connection"))
+        else:
+            # What waits in the transport is bounded by what may be unanswered.
+            transport.write(b"".join([command.packed for command in self._commit()]))
 
     def _commit(self) -> list[Command]:
         """What is to be sent now; less what its callers gave up."""
@@ -174,16 +190,22 @@ class Link:
         self._unanswered.extend(batch)
         return batch
 
-    async def _read(self) -> None:
-        while True:
-            try:
-                reply = await self._connection.read_response(disable_decoding=True)
-            except ResponseError as exc:
-                reply = exc
-            self._heard = self._loop.time()
-            self._take(reply)
+    def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
+        replies = self._replies
+        try:
+            replies.feed(data)
+            while self._error is None and (reply := replies.gets()) is not _NOTHING:
+                self._take(reply)
+        except Exception as exc:
+            self.lose(exc)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lose(exc or ConnectionError("the server closed the connection"))
 
     def _take(self, reply: Any) -> None:
+        if isinstance(reply, RedisConnectionError):
+            raise reply
         if not self._unanswered:
             raise ConnectionError(f"an answer to nothing: {reply!r:.100}")
         command = self._unanswered.popleft()
@@ -219,6 +241,7 @@ def _pack(words: tuple[bytes, ...]) -> bytes:
 
 def _abort(connection: Any) -> None:
     """Close at once: what a hung server has not read would otherwise keep the socket open."""
-    writer = getattr(connection, "_writer", None)
+    writer = connection._writer
     if writer is not None:
         writer.transport.abort()
+        connection._close()  # redis-py has nothing to close any more, when it is let go
