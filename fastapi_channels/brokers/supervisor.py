@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, nullcontext, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, Final, NoReturn
@@ -40,6 +40,7 @@ from .backend import (
 )
 from .echoes import Echoes, Echoing
 from .memory import MemoryBackend
+from .outages import Outages
 from .shared import finished
 from .subscriptions import Subscriptions
 
@@ -94,7 +95,7 @@ class Broker:
         self._on_change = on_change
         self._on_missed = on_missed
         self._logger = logger or logging.getLogger("fastapi_channels")
-        self._failures = Seldom(self._logger)
+        self._outages = Outages(self._logger)
         self._unreadable = Seldom(self._logger)
         self._listen: Callable[[Receive], Coroutine[Any, Any, None]] = partial(pull, backend)
         self._turn: AbstractAsyncContextManager[Any] = nullcontext()
@@ -107,7 +108,7 @@ class Broker:
     @property
     def away(self) -> float:
         """Seconds that it has been away; 0.0 while it is there, or before it was looked for."""
-        return 0.0 if self._outage is None else time.monotonic() - self._outage.began
+        return self._outages.away
 
     @property
     def topics(self) -> AbstractSet[str]:
@@ -121,7 +122,7 @@ class Broker:
         self._subscriptions = Subscriptions(self._join, self._leave, self._timeout)
         self._echoes = Echoes()
         self._session: _Session | None = None
-        self._outage: _Outage | None = None
+        self._outages.reset()
         self._supervisor: asyncio.Task[NoReturn] | None = None
         self._came_up, self._tried = asyncio.Event(), asyncio.Event()
 
@@ -134,7 +135,7 @@ class Broker:
         else:
             self._turn = asyncio.Lock()
         self._came_up, self._tried = asyncio.Event(), asyncio.Event()
-        self._outage = None
+        self._outages.reset()
         self._supervisor = asyncio.create_task(self._supervise())
 
     async def start(self) -> None:
@@ -147,8 +148,8 @@ class Broker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._timeout):
                     await self._tried.wait()
-            if self._outage is not None and isinstance(self._outage.reason, ConfigurationError):
-                raise self._outage.reason
+            if isinstance(self._outages.reason, ConfigurationError):
+                raise self._outages.reason
         except BaseException:
             await self.stop()
             raise
@@ -236,27 +237,22 @@ class Broker:
                     try:
                         async with self._turn:
                             await operation(*args)
+                        if self._outages.silent_since is not None:
+                            self._outages.answered(self._outages.silent_since)
                         return session
                     except NotSent as exc:
                         self._lose(session, exc)
         except BrokerUnavailable:
             raise
         except TimeoutError as exc:
-            if self._outage is None:
-                why = "the broker did not answer in time"
-                raise self._failed(why if self._session else no_connection(self._timeout)) from exc
-            reason = self._outage.reason
-            raise self._failed(f"the broker is down: {describe(reason)}") from reason
+            reason = self._outages.reason
+            if reason is not None:
+                raise self._outages.failure(f"the broker is down: {describe(reason)}") from reason
+            if self._session is None:
+                raise self._outages.failure(no_connection(self._timeout)) from exc
+            raise self._outages.silence() from exc
         except Exception as exc:
-            raise self._failed(f"the broker did not take it: {describe(exc)}") from exc
-
-    def _failed(self, why: str) -> BrokerUnavailable:
-        """What a call raises that failed. Of an outage the log knows."""
-        if self._outage is None:
-            self._failures.warn(why)
-        else:
-            self._outage.failed_calls += 1
-        return BrokerUnavailable(why)
+            raise self._outages.failure(f"the broker did not take it: {describe(exc)}") from exc
 
     async def _next_session(self) -> _Session:
         while self._session is None:
@@ -305,8 +301,7 @@ class Broker:
 
     async def _serve(self) -> Exception:
         """Run one session; what ended it."""
-        if self._outage is not None:
-            self._outage.attempts += 1
+        self._outages.attempt()
         session = _Session(asyncio.get_running_loop().create_future())
         reader: asyncio.Task[None] | None = None
         try:
@@ -369,10 +364,7 @@ class Broker:
         self._session = session
         self._came_up.set()
         self._tried.set()
-        away, outage, self._outage = self.away, self._outage, None
-        if outage is not None:
-            told = "the broker is back after %.1f s and %d attempts; topics: %d; calls that failed: %d"
-            self._logger.warning(told, away, outage.attempts, len(self.topics), outage.failed_calls)
+        self._outages.over(len(self.topics))
         self._notify(True)
 
     def _lose(self, session: _Session, reason: Exception) -> None:
@@ -384,16 +376,12 @@ class Broker:
         if session is self._session:
             self._session = None
             self._came_up.clear()
-            self._outage = _Outage(reason)
-            self._logger.warning("the broker is lost, reconnecting: %s", describe(reason))
+            self._outages.lost(reason)
             self._notify(False)
 
     def _heed(self, reason: Exception) -> None:
         """Remember why there is no session."""
-        if self._outage is None:
-            self._outage = _Outage(reason, attempts=1)
-            self._logger.warning("the broker cannot be reached, going on to try: %s", describe(reason))
-        self._outage.reason = reason
+        self._outages.unreachable(reason)
         self._tried.set()
 
     def _notify(self, up: bool) -> None:
@@ -410,11 +398,3 @@ class _Session:
 
     lost: asyncio.Future[Exception]
     """Done, with the reason, when it is lost."""
-
-
-@dataclass(slots=True)
-class _Outage:
-    reason: Exception
-    began: float = field(default_factory=time.monotonic)
-    attempts: int = 0
-    failed_calls: int = 0

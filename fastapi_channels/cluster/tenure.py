@@ -64,6 +64,8 @@ class Tenure:
         self._renewing: asyncio.Task[None] | None = None
         self._missing: float | None = None
         """Since when the store does not answer."""
+        self._is_told = False
+        """Whether the log knows that from here."""
 
     @property
     def away(self) -> float:
@@ -128,10 +130,11 @@ class Tenure:
             except StoreUnavailable as exc:
                 if self._missing is None:
                     self._missing = time.monotonic()
-                    if not exc.is_told:
+                    self._is_told = not exc.is_told
+                    if self._is_told:
                         logger.warning("the store does not answer, and is tried on: %s", exc)
             else:
-                if self._missing is not None:
+                if self._missing is not None and self._is_told:
                     logger.warning("the store answers again after %.1f s", self.away)
-                    self._missing = None
+                self._missing = None
             await asyncio.sleep(RENEWAL)

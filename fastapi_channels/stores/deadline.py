@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -12,6 +13,8 @@ from fastapi_channels.brokers.backend import NotSent, describe, no_connection
 from fastapi_channels.wire.log import Seldom
 
 from .store import StoreUnavailable
+
+logger = logging.getLogger("fastapi_channels")
 
 T = TypeVar("T")
 
@@ -24,7 +27,8 @@ CONNECTING: Final = 0.9
 
 
 class Deadline:
-    """Within which a server answers each call. The log is told when it begins not to, and then counts.
+    """Within which a server answers each call. The log is told when it begins not to, and then counts; and
+    when it answers again, where it was told that it did not.
 
     Args:
         server: its name.
@@ -44,9 +48,11 @@ class Deadline:
         self._seconds = seconds
         self._broken: tuple[type[Exception], ...] = (ConnectionError, *refusals)
         self._final = final
-        self._failures = Seldom(logging.getLogger("fastapi_channels"))
-        self._is_away = False
-        """Whether the last call was not answered."""
+        self._failures = Seldom(logger)
+        self._missing: float | None = None
+        """Since when no call was answered."""
+        self._is_told = False
+        """Whether the log knows that."""
 
     async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The answer to `ask`, which is repeated while it surely had no effect (`NotSent`).
@@ -66,7 +72,8 @@ class Deadline:
                         if (refusal := self._final(exc)) is not None:
                             raise self._failed(f"{self._server} refuses it: {describe(refusal)}") from refusal
                     else:
-                        self._is_away = False
+                        if self._missing is not None:
+                            self._came_back(self._missing)
                         return answer
                     await asyncio.sleep(PAUSE)
         except StoreUnavailable:
@@ -93,11 +100,17 @@ class Deadline:
             raise ConnectionError(no_connection(seconds)) from exc
 
     def _failed(self, what: str) -> StoreUnavailable:
-        if self._is_away:
+        if self._is_told:
             self._failures.count()
         else:
-            self._failures.warn(f"the store does not answer: {what}")
-        self._is_away = True
+            self._is_told = self._failures.warn(f"the store does not answer: {what}")
+        if self._missing is None:
+            self._missing = time.monotonic()
         failure = StoreUnavailable(what)
         failure.is_told = True
         return failure
+
+    def _came_back(self, missing: float) -> None:
+        if self._is_told:
+            logger.warning("the store answers again after %.1f s", time.monotonic() - missing)
+        self._missing, self._is_told = None, False

@@ -26,7 +26,7 @@ class StoreUnavailable(ChannelsError, ConnectionError):
     """The store did not answer in time; whether what was asked of it was done is not known.
 
     Attributes:
-        is_told: whether the log has been told.
+        is_told: whether the log is told of it, and of its end, by the store.
     """
 
     is_told = False

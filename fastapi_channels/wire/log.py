@@ -55,14 +55,16 @@ class Seldom:
         self._next = -math.inf
         self._more = 0
 
-    def warn(self, message: str) -> None:
+    def warn(self, message: str) -> bool:
+        """Whether the log was told now."""
         now = time.monotonic()
         if now < self._next:
             self._more += 1
-            return
+            return False
         since = f" (and {self._more} more before, that were not told of)" if self._more else ""
         self._next, self._more = now + QUIET, 0
         self._log.warning("%s%s", message, since)
+        return True
 
     def count(self) -> None:
         """One more, of which the log knows."""

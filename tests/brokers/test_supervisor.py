@@ -8,6 +8,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -523,6 +524,41 @@ async def test_a_call_that_hangs_ends_at_its_deadline(backend: Scripted):
             await process.broker.subscribe("room")
         assert process.broker.topics == set()
         assert process.broker.up
+
+
+async def test_a_silence_that_is_told_has_an_end_that_is_told(
+    backend: Scripted, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """Also one that is too short to be an outage; and where the one is not told, the other is not either."""
+    clock = [1000.0]
+    monkeypatch.setattr("fastapi_channels.wire.log.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    process = Process(backend, **SHORT)
+    silent, again = "the broker did not answer in time", "the broker answers again after"
+    async with asyncio.timeout(5), running(process):
+        for clock[0] in (1000.0, 1001.0, 1031.0):
+            backend.will("publish", hang, hang)
+            for _ in range(2):
+                with pytest.raises(BrokerUnavailable, match=silent):
+                    await process.publish("room", "x")
+            for _ in range(2):
+                await process.publish("room", "x")
+    told = [line.partition(" 0.")[0] for line in texts(caplog)]
+    assert told == [silent, again, f"{silent} (and 3 more before, that were not told of)", again]
+
+
+async def test_a_silence_that_ends_with_the_connection_is_told_as_an_outage(
+    backend: Scripted, caplog: pytest.LogCaptureFixture
+):
+    process = Process(backend, **SHORT)
+    async with asyncio.timeout(5), running(process):
+        backend.will("publish", hang)
+        with pytest.raises(BrokerUnavailable):
+            await process.publish("room", "x")
+        process.broker.suspect("it is silent")
+        await until(lambda: process.broker.up)
+        await process.publish("room", "x")
+    begin = [line.partition(",")[0].partition(" after")[0] for line in texts(caplog)]
+    assert begin == ["the broker did not answer in time", "the broker is lost", "the broker is back"]
 
 
 async def test_a_call_that_fails_is_not_repeated(backend: Scripted):

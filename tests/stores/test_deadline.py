@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import NoReturn
 
 import asyncpg
@@ -62,7 +63,37 @@ async def test_an_outage_is_told_once_and_then_counted(
         with nullcontext() if is_there else pytest.raises(StoreUnavailable, match=told):
             assert await deadline.answer(ask) == "here"
     first = "the store does not answer: Redis did not answer within 0.01 s: there is no connection"
-    lines = [first, f"{first} (and 2 more before, that were not told of)"]
-    assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
+    lines = [first, "the store answers again", f"{first} (and 2 more before, that were not told of)"]
+    assert [(each.levelno, each.getMessage().partition(" after ")[0]) for each in caplog.records] == [
         (logging.WARNING, line) for line in lines
+    ]
+
+
+async def test_what_is_told_has_an_end_that_is_told(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    """However short it was. Of an outage that nothing is told of, the end is not told either; one that goes
+    on is told as soon as the log may be told again."""
+
+    async def ask() -> None:
+        if not is_there:
+            raise ConnectionError("gone")
+
+    clock = [1000.0]
+    for module in ("fastapi_channels.wire.log", "fastapi_channels.stores.deadline"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=lambda: clock[0]))
+    deadline = Deadline("Redis", 1.0, (), lambda exc: None)
+    for clock[0], is_there in (
+        *((1000.0, False), (1000.5, True)),
+        *((1001.0, False), (1001.5, True)),
+        *((1020.0, False), (1031.0, False), (1032.0, False), (1033.0, True), (1034.0, True)),
+    ):
+        with nullcontext() if is_there else pytest.raises(StoreUnavailable):
+            await deadline.answer(ask)
+    first = "the store does not answer: Redis did not do it: ConnectionError: gone"
+    assert [record.getMessage() for record in caplog.records] == [
+        first,
+        "the store answers again after 0.5 s",
+        f"{first} (and 2 more before, that were not told of)",
+        "the store answers again after 13.0 s",
     ]

@@ -26,9 +26,12 @@ def test_what_comes_often_is_told_at_once_and_then_counted(
     now = 1000.0
     monkeypatch.setattr(log.time, "monotonic", lambda: now)
     seldom = Seldom(logging.getLogger("fastapi_channels"))
+    told: list[int] = []
     for step in range(1000):
         now = 1000.0 + step * QUIET / 400  # ends within the third time
-        seldom.warn(f"the {step}th")
+        if seldom.warn(f"the {step}th"):
+            told.append(step)
+    assert told == [0, 400, 800]
     assert [record.getMessage() for record in caplog.records] == [
         "the 0th",
         "the 400th (and 399 more before, that were not told of)",
