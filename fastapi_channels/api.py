@@ -187,13 +187,15 @@ def add_channel(
     encryption = encryption_by(encryption_keys)
     broker_url = limiter_url if url is None else url
     listens = backend is None and broadcast is None
+    kept = _store(store, store_url, broker_url, namespace, listens)
     node = Node(
         _backend(broker_url, backend, broadcast),
         _limiter(limiter_url, url, storage, prefix),
         settings,
-        encryption.over(_store(store, store_url, broker_url, namespace, listens)),
+        encryption.over(kept),
         encryption.packing,
     )
+    node.companions += encryption.notices(kept, namespace)
     if settings.per_user is not None:
         node.rooms.check_store("max_connections_per_user")
     node.attach(parent)

@@ -90,7 +90,8 @@ class Publisher:
         publish_timeout: seconds until `BrokerUnavailable`.
 
     Raises:
-        ConfigurationError: the URL is none of a broker that others can reach, or a package is missing.
+        ConfigurationError: the URL is none of a broker that others can reach, or a package is missing. Later,
+            of each method: the application has other `encryption_keys`, as its store says.
     """
 
     def __init__(
@@ -103,14 +104,13 @@ class Publisher:
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
     ) -> None:
-        encryption = encryption_by(encryption_keys)
         self._outside: Outside | None = Outside(
             create_backend(url),
             namespace=namespace,
             user_key=user_key,
             publish_timeout=publish_timeout,
-            packing=encryption.packing,
-            make_store=lambda: encryption.over(store_beside(url, store_url, namespace=namespace)),
+            encryption=encryption_by(encryption_keys),
+            make_store=lambda: store_beside(url, store_url, namespace=namespace),
         )
         self._outlet: Outlet = self._outside
         self._crowd: Crowd = self._outside

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
+from typing import Final
 
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import Broker
+from fastapi_channels.encryption import NONE, Encryption
+from fastapi_channels.encryption.notice import check
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.stores import Occupant, Store
+from fastapi_channels.stores import Occupant, Store, StoreUnavailable
 from fastapi_channels.wire.messages import Body, Publication
-from fastapi_channels.wire.packing import PLAIN, Packing
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_namespace
 
@@ -19,12 +22,22 @@ from .orders import Revoke
 from .recovery import Keeping
 from .revocations import remember
 from .sender import Nobody, Sender
+from .tasks import shared
 from .threads import in_its_loop
 from .users import UserKey, UserKeys
+
+logger = logging.getLogger("fastapi_channels")
+CHECKING: Final = 60.0
+"""Seconds between two looks whether the application reads what is said."""
+AGAIN: Final = 5.0
+"""The same where the store did not say."""
 
 
 class Outside:
     """Connects with its first call, in the event loop in which that is; in the next one anew.
+
+    Every call raises ConfigurationError where the store says that the application has other keys. A store
+    that does not say, or a broker without one, holds nothing up.
 
     Args:
         backend: reaches the broker of the application.
@@ -32,7 +45,7 @@ class Outside:
         namespace: that of the application.
         user_key: what names a user, as the application has it.
         publish_timeout: seconds that a call may take.
-        packing: makes the texts that the broker carries.
+        encryption: that of the application.
         make_store: makes a store, which the application shares, for one event loop.
 
     Raises:
@@ -47,20 +60,25 @@ class Outside:
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
-        packing: Packing = PLAIN,
+        encryption: Encryption = NONE,
         make_store: Callable[[], Store | None] = lambda: None,
     ) -> None:
         self._namespace = check_namespace(namespace)
+        self._encryption = encryption
+        self._make_store = make_store
+        self._checks_at = 0.0
+        self._checking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.key_of = UserKeys(user_key)
+        packing, store = encryption.packing, encryption.over(make_store())
         self._broker = Broker(backend, deliver or _ignore, packing=packing, publish_timeout=publish_timeout)
         self.sender = Sender(
-            self._publish, self._broker.echoing, namespace, self.key_of, make_store(), packing, Nobody()
+            self._publish, self._broker.echoing, namespace, self.key_of, store, packing, Nobody()
         )
+        self._patience = publish_timeout / 4
         self.send_to_connection = self.sender.send_to_connection
         self.send_to_user = self.sender.send_to_user
         self.order = self.sender.order
-        self._make_store = make_store
         if self._broker.local or (self.sender.store is not None and not self.sender.store.shared):
             raise ConfigurationError(
                 "memory:// never leaves its process: give the URL of the broker that the application has; "
@@ -88,7 +106,7 @@ class Outside:
         for_each: str = "",
     ) -> Position | None:
         """As `Sender.publish`."""
-        self._begin()
+        await self._begin()
         return await self.sender.publish(room, body, exclude, keeping=keeping, key=key, for_each=for_each)
 
     @in_its_loop
@@ -99,20 +117,20 @@ class Outside:
             ConfigurationError: there is no store.
             BrokerUnavailable, StoreUnavailable: one of the two is not done, or neither.
         """
-        self._begin()
+        await self._begin()
         await remember(self.sender.store, self._namespace, order, seconds)
         await self.sender.order(order)
 
     @in_its_loop
     async def occupants(self, room: str) -> list[Occupant]:
         """As `Rooms.occupants`."""
-        self._begin()
+        await self._begin()
         return (await self.sender.wanted("people()").occupancy(self._namespace + room)).occupants
 
     @in_its_loop
     async def count_people(self, room: str) -> int:
         """As `Rooms.count_people`."""
-        self._begin()
+        await self._begin()
         return await self.sender.wanted("count_people()").count_people(self._namespace + room)
 
     @in_its_loop
@@ -122,21 +140,42 @@ class Outside:
         Raises:
             BrokerUnavailable: it was not confirmed before the deadline.
         """
-        self._begin()
+        await self._begin()
         await self._broker.subscribe(self._namespace + topic)
 
     @in_its_loop
     async def _publish(self, publication: Publication) -> None:
-        self._begin()
+        await self._begin()
         await self._broker.publish(publication)
 
-    def _begin(self) -> None:
+    async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
             self._broker.reset()
-            self.sender.store = self._make_store()
+            self.sender.store = self._encryption.over(self._make_store())
+            self._checks_at, self._checking = 0.0, None
             self.loop = loop
         self._broker.begin()
+        if loop.time() >= self._checks_at and self.sender.store is not None:
+            if self._checking is None:
+                self._checking = shared(self._check())
+            await asyncio.shield(self._checking)
+
+    async def _check(self) -> None:
+        """Ask the store what the application can read. Nothing else may ever need the store, so this does not
+        keep its connection."""
+        store, pause = self._make_store(), CHECKING
+        assert store is not None
+        try:
+            async with asyncio.timeout(self._patience):
+                await check(store, self._namespace, self._encryption.keys)
+        except (StoreUnavailable, TimeoutError) as exc:
+            logger.debug("the store does not say whether the application encrypts: %s", exc)
+            pause = AGAIN
+        finally:
+            self._checking = None
+            await store.close()
+        self._checks_at = asyncio.get_running_loop().time() + pause
 
 
 def _ignore(publication: Publication) -> None:

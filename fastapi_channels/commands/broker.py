@@ -80,13 +80,13 @@ def outside_of(given: argparse.Namespace, deliver: Callable[[Publication], None]
     Raises:
         ConfigurationError: nobody has said where the broker is; or as `Outside`.
     """
-    url, namespace, encryption = url_of(given), given.namespace, encryption_by(keys())
+    url, namespace = url_of(given), given.namespace
     return Outside(
         create_backend(url),
         deliver,
         namespace=namespace,
-        packing=encryption.packing,
-        make_store=lambda: encryption.over(store_beside(url, store_url_of(given), namespace=namespace)),
+        encryption=encryption_by(keys()),
+        make_store=lambda: store_beside(url, store_url_of(given), namespace=namespace),
     )
 
 

@@ -38,7 +38,7 @@ async def _listen(url: str, namespace: str, key: str) -> None:
         create_backend(url),
         lambda publication: _show(publication, unread),
         namespace=namespace,
-        packing=encryption_by(keys()).packing,
+        encryption=encryption_by(keys()),
     )
     await outside.subscribe(key)
     print("listening", file=sys.stderr, flush=True)

@@ -7,11 +7,13 @@ So do times, sizes and positions. Without keys none of it runs, and `cryptograph
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import Store
 from fastapi_channels.wire.packing import PLAIN, Packing
+
+from .notice import Keys, Notice
 
 
 class Encryption(NamedTuple):
@@ -19,10 +21,21 @@ class Encryption(NamedTuple):
     Attributes:
         packing: of what the broker carries.
         over: the store through which to use a store.
+        keys: None where nothing is encrypted.
     """
 
     packing: Packing
     over: Callable[[Store | None], Store | None]
+    keys: Keys | None
+
+    def notices(self, store: Store | None, namespace: str) -> list[Notice]:
+        """What tells those who speak without the keys, where anybody can be told."""
+        if self.keys is None or store is None or not store.shared:
+            return []
+        return [Notice(store, namespace, self.keys)]
+
+
+NONE: Final = Encryption(PLAIN, lambda store: store, None)
 
 
 def encryption_by(keys: str | Sequence[str] | None) -> Encryption:
@@ -35,7 +48,7 @@ def encryption_by(keys: str | Sequence[str] | None) -> Encryption:
         ConfigurationError: one is no key, there is none, or `cryptography` is not installed. Shows no key.
     """
     if keys is None:
-        return Encryption(PLAIN, lambda store: store)
+        return NONE
     try:
         from .cipher import Cipher
     except ImportError as exc:
@@ -50,4 +63,4 @@ def encryption_by(keys: str | Sequence[str] | None) -> Encryption:
     def over(store: Store | None) -> Store | None:
         return SealedStore(store, cipher) if store is not None and store.shared else store
 
-    return Encryption(SealedPacking(cipher), over)
+    return Encryption(SealedPacking(cipher), over, cipher)

@@ -8,6 +8,7 @@ they are good for 2**32 messages of one key (NIST SP 800-38D section 8.3), five 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
@@ -25,8 +26,8 @@ class Cipher:
     """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        numbered = enumerate(keys or [""])
-        self._fernet = MultiFernet([_fernet(key, place) for place, key in numbered])
+        self._each = [_fernet(key, place) for place, key in enumerate(keys or [""])]
+        self._fernet = MultiFernet(self._each)
 
     def seal(self, what: str, content: bytes) -> str:
         """A text that stands for `content`.
@@ -50,6 +51,18 @@ class Cipher:
         if not content.startswith(bound):
             raise Unreadable("it was encrypted for another place")
         return content[len(bound) :]
+
+    def samples(self, what: str) -> list[str]:
+        """Of each key a text by which `is_read_by` knows it."""
+        return [fernet.encrypt(_bound(what)).decode() for fernet in self._each]
+
+    def is_read_by(self, what: str, samples: Sequence[str]) -> bool:
+        """Whether what is sealed here can be opened where those `samples` are from."""
+        for sample in samples:
+            with suppress(InvalidToken, ValueError):
+                if self._each[0].decrypt(sample) == _bound(what):
+                    return True
+        return False
 
 
 def _bound(what: str) -> bytes:
