@@ -93,13 +93,8 @@ class Vocabulary:
             )
         return self._prefix + room
 
-    def target(self, room: str) -> str:
-        """The same for where something is to be said.
-
-        Raises:
-            as `key`.
-        """
-        return self.key(room)
+    target = key
+    """The same for where something is to be said; raises as that."""
 
     def guards(self, room: str) -> bool:
         """Whether the channel's `authorize` is asked who may enter that room."""
