@@ -3,6 +3,7 @@
 from .actions.router import ActionRouter
 from .api import FastAPIChannel, add_channel
 from .channels import BaseChannel, Channel
+from .channels.manager import Manager
 from .channels.pagination import Cursor, Page, Paginated, Paginator, current_paginator
 from .channels.people import Device, Person
 from .channels.publisher import Publisher, current_publisher
@@ -78,6 +79,7 @@ __all__ = [
     "HistoryPage",
     "InvalidPayload",
     "IsAuthenticated",
+    "Manager",
     "Member",
     "MethodNotAllowed",
     "NotFound",

@@ -37,7 +37,7 @@ def dialer(*, ssl: ssl_module.SSLContext | None = None, proxy: str | Literal[Tru
         except InvalidURI as exc:  # it would be the same each time
             raise Closed(0, str(exc)) from exc
         try:
-            socket = await _Connect(
+            socket = await Connect(
                 url,
                 subprotocols=[Subprotocol(each) for each in protocols] or None,
                 additional_headers=dict(headers),
@@ -59,7 +59,7 @@ def dialer(*, ssl: ssl_module.SSLContext | None = None, proxy: str | Literal[Tru
     return dial
 
 
-class _Connect(connect):
+class Connect(connect):
     """Follows no redirect: it would hand the token to wherever that leads. Browsers do not either."""
 
     def process_redirect(self, exc: Exception) -> Exception | str:

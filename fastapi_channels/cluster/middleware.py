@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import traceback
 from typing import Final
 
@@ -14,6 +15,9 @@ from fastapi_channels.stores import StoreUnavailable
 
 from .node import SCOPE_KEY, Node, current_node
 
+ENDED: Final = "fastapi_channels.ended"
+"""Where a scope has what is awaited when its application has ended, if anybody asked for that: it gets the
+exception that ended it, or None."""
 AWAY: Final = (BrokerUnavailable, StoreUnavailable)
 
 logger = logging.getLogger("fastapi_channels")
@@ -43,6 +47,8 @@ class NodeMiddleware:
                 await self.app(scope, receive, send)
         finally:
             current_node.reset(token)
+            if ENDED in scope:
+                await scope.pop(ENDED)(sys.exception())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer = _Answer(send)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp
+from websockets.asyncio.server import ServerConnection, serve
 
 from fastapi_channels.client import Client
 from tests.docs.test_docs import Block, blocks
@@ -134,6 +135,22 @@ async def managed(site: Site) -> None:
         assert await bob.receive() == {"text": "last"}
 
 
+async def looping(site: Site) -> None:
+    async with site.clients("/ws/ada", "/ws/bob") as (ada, bob):
+        await ada.send({"text": "hello"})
+        assert [await ada.receive(), await bob.receive()] == [{"text": "hello"}] * 2
+        await bob.send({"to": "ada", "text": "psst"})
+        await bob.send({"to": ["ada", "bob"], "text": "both"})
+        assert [(await ada.receive())["text"], (await ada.receive())["text"]] == ["psst", "both"]
+        assert (await bob.receive())["text"] == "both"
+
+
+async def proxied(site: Site) -> None:
+    async with site.connect("/ws/ada") as client:
+        await client.send("hi")
+        assert await client.read() == "/ws/ada: hi"
+
+
 async def lobby(site: Site) -> None:
     """Neither side's clients can connect to the other: each program is spoken to in its own way."""
     if isinstance(site.app, FastAPI):
@@ -174,7 +191,7 @@ async def post(site: Site, path: str) -> None:
 
 SCRIPTS: Final[dict[str, list[Script]]] = {
     "django-channels.md": [django_chat, django_chat],
-    "fastapi-distributed-websocket.md": [managed],
+    "fastapi-distributed-websocket.md": [managed, looping, proxied],
     "fastapi-websockets.md": [layer_example],
     "fastapi.md": [several_clients, parameters, json_and_none, closing],
     "fastws.md": [operations],
@@ -201,6 +218,22 @@ WARNED: Final = pytest.mark.filterwarnings("ignore")
 """Of what the packages of old programs are warned of."""
 
 
+@pytest.fixture
+async def _other_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """What programs with a proxy connect to."""
+
+    async def echo(socket: ServerConnection) -> None:
+        assert socket.request is not None
+        async for message in socket:
+            await socket.send(f"{socket.request.path}: {message!s}")
+
+    async with serve(echo, "127.0.0.1", 0) as running:
+        port = next(iter(running.sockets)).getsockname()[1]
+        monkeypatch.setenv("CHAT", f"ws://127.0.0.1:{port}/ws")
+        yield
+
+
+@pytest.mark.usefixtures("_other_server")
 @pytest.mark.parametrize(
     ("page", "number", "which"),
     [
