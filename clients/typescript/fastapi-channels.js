@@ -28,6 +28,7 @@ var NotSent = class extends ChannelsError {
 var ConnectionLost = class extends ChannelsError {
   name = "ConnectionLost";
 };
+var CONNECTION_LOST = "connection_lost";
 var TimedOut = class extends ChannelsError {
   name = "TimedOut";
 };
@@ -370,7 +371,7 @@ function settingsOf(options) {
 }
 
 // src/requests.ts
-var AGAIN = /* @__PURE__ */ new Set(["in_progress", "unavailable", "rate_limited"]);
+var AGAIN = /* @__PURE__ */ new Set(["in_progress", "unavailable", "rate_limited", CONNECTION_LOST]);
 var Request = class {
   frame;
   /** The room's name, as far as requests of several are told apart. */
@@ -505,7 +506,7 @@ var Requests = class {
   }
   #failed(request, error) {
     if (!request.retry || !AGAIN.has(error.code)) {
-      this.#fail(request, error);
+      this.#fail(request, error.code === CONNECTION_LOST ? new ConnectionLost(error.message) : error);
       return;
     }
     request.sent = false;

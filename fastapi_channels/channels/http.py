@@ -11,6 +11,7 @@ from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
@@ -20,7 +21,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.sessions.plan import CATCH_ALL
 from fastapi_channels.signatures.dependencies import TOLD
 from fastapi_channels.wire.messages import Envelope, RequestId
-from fastapi_channels.wire.stream import MEDIA_TYPE, Exchange, Stream
+from fastapi_channels.wire.stream import MEDIA_TYPE, Exchange, Stream, spoken
 
 from .mounting import wanted_of
 
@@ -60,7 +61,7 @@ class Mounted:
         """Let `serve` answer with events. It is called with the Stream, and what `wanted_of` says."""
 
         async def stream(scope: Scope, receive: Receive, send: Send, **wanted: Any) -> None:
-            found = Stream(scope, receive, send)
+            found = Stream(scope, receive, send, spoken(Headers(scope=scope).get("accept", "")))
             await serve(found, **wanted)
             await found.end()
 

@@ -13,7 +13,7 @@ import asyncio
 import random
 import re
 from base64 import b64encode
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -24,7 +24,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from fastapi_channels.exceptions import Cancelled, ParseError, may_return
 
-from .messages import Body, Frame, encode_json
+from .messages import SUBPROTOCOL, Body, Frame, encode_json
 from .port import ASGIEvent
 from .writer import Writer
 
@@ -69,15 +69,16 @@ class Stream:
 
     Args:
         scope, receive, send: of the request.
+        offered: what the client speaks, as the subprotocols of a handshake.
 
     Attributes:
         websocket: what the session gets; it can be refused, accepted, sent to and closed, and nothing is
             received from it but that it has gone.
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send, offered: Sequence[str] = ()) -> None:
         extensions = {**scope.get("extensions", {}), "websocket.http.response": {}}
-        as_websocket = {**scope, "type": "websocket", "subprotocols": [], "extensions": extensions}
+        as_websocket = {**scope, "type": "websocket", "subprotocols": [*offered], "extensions": extensions}
         self.websocket = WebSocket(as_websocket, self.receive, self.send)
         self._receive = receive
         self._send = send
@@ -298,6 +299,12 @@ def encoded(body: Body, position: str = "") -> bytes:
         return f"{head}event: binary\ndata: {b64encode(body).decode()}\n\n".encode()
     data = "\ndata: ".join(_LINE_END.split(body)) if "\n" in body or "\r" in body else body
     return f"{head}data: {data}\n\n".encode(errors="replace")
+
+
+def spoken(accept: str) -> list[str]:
+    """The protocol, where a client that asks for events says in this header that it knows it. A page can set
+    no other without asking first whether it may (CORS), and no `Sec-WebSocket-Protocol` at all."""
+    return [SUBPROTOCOL] if f"protocol={SUBPROTOCOL}" in re.split("[;, ]+", accept) else []
 
 
 def farewell(code: int, reason: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 import httpx
@@ -10,7 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, WebSocke
 from fastapi.testclient import TestClient
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, Field
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse
 
 from fastapi_channels import (
@@ -28,7 +29,7 @@ from fastapi_channels import (
 )
 from fastapi_channels.wire.messages import Envelope
 from tests.support.events import Reader
-from tests.support.live import Site, serving, wait_until
+from tests.support.live import RawClient, Site, serving, wait_until
 
 
 class Say(BaseModel):
@@ -49,6 +50,16 @@ class Short(WebSocketException):
 class IsKnown(BasePermission):
     def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
         return websocket.headers.get("x-name") is not None
+
+
+class IsLetIn(BasePermission):
+    asked = asyncio.Event()
+    let_in = asyncio.Event()
+
+    async def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
+        self.asked.set()
+        await self.let_in.wait()
+        return True
 
 
 def name_of(x_name: Annotated[str | None, Header()] = None) -> str | None:
@@ -140,6 +151,20 @@ class Room(Channel):
         finally:
             self.cancelled.set()
 
+    @action()
+    async def forever(self, yields: int) -> AsyncIterator[int]:
+        try:
+            for number in range(yields):
+                yield number
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+    @action(permission=IsLetIn)
+    async def guarded(self) -> AsyncIterator[int]:
+        self.joined.append("guarded")
+        yield 1
+
     @action("any.*")
     async def whatever(self, action: str) -> str:
         return action
@@ -153,6 +178,13 @@ class Room(Channel):
         return connection.id
 
 
+def create_app(room: Room) -> FastAPI:
+    app = FastAPI()
+    add_channel(app)
+    room.mount(app, "/rooms/{channel}", http=True, user=name_of, dependencies=[Depends(only_members)])
+    return app
+
+
 @pytest.fixture
 def room() -> Room:
     return Room()
@@ -160,11 +192,8 @@ def room() -> Room:
 
 @pytest.fixture
 async def site(room: Room) -> AsyncIterator[Site]:
-    app = FastAPI()
-    add_channel(app)
-    room.mount(app, "/rooms/{channel}", http=True, user=name_of, dependencies=[Depends(only_members)])
     room.exception_handler(Disconnected)(lambda websocket, exc: {"told": str(exc)})
-    async with serving(app) as site:
+    async with serving(create_app(room)) as site:
         yield site
 
 
@@ -317,6 +346,55 @@ async def test_who_goes_ends_what_it_has_asked_for(site: Site, room: Room) -> No
         asking.cancel()
         await asyncio.wait((asking,))
         await asyncio.wait_for(room.cancelled.wait(), 30)
+
+
+@asynccontextmanager
+async def asking(site: Site, action: str, body: bytes, length: int | None = None) -> AsyncIterator[RawClient]:
+    """A client that has sent its request, or a part of it, and goes without a word."""
+    raw = RawClient()
+    try:
+        await raw.send_post(site, f"/rooms/r/actions/{action}", body, length)
+        yield raw
+    finally:
+        raw.close()
+
+
+@pytest.mark.parametrize("yields", [0, 1])
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_who_goes_ends_a_stream_also_before_its_first_item(room: Room, http: Any, yields: int) -> None:
+    app = create_app(room)
+
+    @app.middleware("http")
+    async def passes_on(request: Request, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async with serving(app, http=http) as site, site.unharmed():
+        async with asking(site, "forever", b'{"yields": %d}' % yields) as client:
+            if yields:
+                assert (await client.read_head()).startswith("HTTP/1.1 200 ")
+            await wait_until(lambda: site.node.served == 1)
+        await asyncio.wait_for(room.cancelled.wait(), 30)
+        await wait_until(lambda: site.node.served == site.open_connections == 0)
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_who_goes_before_its_stream_may_begin_leaves_nothing(
+    room: Room, http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(IsLetIn, "asked", asyncio.Event())
+    monkeypatch.setattr(IsLetIn, "let_in", asyncio.Event())
+    async with serving(create_app(room), http=http) as site, site.unharmed():
+        async with asking(site, "guarded", b"{}"):
+            await asyncio.wait_for(IsLetIn.asked.wait(), 30)
+        await wait_until(lambda: site.node.served == site.open_connections == 0)
+        async with asking(site, "forever", b'{"yie', length=100):
+            await wait_until(lambda: site.node.served == 1)
+        await wait_until(lambda: site.node.served == site.open_connections == 0)
+        # At once: the server reads the request and the end together.
+        async with asking(site, "forever", b'{"yields": 0}'):
+            pass
+        await wait_until(lambda: site.node.served == site.open_connections == 0)
+    assert room.joined == []
 
 
 async def test_a_server_that_waits_no_longer_says_so(room: Room) -> None:

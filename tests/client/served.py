@@ -103,6 +103,12 @@ class Brief(Room):
     history = 3
 
 
+class Fleeting(Channel):
+    """Keeps nothing."""
+
+    event_types = [Said]
+
+
 class Shown(Room):
     """A room of its own, since each of a thousand members would be shown to all the others."""
 
@@ -117,10 +123,11 @@ def create_app() -> FastAPI:
     app = FastAPI()
     add_channel(app, url=os.environ.get("CHANNELS_URL", "memory://"), drain_seconds=1.0, retry_after=0.1)
     room = Room()
-    room.mount(app, "/rooms/{channel}")
+    room.mount(app, "/rooms/{channel}", sse=True, http=True)
     Socket(room).mount(app, "/desk")
-    Shown().mount(app, "/shown/{channel}")
-    Brief().mount(app, "/brief/{channel}")
+    Shown().mount(app, "/shown/{channel}", sse=True, http=True)
+    Fleeting().mount(app, "/fleeting/{channel}", sse=True, http=True)
+    Brief().mount(app, "/brief/{channel}", sse=True, http=True)
 
     @app.get("/page")
     async def page() -> HTMLResponse:

@@ -26,14 +26,15 @@ from .served import Room, Said, create_app
 
 VITE: Final = "8.4.0"
 PACKAGE: Final = json.loads((TYPESCRIPT / "package.json").read_text())
-BUILT: Final = TYPESCRIPT / "fastapi-channels.js"
+BUILT: Final = {"index": "fastapi-channels.js", "fallback": "fastapi-channels-fallback.js"}
+"""The files for pages, each by the module that it is built from."""
 FAULT: Final = re.compile(r"^([\w./]+)\((\d+),\d+\): error ", re.MULTILINE)
 PAGE: Final = {
     "index.html": '<!doctype html><title>A page</title><script type="module" src="/main.js"></script>',
     "main.js": "import { createClient } from 'fastapi-channels'; createClient('/').socket('/desk');",
 }
-MOST: Final = 7 * 1024
-"""Bytes that the whole client may take, minified and compressed."""
+MOST: Final = {"index": 7 * 1024, "fallback": 5 * 1024}
+"""Bytes that the whole client may take, minified and compressed; and what only those take who ask for it."""
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def node(*words: str, cwd: Path = TYPESCRIPT) -> subprocess.CompletedProcess[str
     )
 
 
-def bundled(tools: Path, *options: str) -> bytes:
-    words = ["src/index.ts", "--bundle", "--format=esm", "--target=es2022", *options]
+def bundled(tools: Path, module: str, *options: str) -> bytes:
+    words = [f"src/{module}.ts", "--bundle", "--format=esm", "--target=es2022", *options]
     done = node(str(tools / "esbuild/bin/esbuild"), *words)
     assert done.returncode == 0, done.stderr
     return done.stdout.encode()
@@ -79,13 +80,15 @@ def source_with(tools: Path, folder: Path) -> Path:
     return source
 
 
-def test_the_file_for_pages_is_built_from_the_source(tools: Path):
+@pytest.mark.parametrize("module", BUILT)
+def test_the_file_for_pages_is_built_from_the_source(tools: Path, module: str):
     """`npm run build` in clients/typescript writes it anew."""
-    assert BUILT.read_bytes() == bundled(tools)
+    assert (TYPESCRIPT / BUILT[module]).read_bytes() == bundled(tools, module)
 
 
-def test_it_is_small(tools: Path):
-    assert len(gzip.compress(bundled(tools, "--minify"), 9)) <= MOST
+@pytest.mark.parametrize("module", MOST)
+def test_it_is_small(tools: Path, module: str):
+    assert len(gzip.compress(bundled(tools, module, "--minify"), 9)) <= MOST[module]
 
 
 def test_what_is_published_works_in_a_project_of_its_own(tools: Path, tmp_path: Path):
@@ -102,6 +105,10 @@ def test_what_is_published_works_in_a_project_of_its_own(tools: Path, tmp_path: 
         "import { createClient } from 'fastapi-channels'; console.log(typeof createClient('http://a').room)"
     )
     assert node("--input-type=module", "-e", script, cwd=project).stdout == "function\n"
+    script = (
+        "import { withFallback } from 'fastapi-channels/fallback'; new (withFallback())('ws://a', []).close()"
+    )
+    assert node("--input-type=module", "-e", script, cwd=project).returncode == 0
     script = "console.log(Object.keys(require('fastapi-channels/browser')).includes('createClient'))"
     assert node("-e", script, cwd=project).stdout == "true\n"
     for name, text in PAGE.items():
@@ -115,8 +122,9 @@ def test_what_is_published_works_in_a_project_of_its_own(tools: Path, tmp_path: 
     assert len(scripts) == 2
     assert all("fastapi-channels.1" in script.read_text() for script in scripts)
     files = {path.name for path in (project / "node_modules/fastapi-channels").iterdir()}
-    assert files == {"dist", "fastapi-channels.js", "package.json", "README.md"}
-    assert {"react.js", "react.d.ts", "vue.js", "vue.d.ts"} <= {
+    assert files == {"dist", *BUILT.values(), "package.json", "README.md"}
+    modules = ("fallback", "react", "vue")
+    assert {f"{name}{end}" for name in modules for end in (".js", ".d.ts")} <= {
         path.name for path in (project / "node_modules/fastapi-channels/dist").iterdir()
     }
 
@@ -188,7 +196,10 @@ def faults(tools: Path, folder: Path, *uses: tuple[Any, str]) -> tuple[set[tuple
         "rootDir": ".",
         "module": "esnext",
         "moduleResolution": "bundler",
-        "paths": {"fastapi-channels": ["./src/index.ts"]},
+        "paths": {
+            "fastapi-channels": ["./src/index.ts"],
+            "fastapi-channels/fallback": ["./src/fallback.ts"],
+        },
     }
     (folder / "tsconfig.json").write_text(json.dumps({**settings, "include": ["*/used.ts"]}))
     done = node(str(tools / "typescript/bin/tsc"), "--pretty", "false", cwd=folder)

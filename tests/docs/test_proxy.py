@@ -1,8 +1,6 @@
 """The site of docs/proxy.md, in a real nginx with TLS."""
 
-import socket
 import ssl
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,41 +16,27 @@ from fastapi_channels import Channel, Connection, action, add_channel
 from tests.docs.test_docs import blocks
 from tests.support.events import Events
 from tests.support.live import DEADLINE, Client, serving
-from tests.support.servers import Server, required
+from tests.support.nginx import Nginx
+from tests.support.servers import required
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 
 
-class Nginx(Server):
-    """
-    Args:
-        site: what the page shows.
-        upstream: the port of the application.
-    """
-
-    binary = "nginx"
-
-    def __init__(self, site: str, upstream: int, authority: trustme.CA) -> None:
-        super().__init__()
-        certificate = authority.issue_cert("chat.example.com")
-        certificate.private_key_and_cert_chain_pem.write_to_path(self.folder / "chat.pem")
-        for shown, real in (
-            ("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
-            ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
-            ("/etc/ssl/chat.pem", f"{self.folder}/chat.pem"),
-            ("/etc/ssl/chat.key", f"{self.folder}/chat.pem"),
-        ):
-            assert shown in site
-            site = site.replace(shown, real)
-        settings = f"daemon off; pid {self.folder}/pid; events {{}} http {{ access_log off; {site} }}"
-        (self.folder / "nginx.conf").write_text(settings)
-
-    def command(self) -> Sequence[str]:
-        return ("nginx", "-c", f"{self.folder}/nginx.conf", "-e", f"{self.folder}/errors")
-
-    def answers(self) -> bool:
-        with socket.create_connection(("127.0.0.1", self.port), 1):
-            return True
+def before(upstream: int, site: str, authority: trustme.CA) -> Nginx:
+    """An nginx with what the page shows, in front of a port."""
+    nginx = Nginx()
+    certificate = authority.issue_cert("chat.example.com")
+    certificate.private_key_and_cert_chain_pem.write_to_path(nginx.folder / "chat.pem")
+    for shown, real in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{nginx.port} ssl"),
+        ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
+        ("/etc/ssl/chat.pem", f"{nginx.folder}/chat.pem"),
+        ("/etc/ssl/chat.key", f"{nginx.folder}/chat.pem"),
+    ):
+        assert shown in site
+        site = site.replace(shown, real)
+    nginx.configure(site)
+    return nginx
 
 
 class Room(Channel):
@@ -91,7 +75,7 @@ async def test_a_page_comes_through_nginx(folder: Path):
     add_channel(app)
     Room().mount(app, "/{channel}", sse=True, http=True)
     async with serving(app, may_complain=True) as served:
-        with Nginx(site, served.port, authority) as nginx:
+        with before(served.port, site, authority) as nginx:
             own = f"chat.example.com:{nginx.port}"
 
             def page(origin: str) -> connect:

@@ -154,6 +154,29 @@ async def test_a_refusal_is_a_status(site: Site, headers: dict[str, str], status
     assert await refused(site, "/r/events", **headers) == (status, code)
 
 
+KNOWS = "text/event-stream; protocol=fastapi-channels.1"
+
+
+async def test_who_knows_the_protocol_is_greeted_and_reads_a_refusal_in_frames(site: Site) -> None:
+    async with listening(site, "/r/events", accept=KNOWS) as events:
+        joined, _ = await said(events, "joined")
+        welcome = await events.frame()
+        assert welcome["type"] == "welcome"
+        assert (welcome["connection"], welcome["max_message_size"]) == (joined["connection"], 64 * 1024)
+    async with site.unharmed():
+        for headers, code, close in (
+            ({"x_banned": "yes"}, "permission_denied", 1008),
+            ({"last_event_id": "gone"}, "invalid_position", 4500),
+        ):
+            async with listening(site, "/r/events", accept=KNOWS, **headers) as events:
+                error, end = await events.rest()
+                assert (error.frame["code"], end.name, end.frame["code"]) == (code, "close", close)
+    await site.node.drain(0)
+    async with listening(site, "/r/events", accept=KNOWS) as events:
+        error, end = await events.rest()
+        assert (error.frame["code"], end.frame["code"]) == ("unavailable", 1013)
+
+
 async def test_a_full_room_is_full(site: Site) -> None:
     async with site.clients("/r", "/r"), listening(site, "/r/events") as events:
         await said(events, "joined")

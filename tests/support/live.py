@@ -327,6 +327,12 @@ class RawClient:
         await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
         await self.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n\r\n".encode())
 
+    async def send_post(self, site: Site, path: str, body: bytes, length: int | None = None) -> None:
+        """Connect, and send a request, or only the beginning of one whose body has `length` bytes."""
+        await asyncio.get_running_loop().sock_connect(self._socket, ("127.0.0.1", site.port))
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\nContent-Length: {length or len(body)}"
+        await self.write(f"{head}\r\n\r\n".encode() + body)
+
     @staticmethod
     def handshake(site: Site, path: str, *headers: str) -> bytes:
         lines = [

@@ -37,6 +37,9 @@ export class ConnectionLost extends ChannelsError {
   override name = "ConnectionLost";
 }
 
+/** What stands for it in the frame of a call that has a connection of its own. */
+export const CONNECTION_LOST = "connection_lost";
+
 /** It was sent, and no reply came in time: nobody knows whether it was handled. The server was told to stop. */
 export class TimedOut extends ChannelsError {
   override name = "TimedOut";

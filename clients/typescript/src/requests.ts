@@ -1,13 +1,13 @@
 /** What was asked and is not settled yet: each ends in exactly one way, and then nothing of it is left. */
 
-import { ActionError, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
+import { ActionError, CONNECTION_LOST, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
 import type { Frame } from "./connection.ts";
 import type { RoomState } from "./room.ts";
 import type { Settings } from "./settings.ts";
 import { MOST_WAITING, MOST_WAITING_BYTES } from "./settings.ts";
 
 /** Errors after which the same call may be made again: nothing was done, or it is being done. */
-const AGAIN = new Set(["in_progress", "unavailable", "rate_limited"]);
+const AGAIN = new Set(["in_progress", "unavailable", "rate_limited", CONNECTION_LOST]);
 
 export interface CallOptions {
   /** Milliseconds that it may take, waiting for the room included. Of a stream: until its next item; none by default. */
@@ -181,7 +181,7 @@ export class Requests {
 
   #failed(request: Request, error: ActionError): void {
     if (!request.retry || !AGAIN.has(error.code)) {
-      this.#fail(request, error);
+      this.#fail(request, error.code === CONNECTION_LOST ? new ConnectionLost(error.message) : error);
       return;
     }
     request.sent = false;

@@ -80,7 +80,8 @@ export interface Settings extends ClientOptions {
   clock: Clock;
 }
 
-const json: Codec = {
+/** What is used where no other codec is given. */
+export const json: Codec = {
   encode: (frame) => JSON.stringify(frame),
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data)),
 };

@@ -1,5 +1,6 @@
 /** A client that is driven from elsewhere: commands come in, and what happens is told. */
 
+import { withFallback } from "../src/fallback.ts";
 import { createClient } from "../src/index.ts";
 
 export function driven(url: string, tell: (what: object) => void): (command: any) => void {
@@ -10,15 +11,19 @@ export function driven(url: string, tell: (what: object) => void): (command: any
   const client = createClient(url, options);
   let tokens = 0;
   const signedIn = createClient(url, { ...options, token: () => `t${++tokens}` });
+  const webSocket = withFallback({ times: { patience: 500, again: 300, most: 600, linger: 200 } });
+  const clients: Record<string, typeof client> = {
+    plain: client, signedIn, fallback: createClient(url, { ...options, webSocket }),
+  };
   const rooms = new Map<string, any>();
   const sockets = new Map<string, any>();
 
   const outcome = (error: any) => ({ error: error.code || error.name });
 
   const commands: Record<string, (said: any) => unknown> = {
-    room({ id, address, parameters, socket, name, token }) {
+    room({ id, address, parameters, socket, name, token, by = token ? "signedIn" : "plain" }) {
       const room = socket === undefined
-        ? (token ? signedIn : client).room(address, parameters)
+        ? clients[by]!.room(address, parameters)
         : sockets.get(socket).room(name);
       rooms.set(id, room);
       room.on("said", (data: unknown) => tell({ id, said: data }));
@@ -27,7 +32,11 @@ export function driven(url: string, tell: (what: object) => void): (command: any
       room.onPresence(() => tell({ id, present: room.presence.people.length }));
       room.answer("confirm", async (data: any) => data.question.length);
     },
-    socket: ({ id, address }) => { sockets.set(id, client.socket(address)); },
+    socket: ({ id, address, by = "plain" }) => {
+      const socket = clients[by]!.socket(address);
+      sockets.set(id, socket);
+      socket.own.onState(() => tell({ id, state: socket.own.state, code: socket.own.refusal?.code ?? "" }));
+    },
     async call({ id, as, action, payload, retry }) {
       try {
         tell({ as, reply: await rooms.get(id).call(action, payload, { retry }) });
@@ -53,6 +62,8 @@ export function driven(url: string, tell: (what: object) => void): (command: any
       tell({ as, pages });
     },
     leave: ({ id }) => rooms.get(id).leave(),
+    /* As an application does that works for long, and lets nothing else run. */
+    block: ({ milliseconds }) => { for (const end = Date.now() + milliseconds; Date.now() < end;); },
   };
 
   return ({ do: name, ...said }) => void commands[name]!(said);

@@ -139,20 +139,24 @@ export class World {
   /** What becomes of each new socket. */
   arrives: (socket: FakeSocket) => void = () => {};
 
-  client(options: ClientOptions = {}) {
+  /** What a client dials. */
+  get webSocket(): new (url: string, protocols: string[]) => FakeSocket {
     const { sockets } = this;
     const arrive = (socket: FakeSocket) => {
       sockets.push(socket);
       this.clock.after(1, () => this.arrives(socket));
     };
-    class Dialed extends FakeSocket {
+    return class extends FakeSocket {
       constructor(url: string, protocols: string[]) {
         super(url, protocols);
         arrive(this);
       }
-    }
+    };
+  }
+
+  client(options: ClientOptions = {}) {
     return createClient("http://example.com/app", {
-      clock: this.clock, webSocket: Dialed, onError: (error) => this.errors.push(error), ...options,
+      clock: this.clock, webSocket: this.webSocket, onError: (error) => this.errors.push(error), ...options,
     });
   }
 
