@@ -38,7 +38,7 @@ OF_ENTERING: Final = (
 """Those of a room that is refused: clients that offer the subprotocol read it in a frame."""
 OF_HISTORY: Final = ("invalid_position",)
 OF_PRESENCE: Final = ("invalid_presence",)
-OF_TOPICS: Final = ("invalid_filter",)
+OF_TOPICS: Final = ("invalid_filter", "invalid_topic")
 OF_ROOMS: Final = ("already_joined", "not_joined", "too_many_rooms")
 """Those of joining and leaving one of many rooms, and of naming one that was not joined."""
 

@@ -31,6 +31,7 @@ class Terms:
         if _is_binary(old) != _is_binary(new):
             yield Change("breaking", where, f"frames are {'binary' if _is_binary(new) else 'texts'} now")
         many = new.get("x-many-rooms", False)
+        yield from _topics(old.get("x-topics", []), new.get("x-topics", []), where, many)
         for word, said in (("x-history", _history), ("x-presence", _presence)):
             yield from _kept(old.get(word, []), new.get(word, []), said, where, many)
 
@@ -109,6 +110,15 @@ def _patterns(old: list[str], new: list[str], where: str) -> Iterator[Change]:
         else:
             kind: Kind = "cosmetic" if names[each] == names[like] else "compatible"
             yield Change(kind, where, f"rooms {each} → {like}")
+
+
+def _topics(old: list[Schema], new: list[Schema], where: str, many: bool) -> Iterator[Change]:
+    """Whether rooms are filters of topics. Who joins one by a name without wildcards sees no difference."""
+    before, after = ([each["channel"] if many else "" for each in found] for found in (old, new))
+    for each in (each for each in before if each not in after):
+        yield Change("breaking", f"{where} {each}".strip(), "its rooms are filters of topics no more")
+    for each in (each for each in after if each not in before):
+        yield Change("compatible", f"{where} {each}".strip(), "its rooms are filters of topics now")
 
 
 def _kept(

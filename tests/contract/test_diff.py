@@ -459,6 +459,21 @@ def test_how_much_is_kept_and_shown():
     assert [where for _, where, what in socket if what.startswith("keeps")] == ["/socket Room"]
 
 
+def test_rooms_become_filters_of_topics():
+    class Plain(Room):
+        pass
+
+    class Topics(Room):
+        topics = True
+
+    Plain.__name__ = Topics.__name__ = "Room"
+    assert "compatible /{channel}: its rooms are filters of topics now" in said(Topics, old=Plain)
+    assert "breaking /{channel}: its rooms are filters of topics no more" in said(Plain, old=Topics)
+    assert not any("topics" in each for each in said(Topics, old=Topics))
+    socket = diff(served_by(Socket(Team(), Topics())), served_by(Socket(Team(), Plain())))
+    assert [where for _, where, what in socket if what.startswith("its rooms")] == ["/socket Room"]
+
+
 def served_by(socket: Socket) -> dict[str, Any]:
     app = FastAPI()
     add_channel(app)

@@ -41,6 +41,7 @@ from fastapi_channels import (
     action,
     add_channel,
     limiter,
+    topics_router,
 )
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract.document import document
@@ -363,12 +364,16 @@ def test_every_code_of_the_package_stands_where_it_may_come():
         @action(idempotent=True)
         async def pay(self, amount: int) -> None: ...
 
+    class Filters(Channel):
+        topics = True
+        room_pattern = "topic/{name}"
+
     class Door(Socket):
         authenticator = All.authenticator
 
     app = FastAPI()
     add_channel(app)
-    Door(All()).mount(app, "/socket")
+    Door(Filters(), All()).mount(app, "/socket")
     found = described(app)
     said = {
         code
@@ -379,6 +384,33 @@ def test_every_code_of_the_package_stands_where_it_may_come():
     own = {each.error_code for each in kinds_of(WebSocketException) if each.__module__.startswith("fastapi_")}
     # The first is raised by applications alone, the second answers a call over HTTP.
     assert own - said == {"not_allowed", "too_large"}
+
+
+def test_where_rooms_are_filters_of_topics_their_names_are(official: Official):
+    class Scores(Channel):
+        topics = True
+        room_pattern = "sport/{game}/{player:int}"
+        routers = (topics_router,)
+
+    class Any_(Channel):
+        topics = True
+
+    app = FastAPI()
+    add_channel(app)
+    Socket(Scores(), Any_()).mount(app, "/socket")
+    Scores().mount(app, "/scores/{channel:path}")
+    found = described(app)
+    official.conforms(found)
+    channel = found["channels"]["Socket"]
+    (mine, any_) = channel["x-topics"]
+    assert mine == {"channel": "Scores", "pattern": "sport/{game}/{player:int}"}
+    assert any_ == {"channel": "Any_", "pattern": None}
+    assert found["channels"]["Scores"]["parameters"]["channel"]["examples"] == ["sport/game/1"]
+    name = Draft7Validator(channel["x-rooms"]["Scores"])
+    fits = ("#", "sport/#", "sport/+/7", "+/golf/+", "sport/golf/7", "sport/golf/#", "sport/golf/7/#", "+/#")
+    assert [each for each in fits if not name.is_valid(each)] == []
+    others = ("", "news/#", "sport", "sport/+", "sport/golf/ann", "sport/golf/7/8")
+    assert [each for each in others if name.is_valid(each)] == []
 
 
 def test_a_stream_has_items_and_an_end():
