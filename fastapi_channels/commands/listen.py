@@ -1,4 +1,4 @@
-"""`fastapi-channels listen`: prints what is sent to a room."""
+"""`fastapi-channels listen`: prints what is sent to a room, or to the topics that fit a filter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from fastapi_channels.brokers import create_backend
 from fastapi_channels.channels.base import BaseChannel, words_of
 from fastapi_channels.cluster.outside import Outside
 from fastapi_channels.encryption import encryption_by
+from fastapi_channels.topics.names import matches
+from fastapi_channels.topics.spaces import TOPIC
 from fastapi_channels.wire.messages import Publication
+from fastapi_channels.wire.rooms import name_of, source_of
 
 from .broker import add_broker, add_room, keys, url_of, voice_of
 
@@ -36,11 +39,11 @@ async def _listen(url: str, namespace: str, key: str) -> None:
     unread = asyncio.Event()
     outside = Outside(
         create_backend(url),
-        lambda publication: _show(publication, unread),
+        lambda publication: _show(publication, name_of(key), unread),
         namespace=namespace,
         encryption=encryption_by(keys()),
     )
-    await outside.subscribe(key)
+    await outside.subscribe(source_of(key))
     print("listening", file=sys.stderr, flush=True)
     try:
         await unread.wait()
@@ -48,9 +51,10 @@ async def _listen(url: str, namespace: str, key: str) -> None:
         await outside.close()
 
 
-def _show(publication: Publication, unread: asyncio.Event) -> None:
-    if publication.kind:
-        return  # what the processes tell each other about the room
+def _show(publication: Publication, name: str, unread: asyncio.Event) -> None:
+    of_topic = publication.kind == TOPIC and publication.to
+    if publication.kind and not (of_topic and matches(name, of_topic[0])):
+        return  # what the processes tell each other about the room; or a topic that does not fit
     body = publication.body
     try:
         print(body if isinstance(body, str) else repr(body), flush=True)

@@ -56,10 +56,8 @@ class Spaces:
         """The spaces where somebody may not receive all that fits."""
 
     def enter(self, room: str, connection: Any) -> None:
-        """Somebody subscribes with the filter that is `room`, if it is one."""
+        """Somebody subscribes with the filter that is `room`."""
         space = source_of(room)
-        if space == room:
-            return
         trie = self._tries.get(space)
         if trie is None:
             trie = self._tries[space] = Trie()
@@ -68,10 +66,8 @@ class Spaces:
             self._asking.add(space)
 
     def leave(self, room: str) -> bool:
-        """Nobody is in `room` any more; whether nothing more needs to be brought from its source."""
+        """Nobody has the filter that is `room` any more; whether nothing more is wanted of its space."""
         space = source_of(room)
-        if space == room:
-            return True
         trie = self._tries.get(space)
         if trie is None:
             return True

@@ -29,6 +29,7 @@ from tests.support.servers import NatsServer, RedisServer, free_port
 
 AUCTION = f"{Auction.__module__}:{Auction.__name__}"
 KEPT = f"{Kept.__module__}:{Kept.__name__}"
+ANYTHING = "tests.topics.test_spaces:Anything"
 
 
 class Done(NamedTuple):
@@ -113,8 +114,23 @@ async def test_listen_prints_what_is_sent_until_it_is_interrupted(
 
 async def test_listen_prints_nothing_of_what_processes_tell_each_other(capsys: pytest.CaptureFixture[str]):
     for kind in ("presence", ""):
-        _show(Publication("a", f"of the kind {kind!r}", kind=kind), asyncio.Event())
+        _show(Publication("a", f"of the kind {kind!r}", kind=kind), "a", asyncio.Event())
     assert capsys.readouterr().out == "of the kind ''\n"
+
+
+async def test_listen_prints_the_topics_that_fit(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    where = ("--channel", ANYTHING, "--namespace", unique(), "--url", shared_redis.url)
+    async with command("listen", "price/+", *where) as listener:
+        assert await line(listener.stderr) == "listening"
+        for topic in ("price/a", "news", "price/a/b", "price/b"):
+            assert await inside(capsys, "publish", topic, "said", "1", *where) == (0, "", "")
+        heard = [json.loads(await line(listener.stdout))["channel"] for _ in range(2)]
+        assert heard == ["price/a", "price/b"]
+        refused = await inside(capsys, "publish", "price/+", "said", "1", *where)
+        assert (refused.status, refused.out) == (2, "")
+        assert "A topic has no wildcards in its name" in refused.err
 
 
 async def test_publish_finds_the_history_in_another_store(

@@ -161,6 +161,15 @@ async def test_it_is_left_out_over_one_socket_whatever_else_fits(site: Site):
     assert await points(client) == []
 
 
+async def test_it_comes_in_the_order_in_which_it_was_published(site: Site):
+    one, other = await subscribed(site, "#", "sport/+/7"), await subscribed(site, "sport/golf/#")
+    for number in range(50):
+        await scores.broadcast(f"sport/golf/{6 + number % 3}", Score(points=number))
+        await scores.broadcast(["default_channel", "sport/golf/7"], Score(points=-number))
+    sent = [each for number in range(50) for each in (number, -number, -number)]
+    assert (await points(one), await points(other)) == (sent, sent)
+
+
 async def test_unsubscribed_is_unsubscribed(site: Site):
     client = await subscribed(site, "sport/golf/+", "sport/+/7")
     await client.call("unsubscribe", filter="sport/golf/+")
@@ -287,6 +296,23 @@ async def test_filters_of_one_client_are_bounded(site: Site):
     await client.call("subscribe", filter="sport/#")
 
 
+async def test_filters_of_one_user_are_bounded_too(site: Site):
+    class Few(Anything):
+        scope = "few"
+        max_rooms_per_user = 4
+
+    app: Any = site.app
+    few = Few()
+    few.mount(app, "/few")
+    one = await subscribed(site, "a", "b/+", path="/few", user="ann")
+    other = await subscribed(site, "c/#", path="/few", user="ann")  # both are in one home
+    with pytest.raises(ActionError, match="4 rooms at most") as caught:
+        await other.call("subscribe", filter="#")
+    assert caught.value.code == "too_many_rooms"
+    await one.call("unsubscribe", filter="b/+")
+    await other.call("subscribe", filter="#")
+
+
 @pytest.mark.parametrize("topic", ["sport/+/7", "#", "sport/golf/#", "a\0", "x" * 60_000, ""])
 async def test_nothing_is_published_to_a_wildcard(site: Site, topic: str):
     client = await subscribed(site, "#")
@@ -348,12 +374,15 @@ async def test_who_has_left_leaves_nothing(site: Site):
         gone = weakref.ref(connection)
         del connection
         assert {"Scores\x1e\x1f#", "Scores\x1e\x1fsport/+/7"} < set(node.hub.rooms)
+        assert node.broker.topics == {"Scores\x1e\x1f", "Scores\x1fdefault_channel"}
     assert set(node.hub.rooms) == set()
     await scores.broadcast("sport/golf/7", Score(points=1))  # until the filters have fallen idle
     for room in list(node.rooms._idle):
         node.rooms._idle[room].cancel()
         node.rooms._fell_idle(room)
     while node.rooms.spaces._tries:
+        await asyncio.sleep(0)
+    while node.broker.topics:
         await asyncio.sleep(0)
     gc.collect()
     assert gone() is None
