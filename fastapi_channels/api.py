@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 from broadcaster import Broadcast, BroadcastBackend
 from fastapi import APIRouter, FastAPI
 from fastapi.params import Depends
-from starlette.responses import JSONResponse
 
 from fastapi_channels.channels import upstream
 
 from .brokers import adopt, create_backend, schemes
 from .channels.pagination import Paginator
+from .cluster.health import add_probes
 from .cluster.middleware import NodeMiddleware
 from .cluster.node import Node, current_node
 from .cluster.process import on_sigterm, warn_of_islands
@@ -76,6 +76,7 @@ def add_channel(
     max_connections: int | None = None,
     max_connections_per_user: int | None = None,
     per_user_policy: WhenOver = "refuse",
+    bans: bool = False,
     jobs: Sequence[Callable[..., Any]] | None = (),
     drain_seconds: float = 10.0,
     retry_after: float = 1.0,
@@ -123,6 +124,7 @@ def add_channel(
             processes; None for any number. Those without a user are not counted.
         per_user_policy: what happens beyond that: `refuse`, with 429, or `close_oldest`, which closes the
             user's oldest with 4509.
+        bans: whether who is banned (`Publisher.ban`) is refused: each handshake asks the store then.
         jobs: functions that are marked with `@every` or `@cron`, to be run beside those of the channels that
             are mounted. None: this process runs none, those of channels neither.
         drain_seconds: over how many seconds connections are closed when uvicorn is told to end (SIGTERM),
@@ -167,6 +169,7 @@ def add_channel(
         publish_timeout=publish_timeout,
         max_connections=_count_of("max_connections", max_connections),
         per_user=_per_user(max_connections_per_user, per_user_policy),
+        bans=bans,
         drain_seconds=_seconds("drain_seconds", drain_seconds),
         retry_after=_seconds("retry_after", retry_after),
         view={
@@ -198,11 +201,13 @@ def add_channel(
     node.companions += encryption.notices(kept, namespace)
     if settings.per_user is not None:
         node.rooms.check_store("max_connections_per_user")
+    if bans:
+        node.rooms.check_store("add_channel(bans=True)")
     node.attach(parent)
     router = parent.router if isinstance(parent, FastAPI) else parent
     router.lifespan_context = _with_node(router.lifespan_context, node, parent, own)
     if health_url is not None:
-        _add_health(router, health_url.rstrip("/"), node)
+        add_probes(router, health_url.rstrip("/"), node.health)
     _count(parent, node, metrics, metrics_url, metrics_dependencies)
     if asyncapi_url is not None:
         pages = (asyncapi_docs_url, asyncapi_component_url)
@@ -300,20 +305,6 @@ def _paginator(given: Any) -> type[Paginator] | None:
     raise ConfigurationError(
         f"pagination_class takes Paginator or a class that inherits from it, got {given!r}"
     )
-
-
-def _add_health(router: APIRouter, url: str, node: Node) -> None:
-    """Liveness says that the event loop turns; readiness, whether new connections should come here."""
-
-    async def live() -> dict[str, bool]:
-        return {"live": True}
-
-    async def ready() -> JSONResponse:
-        health = node.health()
-        return JSONResponse(health.as_dict(), 200 if health.ready else 503)
-
-    router.add_api_route(f"{url}/live", live, include_in_schema=False)
-    router.add_api_route(f"{url}/ready", ready, include_in_schema=False)
 
 
 def _count(

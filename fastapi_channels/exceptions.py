@@ -11,6 +11,7 @@
         ├── Unauthenticated
         │   └── TokenExpired
         ├── PermissionDenied
+        │   └── Banned
         ├── RateLimitExceeded
         ├── ActionNotExist
         ├── ActionIsDeprecated
@@ -61,6 +62,7 @@ class CloseCode(IntEnum):
     LIFETIME_OVER = 4010
     BAD_REQUEST = 4500
     UNAUTHENTICATED = 4501
+    BANNED = 4503
     NOT_FOUND = 4504
     NOT_ALLOWED = 4505
     REPLACED = 4509
@@ -208,6 +210,13 @@ class TokenExpired(Unauthenticated):
 class PermissionDenied(WebSocketException):
     error_code = "permission_denied"
     code = CloseCode.POLICY_VIOLATION
+
+
+class Banned(PermissionDenied):
+    """The user, or the address, is banned for a time."""
+
+    error_code = "banned"
+    code = CloseCode.BANNED
 
 
 class RateLimitExceeded(WebSocketException):

@@ -9,6 +9,7 @@ from fastapi_channels import exceptions
 from fastapi_channels.exceptions import (
     ActionIsDeprecated,
     ActionNotExist,
+    Banned,
     BrokerUnavailable,
     CallFailed,
     Cancelled,
@@ -37,6 +38,7 @@ ANSWERS = [
     # exception, what the frame's `code` says, close code, status of a refused handshake
     (WebSocketException, "error", 1000, 403),
     (PermissionDenied, "permission_denied", 1008, 403),
+    (Banned, "banned", 4503, 403),
     (Unauthenticated, "unauthenticated", 4501, 401),
     (TokenExpired, "token_expired", 4001, 401),
     (RateLimitExceeded, "rate_limited", 1013, 429),

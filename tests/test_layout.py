@@ -52,7 +52,7 @@ EXTRAS = {
     "proxying.upstream": {"websockets"},
     "layers.django": {"cryptography", "msgpack"},
     "encryption.cipher": {"cryptography"},
-    "contract.page": {"jinja2", "markupsafe"},
+    "contract.templates": {"jinja2", "markupsafe"},
     "contract.serving": {"yaml"},
     "operations.exposition": {"prometheus_client"},
     "operations.jobs.schedules": {"cronsim"},

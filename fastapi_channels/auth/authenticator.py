@@ -139,7 +139,7 @@ class Authenticator:
             identity = await self.verify(credentials, connection)
             if self.revocable:
                 node = Node.of(connection.scope)
-                if await node.revocations.is_revoked(signed_in(identity, node)):
+                if await node.revocations.has_to_go(signed_in(identity, node)):
                     raise Unauthenticated
             return identity
         except WebSocketException as exc:

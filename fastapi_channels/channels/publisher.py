@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
 from fastapi_channels.brokers import create_backend
+from fastapi_channels.cluster.bans import Ban, new_ban
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Revoke
 from fastapi_channels.cluster.outside import Outside
@@ -60,6 +61,12 @@ class Outlet(Protocol):
     def order(self, order: Order) -> Awaitable[None]: ...
 
     def revoke(self, order: Revoke, seconds: float) -> Awaitable[None]: ...
+
+    def ban(self, ban: Ban) -> Awaitable[None]: ...
+
+    def unban(self, ban: Ban) -> Awaitable[None]: ...
+
+    def banned(self) -> Awaitable[list[Ban]]: ...
 
 
 class Crowd(Protocol):
@@ -249,6 +256,50 @@ class Publisher:
     async def revoke_session(self, session: str, *, seconds: float = REMEMBERED) -> None:
         """The same for one log-in of a user: what `Identity.session` names, such as the `sid` of a JWT."""
         await self._outlet.revoke(Revoke(session=session, at=now()), seconds)
+
+    async def ban(
+        self,
+        *,
+        user: Any = None,
+        address: str | None = None,
+        seconds: float = REMEMBERED,
+        reason: str = "",
+        by: str = "",
+    ) -> None:
+        """Refuse a user, or an address, for a time: close what is open with 4503, and answer each handshake
+        with 403 and `banned`, where the application says `add_channel(bans=True)`.
+
+        Args:
+            address: that of a client. One of IPv6 stands for its network of 64 bits.
+            seconds: how long; a ban takes the place of the one before.
+            reason, by: for `bans()`. No client is told.
+
+        Raises:
+            ConfigurationError: it is of nobody, or of two; `user` has no key; or there is no store.
+            StoreUnavailable, BrokerUnavailable: call again.
+        """
+        await self._outlet.ban(new_ban(self._named(user), address, seconds, reason, by))
+
+    async def unban(self, *, user: Any = None, address: str | None = None) -> None:
+        """End a ban before its time. Nothing happens if there is none.
+
+        Raises:
+            ConfigurationError: as of `ban`.
+            StoreUnavailable: call again.
+        """
+        await self._outlet.unban(new_ban(self._named(user), address))
+
+    async def bans(self) -> list[Ban]:
+        """Those that hold, the newest first; of the last thousand that were begun, or ended.
+
+        Raises:
+            ConfigurationError: there is no store.
+            StoreUnavailable: the store did not answer in time.
+        """
+        return await self._outlet.banned()
+
+    def _named(self, user: Any) -> str | None:
+        return None if user is None else self._outlet.key_of.named(user)
 
     async def disconnect_connection(
         self, connection_id: str, code: int = CloseCode.NORMAL, reason: str = ""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
+
+from fastapi import APIRouter
+from starlette.responses import JSONResponse
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -45,6 +49,21 @@ class Health(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         seconds = {name: round(getattr(self, name), 1) for name in ("broker_away", "store_away")}
         return {"ready": self.ready, **self._asdict(), **seconds}
+
+
+def add_probes(router: APIRouter, url: str, look: Callable[[], Health]) -> None:
+    """Answer the probes of an orchestrator. Liveness says that the event loop turns; readiness, whether new
+    connections should come here."""
+
+    async def live() -> dict[str, bool]:
+        return {"live": True}
+
+    async def ready() -> JSONResponse:
+        health = look()
+        return JSONResponse(health.as_dict(), 200 if health.ready else 503)
+
+    router.add_api_route(f"{url}/live", live, include_in_schema=False)
+    router.add_api_route(f"{url}/ready", ready, include_in_schema=False)
 
 
 class Readiness:

@@ -7,7 +7,7 @@ import logging
 import operator
 import os
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from socket import gethostname
@@ -24,19 +24,20 @@ from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.log import Once
-from fastapi_channels.wire.messages import Body, Frame, Publication
+from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.packing import PLAIN, Packing
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERYWHERE
 from fastapi_channels.wire.traffic import Traffic
 from fastapi_channels.wire.wheel import COARSE, Wheel
 
 from . import registry
+from .bans import Ban, Bans
 from .drain import Drain, Leaver
 from .health import Health, Readiness
-from .hub import Recipient
+from .listeners import Listeners
 from .observer import Observer
 from .orders import Order, Revoke
+from .personal import Personal
 from .questions import Questions
 from .recovery import Keeping
 from .revocations import Revocations
@@ -106,7 +107,7 @@ class Node:
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,
-            lambda publication: self.rooms.receive(publication),
+            lambda publication: self.listeners.receive(publication),
             packing=packing,
             publish_timeout=self.settings.publish_timeout,
             on_change=self._broker_changed,
@@ -122,21 +123,30 @@ class Node:
             )
         self.store = store
         self.rooms = Rooms(
-            self.id, self._namespace, self.broker, store, self.key_of, personal=self._send_personally
+            *(self.id, self._namespace, self.broker, store, self.key_of),
+            personal=lambda publication: self._personal.receive(publication),
         )
         self.hub = self.rooms.hub
+        self.listeners = Listeners(self.rooms, self.broker)
         self.observers: tuple[Observer, ...] = ()
         """Are told of what happens, if anybody asked: see `observe`."""
         publish, echoing = self.broker.publish, self.broker.echoing
         self._sender = Sender(publish, echoing, self._namespace, self.key_of, store, packing, self.rooms)
         self.revocations = Revocations(store, self._namespace, self._sender.order)
+        self.bans = Bans(store, self._namespace, self._sender.order, on=self.settings.bans)
         self.questions = Questions(self.id, self._sender.order, self._sender.report, alone=self.broker.local)
         self.questions.answers["health"] = self._described
         self.questions.answers["rooms"] = self.hub.listed
-        here, answer, revoke = self.rooms.connections, self.questions.answer, self.revocations.carry_out
         self._steward = Steward(
-            self.users, here, answer, revoke, lambda id: self.drain() if id == self.id else None
+            self.users,
+            self.rooms.connections,
+            self.questions.answer,
+            self.revocations.carry_out,
+            self.bans.carry_out,
+            lambda id: self.drain() if id == self.id else None,
         )
+        others = {"order": self._steward.receive, "report": self.questions.receive}
+        self._personal = Personal(self.hub, self.rooms.connections, self.users, others)
         self.companions: list[Companion] = []
         """What runs beside the connections: starts and stops with the node."""
         self._readiness: Readiness | None = None
@@ -252,9 +262,11 @@ class Node:
     async def _stop(self) -> None:
         for companion in reversed(self.companions):
             await companion.stop()
+        await self.listeners.stop()
         await self.rooms.stop()
         await self._steward.stop()
         await self.revocations.stop()
+        await self.bans.stop()
         await self.broker.stop()
         if self.store is not None:
             await self.store.close()
@@ -287,6 +299,7 @@ class Node:
         self.rooms.reset()
         self._steward.reset()
         self.revocations.reset()
+        self.bans.reset()
 
     # Publishing
 
@@ -338,7 +351,7 @@ class Node:
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
         """As `Sender.send_to_connection`."""
         if isinstance(connection_id, str) and connection_id.startswith(self.id + "."):
-            self._send_here([connection_id], body)
+            self._personal.send_to_connections([connection_id], body)
         else:
             await self._sender.send_to_connection(connection_id, body)
 
@@ -350,7 +363,7 @@ class Node:
             ConfigurationError: `user` is nobody, or has no key.
         """
         if self.broker.local:
-            self._send_to_users([self.key_of.named(user)], body)
+            self._personal.send_to_users([self.key_of.named(user)], body)
         else:
             await self._sender.send_to_user(user, body)
 
@@ -367,36 +380,28 @@ class Node:
         """As `Revocations.revoke`."""
         await self.revocations.revoke(order, seconds)
 
+    @in_its_loop
+    async def ban(self, ban: Ban) -> None:
+        """As `Bans.ban`."""
+        await self.bans.ban(ban)
+
+    @in_its_loop
+    async def unban(self, ban: Ban) -> None:
+        """As `Bans.unban`."""
+        await self.bans.unban(ban)
+
+    @in_its_loop
+    async def banned(self) -> list[Ban]:
+        """As `Book.listed`."""
+        return await self.bans.book.listed()
+
     def _broker_changed(self, up: bool) -> None:
         self.rooms.broker_changed(up)
         for observer in self.observers:
             observer.broker_changed(up)
         if up:
             self.revocations.heal()
-
-    def _send_personally(self, publication: Publication) -> None:
-        """Hand what the broker brings for connections, or for users, to those of them that are here."""
-        if publication.kind == "connection":
-            self._send_here(publication.to, publication.body)
-        elif publication.kind == "user":
-            self._send_to_users(publication.to, publication.body)
-        elif publication.kind == "order":
-            self._steward.receive(publication.body)
-        elif publication.kind == "report":
-            self.questions.receive(publication.body)
-
-    def _send_here(self, ids: Iterable[str], body: Body) -> None:
-        """Send `body` to those of the connections that are in this process."""
-        here = self.rooms.connections
-        found: list[Any] = [here[id] for id in ids if id in here]
-        self._deliver_to(found, body)  # Any: pyright binds the function in a Connection's slot as a method
-
-    def _send_to_users(self, keys: Iterable[str], body: Body) -> None:
-        for key in keys:
-            self._deliver_to((client.writer for client in self.users.recipients(key)), body)
-
-    def _deliver_to(self, recipients: Iterable[Recipient], body: Body) -> None:
-        self.hub.send(recipients, Frame(body, EVERYWHERE))
+            self.bans.heal()
 
     # Odds and ends
 

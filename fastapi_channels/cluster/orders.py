@@ -89,6 +89,14 @@ class Revoke(_Order):
     at: Annotated[float, Field(allow_inf_nan=False)]
 
 
+class Banish(_Order):
+    """Close the WebSockets of a user, or from an address, who is banned."""
+
+    order: Literal["banish"] = "banish"
+    user: Name | None = None
+    address: Name | None = None
+
+
 class Drain(_Order):
     """Let the connections of the process of that id go, and take no new ones."""
 
@@ -106,7 +114,7 @@ class Probe(_Order):
     number: int = 0
 
 
-Order: TypeAlias = DisconnectUser | DisconnectConnection | Join | Leave | Revoke | Drain | Probe
+Order: TypeAlias = DisconnectUser | DisconnectConnection | Join | Leave | Revoke | Banish | Drain | Probe
 _ORDER: Final[TypeAdapter[Any]] = TypeAdapter(Annotated[Order, Field(discriminator="order")])
 
 

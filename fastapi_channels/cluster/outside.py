@@ -18,7 +18,8 @@ from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_namespace
 
-from .orders import Revoke
+from .bans import Ban, Book
+from .orders import Banish, Revoke
 from .recovery import Keeping
 from .revocations import remember
 from .sender import Nobody, Sender
@@ -120,6 +121,30 @@ class Outside:
         await self._begin()
         await remember(self.sender.store, self._namespace, order, seconds)
         await self.sender.order(order)
+
+    @in_its_loop
+    async def ban(self, ban: Ban) -> None:
+        """Have them refused, and every process close what is open.
+
+        Raises:
+            ConfigurationError: there is no store.
+            BrokerUnavailable, StoreUnavailable: one of the two is not done, or neither.
+        """
+        await self._begin()
+        await Book(self.sender.store, self._namespace).write(ban)
+        await self.sender.order(Banish(user=ban.user, address=ban.address))
+
+    @in_its_loop
+    async def unban(self, ban: Ban) -> None:
+        """As `Book.strike`."""
+        await self._begin()
+        await Book(self.sender.store, self._namespace).strike(ban)
+
+    @in_its_loop
+    async def banned(self) -> list[Ban]:
+        """As `Book.listed`."""
+        await self._begin()
+        return await Book(self.sender.store, self._namespace).listed()
 
     @in_its_loop
     async def occupants(self, room: str) -> list[Occupant]:

@@ -70,6 +70,8 @@ class Rooms:
         self.spaces = Spaces(self.hub, self.renditions)
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
+        self.heard: set[str] = set()
+        """Topics of the broker that stay subscribed although nobody is in a room of theirs."""
         self._successors = Successors()
         self.topics = (namespace + EVERY_NODE, namespace + node_topic(node))
         """What this process listens to beside its rooms."""
@@ -270,11 +272,7 @@ class Rooms:
 
     @in_its_loop
     async def count_people(self, room: str) -> int:
-        """How many of them there are: users, and connections without one.
-
-        Raises:
-            StoreUnavailable: the store did not answer in time.
-        """
+        """How many of them there are: users, and connections without one. Raises as that."""
         return await self._shared(self.roster, "count_people()").count_people(self._namespace + room)
 
     def present(self, room: str, connection: Connection) -> None:
@@ -416,5 +414,7 @@ class Rooms:
                 self.histories.close(room)
             if self.presences is not None:
                 self.presences.close(room)
-            if (source := source_of(room)) == room or self.spaces.leave(room):
+            source = source_of(room)
+            ends = source == room or self.spaces.leave(room)
+            if ends and self._namespace + source not in self.heard:
                 await self._broker.unsubscribe(self._namespace + source)

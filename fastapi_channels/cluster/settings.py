@@ -31,6 +31,8 @@ class Settings:
     """WebSockets of one process, from their handshakes on; None for any number."""
     per_user: Limits | None = None
     """How many WebSockets a user may have, over all rooms and processes; None for any number."""
+    bans: bool = False
+    """Whether each handshake asks the store, whether its client is banned."""
     drain_seconds: float = 10.0
     retry_after: float = 1.0
     secret: bytes = field(default_factory=secrets.token_bytes, repr=False)

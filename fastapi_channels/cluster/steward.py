@@ -14,7 +14,18 @@ from fastapi_channels.wire.log import Once
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.writer import Writer
 
-from .orders import DisconnectConnection, DisconnectUser, Drain, Join, Leave, Order, Probe, Revoke, decode
+from .orders import (
+    Banish,
+    DisconnectConnection,
+    DisconnectUser,
+    Drain,
+    Join,
+    Leave,
+    Order,
+    Probe,
+    Revoke,
+    decode,
+)
 from .tasks import Tasks
 from .users import Users
 
@@ -53,6 +64,7 @@ class Steward:
         connections: by id.
         answer: answers a question of another process.
         revoke: closes what was revoked.
+        banish: closes those of who is banned.
         drain: lets all of them go, where the process of that id is this one.
     """
 
@@ -62,12 +74,14 @@ class Steward:
         connections: Mapping[str, Connection],
         answer: Callable[[Probe], Awaitable[None]],
         revoke: Callable[[Revoke], None],
+        banish: Callable[[Banish], None],
         drain: Callable[[str], Awaitable[None] | None],
     ) -> None:
         self._users = users
         self._connections = connections
         self._answer = answer
         self._revoke = revoke
+        self._banish = banish
         self._drain = drain
         self._refused = Once("orders that are refused")
         self.reset()
@@ -107,6 +121,8 @@ class Steward:
                     self._wish(client, order.room, isinstance(order, Join))
             case Revoke():
                 self._revoke(order)
+            case Banish():
+                self._banish(order)
             case Drain():
                 self._spawn(partial(self._drain, order.node))
             case Probe():

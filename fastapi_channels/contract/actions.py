@@ -32,8 +32,8 @@ OF_SIGNING_IN: Final = (
 )
 """Those of a token that a client sends in a frame."""
 OF_ENTERING: Final = (
-    *("channel_full", "http_error", "invalid_room", "not_found", "origin_denied", "permission_denied"),
-    *("rate_limited", "too_many_connections", "unavailable"),
+    *("banned", "channel_full", "http_error", "invalid_room", "not_found", "origin_denied"),
+    *("permission_denied", "rate_limited", "too_many_connections", "unavailable"),
 )
 """Those of a room that is refused: clients that offer the subprotocol read it in a frame."""
 OF_HISTORY: Final = ("invalid_position",)

@@ -8,7 +8,7 @@ import logging
 import posixpath
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary, ref
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
@@ -19,7 +19,8 @@ from fastapi_channels.cluster.settings import Settings
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.texts import choose_language
 
-from .assets import asset
+from .assets import FOLDER, HEADERS
+from .assets import served as file_served
 from .component import Component
 from .document import document, encoded
 
@@ -206,18 +207,14 @@ def _add_page(
 
         # A router may be in an application twice, and not as deep.
         body, policy = served.kept(request.app, f"page {language} {near['root']}", make)
-        headers = {**_HEADERS, "content-security-policy": policy, "content-language": language}
+        headers = {**HEADERS, "content-security-policy": policy, "content-language": language}
         return Response(body, media_type="text/html", headers=headers)
 
     def file(request: Request, name: str) -> Response:
-        found = asset(name)
+        found = file_served(request, name, FOLDER)
         if found is None or not request.app.openapi_url:
             raise HTTPException(404)
-        body, media_type, tag = found
-        headers = {**_HEADERS, "etag": tag}
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return Response(body, media_type=media_type, headers=headers)
+        return found
 
     served.route(url, show, dependencies)
     served.route(files + "/{name}", file)
@@ -232,13 +229,6 @@ def _links(request: Request, url: str, links: dict[str, str]) -> dict[str, str]:
         found["http"] = request.app.docs_url
     folder = path.rpartition("/")[0] or "/"
     return {name: posixpath.relpath(link, folder) for name, link in found.items()}
-
-
-_HEADERS: Final = {
-    "cache-control": "no-cache",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
 
 
 def _link(app: FastAPI, near: str) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
 
+from fastapi_channels.cluster.bans import Barred
 from fastapi_channels.cluster.charge import charge
 from fastapi_channels.cluster.node import Node
-from fastapi_channels.exceptions import CloseCode, RateLimitExceeded
+from fastapi_channels.exceptions import Banned, CloseCode, RateLimitExceeded
 from fastapi_channels.texts import text
-from fastapi_channels.throttling import Rate, normalize
+from fastapi_channels.throttling import Rate, address_group, normalize
 from fastapi_channels.wire.writer import Writer
 
 from .plan import Terms
@@ -22,11 +23,25 @@ class Guest(Protocol):
     """The session of a WebSocket."""
 
     node: Node
+    websocket: WebSocket
     writer: Writer
     user: Any
 
     @property
     def language(self) -> str: ...
+
+
+async def check_ban(guest: Guest) -> None:
+    """Let nobody in who is banned; who is in has to leave from then on as soon as it is.
+
+    Raises:
+        Banned: it is.
+        StoreUnavailable: the store did not say.
+    """
+    node = guest.node
+    who = Barred(node.key_of(guest.user), address_group(node.address_of(guest.websocket)))
+    if await node.bans.enter(guest.writer, who):
+        raise Banned
 
 
 async def check_arrival(node: Node, websocket: WebSocket, user: Any, terms: Terms) -> None:

@@ -20,6 +20,7 @@ from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.wire.messages import Message
 from fastapi_channels.wire.stream import Exchange
 
+from .arrival import check_ban
 from .decoding import unreadable
 from .http import Headers
 from .plan import Plan
@@ -90,6 +91,8 @@ class CallSession(RoomSession):
             self._cut(Unauthenticated())
 
     async def _admit(self) -> None:
+        if self.node.settings.bans:
+            await check_ban(self)
         await self._member.ask()
         self.websocket.scope[CONNECTION_KEY] = self._member.connection
 

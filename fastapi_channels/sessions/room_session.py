@@ -12,7 +12,7 @@ from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.connection import Connection
 from fastapi_channels.wire.messages import Body
 
-from .arrival import check_arrival, give_place, take_place
+from .arrival import check_arrival, check_ban, give_place, take_place
 from .membership import Membership
 from .plan import Plan
 from .session import CONNECTION_KEY, Session
@@ -48,6 +48,8 @@ class RoomSession(Session):
     async def _end(self) -> None:
         if self.node.settings.per_user is not None:
             give_place(self)
+        if self.node.settings.bans:
+            self.node.bans.leave(self.writer)
         try:
             await super()._end()
         finally:
@@ -68,6 +70,8 @@ class RoomSession(Session):
         del self._member, self.reporter
 
     async def _admit(self) -> None:
+        if self.node.settings.bans:
+            await check_ban(self)
         if self._terms.connect_throttle_classes is not None:
             await check_arrival(self.node, self.websocket, self.user, self._terms)
         member = self._member

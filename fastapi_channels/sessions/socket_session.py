@@ -16,7 +16,7 @@ from fastapi_channels.signatures.callables import MaybeAwaited
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room, name_of
 
-from .arrival import check_arrival, give_place, take_place
+from .arrival import check_arrival, check_ban, give_place, take_place
 from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
@@ -91,6 +91,8 @@ class SocketSession(Session):
             lane.order(inside=False)
 
     async def _admit(self) -> None:
+        if self.node.settings.bans:
+            await check_ban(self)
         if self._terms.connect_throttle_classes is not None:
             await check_arrival(self.node, self.websocket, self.user, self._terms)
         if not await self.may_stay():
@@ -186,6 +188,8 @@ class SocketSession(Session):
             self.node.users.discard(self.user, self)
         if self.node.settings.per_user is not None:
             give_place(self)
+        if self.node.settings.bans:
+            self.node.bans.leave(self.writer)
         await super()._end()
 
     async def _clean_up(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+from contextlib import redirect_stderr
 
 import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import Channel, Connection, action, add_channel, limiter
 from fastapi_channels.__main__ import main
+from fastapi_channels.commands.bench import WIDTH
 from tests.support.live import serving
 
 
@@ -82,3 +85,30 @@ def test_there_are_bounds(words: tuple[str, ...], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         main(["bench", "ws://127.0.0.1:1/", *words])
     assert f"argument {words[0]}: " in capsys.readouterr().err
+
+
+def in_terminal(*words: str) -> tuple[int, str]:
+    """The exit status, and what a terminal that is standard error has been written."""
+    keyboard, screen = os.openpty()
+    with open(keyboard, "rb", buffering=0) as seen, open(screen, "w") as terminal:
+        with redirect_stderr(terminal):
+            status = main([*words])
+        return status, seen.read(65536).decode()
+
+
+async def test_a_terminal_shows_how_much_is_done_and_then_nothing_of_it():
+    async with serving(application()) as site:
+        words = ("bench", f"ws://127.0.0.1:{site.port}/rooms/a", "--connections", "2", "--seconds", "0.7")
+        status, written = await asyncio.to_thread(in_terminal, *words)
+    assert status == 0
+    bars = re.findall(r"\r\[(#*)(\.*)\] ([\d,]+) round trips ", written)
+    assert len(bars) >= 3
+    assert {len(done) + len(rest) for done, rest, _ in bars} == {WIDTH}
+    trips = [int(number.replace(",", "")) for *_, number in bars]
+    assert trips == sorted(trips)
+    assert trips[-1] > 0
+    # That of the connections comes first: it begins anew for the round trips.
+    measuring = [len(done) for (done, *_), number in zip(bars, trips, strict=True) if number]
+    assert measuring == sorted(measuring)
+    assert 0 < measuring[-1] < WIDTH
+    assert written.endswith("\r\x1b[K"), "the line is empty again for what comes after it"

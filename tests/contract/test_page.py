@@ -13,7 +13,8 @@ from fastapi.security import HTTPBearer
 
 from fastapi_channels import Channel, ConfigurationError, Socket, action, add_channel
 from fastapi_channels.auth import Authenticator
-from fastapi_channels.contract import assets, page
+from fastapi_channels.contract import assets
+from fastapi_channels.contract.templates import texts_of
 
 from .test_serving import application, get
 
@@ -69,7 +70,7 @@ async def test_it_is_in_the_language_that_is_asked_for():
 
 
 async def test_both_languages_say_everything():
-    english, chinese = page._texts()["en"], page._texts()["zh"]
+    english, chinese = texts_of(assets.FOLDER)["en"], texts_of(assets.FOLDER)["zh"]
     assert english.keys() == chinese.keys()
     assert [key for key, text in chinese.items() if text == english[key] and key != "otherLanguage"] == []
 

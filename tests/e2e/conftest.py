@@ -80,6 +80,21 @@ def desk() -> Iterator[Example]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def operated() -> Iterator[Example]:
+    with Example("tests.e2e.operated:app") as server:
+        yield server
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operators(browser: Browser, operated: Example) -> AsyncIterator[Guests]:
+    """Those who look after an application."""
+    guests = Guests(browser, operated.url)
+    yield guests
+    await guests.close()
+    assert guests.problems == []
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def guests_of_everything(browser: Browser, everything: Example) -> AsyncIterator[Guests]:
     """Those who look at the page of an application that has everything."""

@@ -1,9 +1,10 @@
 /* The page: the console beside the document, the two switches, and what the keys do. */
 
-import { byId, locale, make, retranslate, show, store } from "./basics.js";
+import { byId, make, show } from "./basics.js";
 import { ConnectionColumn } from "./connection.js";
 import { expandAll, followOpened, openLinked, search, tellSunsets } from "./docs.js";
 import { parse } from "./exact.js";
+import { wireSwitches } from "./switches.js";
 
 const CONTRACT = parse(byId("contract").textContent);
 const MOST_CONNECTIONS = 8;
@@ -98,24 +99,7 @@ function showWanted() {
   wanted = null;
 }
 
-/* ---- language, theme, contents */
-
-function setLanguage(language) {
-  locale.language = language;
-  document.documentElement.lang = locale.tag;
-  show(byId("language"), "otherLanguage");
-  byId("language").lang = language === "zh" ? "en" : "zh-CN";
-  retranslate();
-  for (const template of document.querySelectorAll("template")) retranslate(template.content);
-  drawTabs();
-}
-
-function switchTheme() {
-  const root = document.documentElement;
-  const current = root.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
-  root.dataset.theme = current === "dark" ? "light" : "dark";
-  store.set("theme", root.dataset.theme);
-}
+/* ---- contents */
 
 function openContents(open) {
   byId("nav").classList.toggle("open", open);
@@ -173,14 +157,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 addEventListener("hashchange", openLinked);
-byId("language").addEventListener("click", () => {
-  setLanguage(locale.language === "zh" ? "en" : "zh");
-  store.set("language", locale.language);
-});
-byId("theme").addEventListener("click", switchTheme);
 
-const asked = new URLSearchParams(location.search).has("lang"); // by the address: that is stronger
-setLanguage((!asked && ["en", "zh"].find((each) => each === store.get("language"))) || locale.language);
+wireSwitches(drawTabs);
 for (const button of document.querySelectorAll(".needs-script")) button.hidden = CONTRACT.channels.length === 0;
 tellSunsets();
 openLinked();

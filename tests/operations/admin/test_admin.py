@@ -21,7 +21,8 @@ from fastapi_channels import (
     add_channel,
     every,
 )
-from fastapi_channels.operations.admin import _page
+from fastapi_channels.operations.admin.audit import acting
+from fastapi_channels.operations.admin.views import page_of
 from fastapi_channels.testing.asgi import living
 from tests.support.live import Site, serving, unique
 from tests.support.servers import RedisServer
@@ -44,9 +45,9 @@ async def staff(authorization: Annotated[str, Header()] = "") -> str:
     return authorization.removeprefix("Bearer staff-")
 
 
-def application(url: str, namespace: str = "", **admin: Any) -> FastAPI:
+def application(url: str, namespace: str = "", *, bans: bool = False, **admin: Any) -> FastAPI:
     app = FastAPI()
-    add_channel(app, url=url, namespace=namespace)
+    add_channel(app, url=url, namespace=namespace, bans=bans)
     Room().mount(app, "/rooms/{channel:path}", user=user_of)
     Admin(app, dependencies=[Depends(staff)], who=staff, **admin)
     return app
@@ -89,8 +90,8 @@ async def test_what_there_is_in_all_processes(shared_redis: RedisServer):
         rooms = await becomes(http, "/rooms", lambda found: found["total"] == 2)
         assert rooms == {
             "items": [
-                {"name": "a", "scope": "", "members": 2},
-                {"name": "b/c", "scope": "", "members": 1},
+                {"name": "a", "scope": "", "topics": False, "members": 2},
+                {"name": "b/c", "scope": "", "topics": False, "members": 1},
             ],
             "total": 2,
             "complete": True,
@@ -98,18 +99,32 @@ async def test_what_there_is_in_all_processes(shared_redis: RedisServer):
         part = (await http.get("/rooms", params={"limit": 1, "offset": 1, "search": ""})).json()
         assert [room["name"] for room in part["items"]] == ["b/c"]
         assert (await http.get("/rooms", params={"search": "/"})).json()["total"] == 1
-        members = await becomes(http, "/rooms/a/members", lambda found: len(found) == 2)
-        assert {member["user"] for member in members} == {"ada"}
-        assert [member["user"] for member in (await http.get("/rooms/b/c/members")).json()] == [None]
+        members = await becomes(http, "/rooms/a/members", lambda found: found["total"] == 2)
+        assert {member["user"] for member in members["items"]} == {"ada"}
+        part = (await http.get("/rooms/a/members", params={"limit": 1, "offset": 1})).json()
+        assert part == {"items": members["items"][1:], "total": 2}
+        alone = (await http.get("/rooms/b/c/members")).json()
+        assert [member["user"] for member in alone["items"]] == [None]
         found = (await http.get("/users/ada/connections")).json()
         assert {each["process"] for each in found} == {one.node.id, other.node.id}
-        assert {each["id"] for each in found} == {member["id"] for member in members}
+        assert {each["id"] for each in found} == {member["id"] for member in members["items"]}
+        assert {each["address"] for each in found} == {"127.0.0.1"}
+        assert (await http.get(f"/connections/{found[1]['id']}")).json() == found[1]
+        assert (await http.get("/connections/nobody.1")).status_code == 404
         assert [each["rooms"] for each in found] == [["a"], ["a"]]
         await ada.send({"action": "say", "text": "hello"})
         page = await becomes(http, "/rooms/a/history?channel=Room", lambda found: found["items"])
         assert [item["data"] for item in page["items"]] == ["hello"]
         (channel,) = (await http.get("/channels")).json()
-        assert channel == {"name": "Room", "address": "/rooms/{channel}", "actions": ["say"]}
+        assert channel == {
+            "name": "Room",
+            "address": "/rooms/{channel}",
+            "actions": ["say"],
+            "events": None,
+            "scope": "",
+            "history": True,
+            "topics": False,
+        }
         jobs = (await http.get("/jobs")).json()
         assert jobs[one.node.id]["Room.daily"]["last"] is None
         assert (await http.get("/rooms/a/members", params={"channel": "Nothing"})).status_code == 422
@@ -125,7 +140,7 @@ async def test_what_is_done_reaches_all_processes_and_the_log_says_by_whom(
         two(shared_redis, read_only=False) as (_, other, http),
         other.clients("/rooms/a?user=ada", "/rooms/a?user=bob") as (ada, bob),
     ):
-        await becomes(http, "/rooms/a/members", lambda found: len(found) == 2)
+        await becomes(http, "/rooms/a/members", lambda found: found["total"] == 2)
         sent = await http.post(
             "/rooms/a/publish", params={"channel": "Room"}, json={"event": "told", "data": 1}
         )
@@ -133,12 +148,13 @@ async def test_what_is_done_reaches_all_processes_and_the_log_says_by_whom(
         for client in (ada, bob):
             assert (await client.receive_until(lambda frame: frame["type"] == "event"))["data"] == 1
         assert (await http.post("/rooms/b/join", json={"user": "ada"})).status_code == 202
-        await becomes(http, "/rooms/b/members", lambda found: len(found) == 1)
+        await becomes(http, "/rooms/b/members", lambda found: found["total"] == 1)
         assert (await http.post("/rooms/b/leave", json={"user": "ada"})).status_code == 202
-        await becomes(http, "/rooms/b/members", lambda found: found == [])
+        await becomes(http, "/rooms/b/members", lambda found: found["items"] == [])
         await http.post("/users/ada/disconnect", json={"code": 4503, "reason": "enough"})
         assert await ada.closed() == (4503, "enough")
-        (member,) = await becomes(http, "/rooms/a/members", lambda found: len(found) == 1)
+        left = await becomes(http, "/rooms/a/members", lambda found: found["total"] == 1)
+        (member,) = left["items"]
         assert (
             await http.post(f"/connections/{member['id']}/disconnect", json={"code": 5})
         ).status_code == 422
@@ -200,10 +216,11 @@ async def test_one_process_knows_its_members_without_a_store():
         site.connect("/rooms/a?user=ada"),
         operator(site) as http,
     ):
-        (member,) = (await http.get("/rooms/a/members")).json()
+        (member,) = (await http.get("/rooms/a/members")).json()["items"]
         assert member == {"id": member["id"], "user": "ada", "since": None, "data": None}
         found = (await http.get("/users/ada/connections")).json()
-        assert found == [{"id": member["id"], "process": site.node.id, "rooms": ["a"]}]
+        where = {"user": "ada", "address": "127.0.0.1", "rooms": ["a"]}
+        assert found == [{"id": member["id"], "process": site.node.id, **where}]
 
 
 async def test_the_log_has_no_values_of_what_does_not_fit(caplog: pytest.LogCaptureFixture):
@@ -231,21 +248,18 @@ async def test_the_log_has_no_values_of_what_does_not_fit(caplog: pytest.LogCapt
 
 
 def test_what_is_broken_off_is_in_the_log(caplog: pytest.LogCaptureFixture):
-    app = FastAPI()
-    add_channel(app)
-    admin = Admin(app, allow_anybody=True)
-    with pytest.raises(asyncio.CancelledError), admin._act("grace", "drains the process 'x'"):
+    with pytest.raises(asyncio.CancelledError), acting("grace", "drains the process 'x'"):
         raise asyncio.CancelledError
     assert "grace drains the process 'x', and it is broken off" in caplog.text
 
 
 def test_there_are_at_least_as_many_rooms_as_are_seen():
     answers = [(2, {"a": 2}), (1, {"b": 1}), (2, {"a": 1, "c": 1})]
-    page = _page(answers, slice(0, 2))
+    page = page_of(answers, slice(0, 2))
     assert (page.total, page.complete) == (3, False)
     assert [(room.name, room.members) for room in page.items] == [("a", 3), ("b", 1)]
-    assert _page([(3, {"a": 1})], slice(0, 2)).total == 3
-    assert _page(answers[1:], slice(0, 2)).complete
+    assert page_of([(3, {"a": 1})], slice(0, 2)).total == 3
+    assert page_of(answers[1:], slice(0, 2)).complete
 
 
 def test_it_is_not_open_by_mistake():
@@ -259,3 +273,109 @@ def test_it_is_not_open_by_mistake():
         Admin(app, dependencies=[staff])  # type: ignore[list-item]  # what is wrong with it
     Admin(app, allow_anybody=True, prefix="/ops")
     assert "/ops/nodes" in app.openapi()["paths"]
+
+
+async def test_who_is_not_let_in_gets_nothing_and_a_line_in_the_log(caplog: pytest.LogCaptureFixture):
+    async with (
+        serving(application("memory://", read_only=False)) as site,
+        site.connect("/rooms/a?user=ada") as ada,
+    ):
+        (member,) = site.node.rooms.connections
+        asked: tuple[tuple[str, str, dict[str, Any] | None], ...] = (
+            ("GET", "/", None),
+            ("GET", "/files/admin.js", None),
+            ("GET", "/nodes", None),
+            ("GET", "/channels", None),
+            ("GET", "/rooms", None),
+            ("GET", "/rooms/a/members", None),
+            ("GET", "/rooms/a/history?channel=Room", None),
+            ("GET", "/rooms/a/tail", None),
+            ("GET", "/users/ada/connections", None),
+            ("GET", f"/connections/{member}", None),
+            ("GET", "/jobs", None),
+            ("GET", "/bans", None),
+            ("POST", "/rooms/a/publish", {"event": "x"}),
+            ("POST", "/rooms/a/join", {"user": "ada"}),
+            ("POST", "/rooms/a/leave", {"user": "ada"}),
+            ("POST", "/users/ada/disconnect", {}),
+            ("POST", "/users/ada/revoke", {}),
+            ("POST", f"/connections/{member}/disconnect", {}),
+            ("POST", f"/nodes/{site.node.id}/drain", None),
+            ("POST", "/bans", {"user": "ada"}),
+            ("DELETE", "/bans?user=ada", None),
+        )
+        forged = "Bearer staff\n-grace disconnects"
+        for headers, status in (
+            ({"authorization": ""}, 401),
+            ({"authorization": "Bearer forged"}, 401),
+            ({"authorization": forged.replace("\n", "%0a")}, 401),
+            ({"origin": "https://evil.example"}, 403),
+            ({"origin": "null"}, 403),
+            ({"sec-fetch-site": "cross-site"}, 403),
+        ):
+            async with operator(site, **headers) as http:
+                for method, path, body in asked:
+                    if path == "/" and status == 403:
+                        continue  # a link leads there from anywhere; what is in it nobody else reads
+                    caplog.clear()
+                    answer = await http.request(method, path, json=body)
+                    assert answer.status_code == status, (method, path, headers)
+                    assert "ada" not in answer.text
+                    lines = [record for record in caplog.records if record.name == "fastapi_channels.admin"]
+                    wanted = (
+                        f"127.0.0.1 is not let in: {status} for {method} '/admin{path.partition('?')[0]}'"
+                    )
+                    assert wanted in [record.getMessage() for record in lines]
+        # Who is let in, and names what is not there, does nothing to anybody.
+        async with operator(site) as http:
+            for path in ("/connections/forged.1/disconnect", "/users/nobody/disconnect"):
+                assert (await http.post(path, json={})).status_code == 202
+            assert (await http.post("/nodes/forged/drain")).status_code == 422
+            caplog.clear()
+            hostile = "x\nmallory disconnects 'all'"
+            await http.post("/rooms/a/join", json={"user": hostile})
+            assert "\n" not in caplog.records[-1].getMessage()
+        await ada.send({"action": "say", "text": "still here"})
+        assert (await ada.receive_until(lambda frame: frame["type"] == "event"))["data"] == "still here"
+
+
+async def test_a_user_is_banned_for_a_time():
+    async with serving(application("memory://", read_only=False, bans=True)) as site, operator(site) as http:
+        async with site.connect("/rooms/a?user=ada") as ada:
+            banned = await http.post("/bans", json={"user": "ada", "seconds": 60, "reason": "spam"})
+            assert banned.status_code == 202
+            assert (await ada.closed()).code == 4503
+        assert (await site.refusal("/rooms/a?user=ada")).body["code"] == "banned"
+        (ban,) = (await http.get("/bans")).json()
+        assert (ban["user"], ban["address"], ban["reason"], ban["by"]) == ("ada", None, "spam", "grace")
+        assert (await http.delete("/bans", params={"user": "ada"})).status_code == 202
+        assert (await http.get("/bans")).json() == []
+        async with site.connect("/rooms/a?user=ada"):
+            pass
+        for wrong in (
+            {},
+            {"user": "a", "address": "127.0.0.1"},
+            {"address": "no"},
+            {"user": "a", "seconds": 0},
+        ):
+            assert (await http.post("/bans", json=wrong)).status_code == 422, wrong
+        assert (await http.delete("/bans")).status_code == 422
+
+
+async def test_what_a_process_has_counted():
+    async with serving(application("memory://")) as site, operator(site) as http:
+        async with site.connect("/rooms/a?user=ada") as ada:
+            await ada.send({"action": "say", "text": "hello"})
+            await ada.receive_until(lambda frame: frame["type"] == "event")
+            await ada.send({"action": "nothing"})
+            await ada.receive()
+            report = (await http.get("/nodes")).json()[site.node.id]
+            assert (report["received"], report["opened"], report["closed"]) == (2, 1, 0)
+            assert report["sent"] >= 2
+            assert report["errors"] == {"unknown_action": 1}
+            assert report["uptime"] > 0
+        await becomes(http, "/nodes", lambda found: found[site.node.id]["closed"] == 1)
+        for number in range(200):
+            site.node.observers[-1].refused(f"code{number}")
+        errors = (await http.get("/nodes")).json()[site.node.id]["errors"]
+        assert (len(errors), errors["other"]) == (101, 101)

@@ -1,0 +1,297 @@
+"""The page for operators, used by one."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+from websockets.asyncio.client import ClientConnection, connect
+
+from .accessibility import FOCUSED, faint, overflowing, unlabelled
+from .guests import Guests
+from .operated import HOSTILE
+from .server import ROOT
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+class Operator:
+    """One who is signed in, before the page."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        page.set_default_timeout(10_000)
+        self.page = page
+        self.url = url
+
+    async def open(self, view: str = "", path: str = "admin/") -> Operator:
+        await self.page.goto(f"{self.url}{path}#{view}")
+        await expect(self.page.locator("html")).to_have_attribute("data-ready", "")
+        return self
+
+    def card(self, title: str) -> Locator:
+        heading = self.page.get_by_role("heading", name=title, exact=True)
+        return self.page.locator(".panel-card", has=heading)
+
+    def row(self, text: str) -> Locator:
+        return self.page.get_by_role("row").filter(has_text=text)
+
+    async def click(self, name: str, within: Locator | None = None) -> None:
+        await (within or self.page).get_by_role("button", name=name, exact=True).click()
+
+    async def confirm(self, name: str, **fields: str) -> None:
+        """Fills the dialog, and goes on."""
+        dialog = self.page.get_by_role("dialog")
+        for label, value in fields.items():
+            control = dialog.get_by_label(label.replace("_", " "))
+            if await control.evaluate("each => each.localName") == "select":
+                await control.select_option(label=value)
+            else:
+                await control.fill(value)
+        await self.click(name, dialog)
+
+    @property
+    def toast(self) -> Locator:
+        return self.page.locator("#toast")
+
+
+async def operator(guests: Guests, **options: Any) -> Operator:
+    guest = await guests.new(**options)
+    await guest.page.request.post(guest.url + "sign-in")
+    return Operator(guest.page, guest.url)
+
+
+@asynccontextmanager
+async def client(
+    guests: Guests, room: str, user: str | None = None, at: str = "chat"
+) -> AsyncIterator[ClientConnection]:
+    query = "" if user is None else f"?user={quote(user, safe='')}"
+    url = f"{guests.url.replace('http', 'ws')}{at}/{quote(room, safe='')}{query}"
+    async with connect(url, proxy=None) as websocket:
+        yield websocket
+
+
+async def test_it_shows_the_processes_and_what_passes(operators: Guests) -> None:
+    async with client(operators, "busy", "ada") as ada:
+        they = await (await operator(operators)).open()
+        await expect(they.card("Processes").get_by_text("ready", exact=True)).to_be_visible()
+        connections = they.page.locator('[data-tile="connections"] .value')
+        await expect(connections).to_have_text("1")
+        await expect(they.card("Jobs")).to_contain_text("Orders.tidy")
+        await ada.send("nonsense")
+        await expect(they.card("Errors")).to_contain_text("parse_error")
+        await expect(they.page.locator('[data-tile="inRate"] .value')).not_to_have_text("—")
+
+
+async def test_rooms_are_found_by_name_and_by_pages(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "tea/green", "ada"), client(operators, "north", "bob", at="orders"):
+        await they.open("rooms")
+        await expect(they.row("tea/green")).to_be_visible()
+        await they.page.get_by_label("Part of a name").fill("nor")
+        await expect(they.row("tea/green")).to_be_hidden()
+        await expect(they.row("north")).to_contain_text("orders")
+        await they.page.get_by_role("link", name="north").click()
+        await expect(they.card("Members").get_by_role("link", name="bob")).to_be_visible()
+        await they.page.get_by_role("link", name="bob").click()
+        await expect(they.card("Connections")).to_contain_text("127.0.0.1")
+
+
+async def test_a_page_of_rooms_and_the_next(operators: Guests) -> None:
+    they = await operator(operators)
+    many = {"items": [{"name": f"r{n}", "scope": "", "members": 1} for n in range(50)], "complete": True}
+    asked: list[str] = []
+
+    async def answer(route: Any) -> None:
+        asked.append(route.request.url)
+        await route.fulfill(json={**many, "total": 120})
+
+    await they.page.route("**/admin/rooms?*", answer)
+    await they.open("rooms")
+    await expect(they.page.get_by_text("1 to 50 of 120")).to_be_visible()
+    await they.click("Next")
+    await expect(they.page.get_by_text("51 to 100 of 120")).to_be_visible()
+    assert "offset=50" in asked[-1]
+    await they.click("Previous")
+    await expect(they.page.get_by_text("1 to 50 of 120")).to_be_visible()
+
+
+async def test_a_room_is_heard_as_its_messages_pass(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "loud", "ada") as ada:
+        await they.open("room//loud")
+        await they.click("Listen")
+        await expect(they.page.get_by_text("Passed: 0")).to_be_visible()
+        for number in range(2):
+            await ada.send(json.dumps({"action": "say", "text": f"hello {number}"}))
+        messages = they.card("Messages").locator(".passing > li")
+        await expect(messages).to_have_count(2)
+        await expect(messages.first).to_contain_text("hello 1")
+        await messages.first.locator("summary").click()
+        await expect(messages.first.locator("pre")).to_contain_text('"event": "said"')
+        await expect(they.page.get_by_text("Passed: 2, not shown: 0")).to_be_visible()
+        await they.click("Stop")
+        await expect(they.page.get_by_text("Stopped. Passed: 2")).to_be_visible()
+        await they.click("Clear")
+        await they.click("Read the history")
+        await expect(messages).to_have_count(2)
+
+
+async def test_an_event_is_published_by_its_form(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "south", "ada", at="orders") as ada:
+        await they.open("room/orders/south")
+        form = they.card("Publish")
+        await they.click("Publish", form)
+        await expect(form.locator(".field-error").first).not_to_be_empty()
+        await form.get_by_label("number").fill("0")
+        await they.click("Publish", form)
+        await expect(form.locator(".field-error").first).not_to_be_empty()
+        await form.get_by_label("number").fill("7")
+        await they.click("Publish", form)
+        await expect(they.toast).to_have_text("placed was published.")
+        while (frame := json.loads(await ada.recv()))["type"] != "event":
+            pass
+        assert (frame["event"], frame["data"]["number"]) == ("placed", 7)
+
+
+async def test_connections_and_users_are_ended(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "end", "eve") as one, client(operators, "other", "eve") as other:
+        await they.open("room//end")
+        await they.click("Disconnect", they.row("eve"))
+        await they.page.keyboard.press("Escape")
+        await expect(they.row("eve")).to_be_visible()
+        await they.click("Disconnect", they.row("eve"))
+        await they.confirm("Disconnect", Close_code="4500", Reason="enough")
+        await expect(they.page.get_by_text("Nobody is in this room.")).to_be_visible()
+        await one.wait_closed()
+        assert (one.close_code, one.close_reason) == (4500, "enough")
+        await they.open("user/eve")
+        await expect(they.row("other")).to_be_visible()
+        await they.click("Disconnect all")
+        await they.confirm("Disconnect all")
+        await expect(they.page.get_by_text("No connections.")).to_be_visible()
+        await other.wait_closed()
+        assert other.close_code == 4503
+
+
+async def test_a_user_is_banned_and_let_in_again(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "ban", "mallory") as mallory:
+        await they.open("user/mallory")
+        await they.click("Ban")
+        await they.confirm("Ban", For_how_long="1 hour", Reason="spam")
+        await expect(they.toast).to_have_text("mallory is banned.")
+        await mallory.wait_closed()
+        assert mallory.close_code == 4503
+    await they.open("bans")
+    await expect(they.row("mallory")).to_contain_text("spam")
+    await expect(they.row("mallory")).to_contain_text("grace")
+    with pytest.raises(Exception, match="403"):
+        async with client(operators, "ban", "mallory"):
+            pass
+    await they.click("End", they.row("mallory"))
+    await they.confirm("End")
+    await expect(they.page.get_by_text("Nobody is banned.")).to_be_visible()
+    async with client(operators, "ban", "mallory"):
+        pass
+
+
+async def test_read_only_there_is_nothing_to_be_done(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "quiet", "ada"):
+        for view in ("", "room//quiet", "user/ada", "bans"):
+            await they.open(view, "look/")
+            await expect(they.page.get_by_text("read-only")).to_be_visible()
+            await expect(they.page.locator("#view")).not_to_be_empty()
+            names = await they.page.locator("#view button:visible").all_text_contents()
+            assert {*names} <= {"Listen", "Read the history", "Clear"}, names
+        refused = await they.page.request.post(they.url + "look/users/ada/disconnect", data={})
+        assert refused.status == 404
+
+
+async def test_hostile_names_are_names(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, HOSTILE, HOSTILE) as hostile:
+        await they.open("rooms")
+        await they.page.get_by_role("link", name=HOSTILE).click()
+        await they.click("Listen")
+        await expect(they.page.get_by_text("Passed: 0")).to_be_visible()
+        await hostile.send(json.dumps({"action": "say", "text": HOSTILE}))
+        await expect(they.page.locator(".passing > li")).to_contain_text("window.hit")
+        await they.card("Members").get_by_role("link", name=HOSTILE).click()
+        await expect(they.page.get_by_role("heading", name=HOSTILE)).to_be_visible()
+        await they.click("Ban")
+        await they.confirm("Ban", Reason=HOSTILE)
+        await hostile.wait_closed()
+        await they.open("bans")
+        await expect(they.row(HOSTILE)).to_be_visible()
+        await they.click("End", they.row(HOSTILE))
+        await they.confirm("End")
+        await expect(they.page.get_by_text("Nobody is banned.")).to_be_visible()
+    for wrong in ("room//..", "user/%2E", "%zz", "nothing", "room/only"):
+        await they.open(wrong)
+        await expect(they.page.locator("#view")).not_to_be_empty()
+    assert await they.page.evaluate("window.hit") is None
+    assert await they.page.locator("img").count() == 0
+
+
+async def test_who_is_signed_out_is_told_so(operators: Guests) -> None:
+    they = await (await operator(operators)).open()
+    await they.page.request.post(they.url + "sign-out")
+    await expect(they.page.get_by_role("alert")).to_contain_text("You are not let in")
+    operators.problems.clear()  # the browser tells of each 401
+    await they.page.request.post(they.url + "sign-in")
+
+
+async def test_languages_themes_and_phones(operators: Guests) -> None:
+    async with client(operators, "look", "ada"):
+        for width in (320, 390, 1280):
+            for scheme in ("light", "dark"):
+                they = await operator(
+                    operators, viewport={"width": width, "height": 800}, color_scheme=scheme, locale="zh-CN"
+                )
+                for view in ("", "rooms", "room//look", "user/ada", "users", "bans"):
+                    await they.open(view)
+                    await expect(they.page.locator("html")).to_have_attribute("lang", "zh-CN")
+                    assert await unlabelled(they.page) == []
+                    assert await faint(they.page) == []
+                    assert await overflowing(they.page) == []
+                    assert await they.page.evaluate("document.documentElement.scrollWidth") == width
+                await they.page.get_by_role("button", name="English").click()
+                await expect(they.page.get_by_role("heading", name="Bans")).to_be_visible()
+                assert await overflowing(they.page) == []
+                await they.page.context.close()
+
+
+async def test_the_keyboard_is_enough(operators: Guests) -> None:
+    they = await operator(operators)
+    keyboard = they.page.keyboard
+    async with client(operators, "keys", "kim") as kim:
+        await they.open()
+        await keyboard.press("Tab")
+        await expect(they.page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        for _ in range(10):
+            await keyboard.press("Tab")
+            focused = await they.page.evaluate(FOCUSED)
+            assert focused["visible"] or focused["id"] == "body", focused
+        await they.open("user/kim")
+        await they.page.get_by_role("button", name="Disconnect all").focus()
+        await keyboard.press("Enter")
+        await expect(they.page.get_by_role("dialog")).to_be_visible()
+        await keyboard.press("Enter")
+        await kim.wait_closed()
+        await expect(they.page.get_by_role("button", name="Disconnect all")).to_be_focused()
+
+
+async def test_the_picture_in_the_readme_is_of_this_page() -> None:
+    made = runpy.run_path(str(ROOT / "docs/images/make_admin.py"))
+    assert (ROOT / "docs/images/admin.txt").read_text().strip() == made["page_of_today"](), (
+        "the page has changed: run docs/images/make_admin.py, and look at all of them"
+    )
