@@ -103,14 +103,14 @@ class ProxySession(RoomSession):
             await self._fail(exc)
 
     async def _bring(self) -> None:
-        """Pass on what the other server sends, until it ends."""
+        """Pass on what the other server sends, until either side ends."""
         assert self._upstream is not None, "it is connected before the client is accepted"
         count = 0
         try:
             while True:
                 body = await self._changed(self._from_server, await self._upstream.receive())
-                if body is not None:
-                    await self.writer.write(Frame(body))
+                if body is not None and not await self.writer.write(Frame(body)):
+                    return  # to nobody
                 count += 1
                 if count % IN_ONE_TURN == 0:
                     await asyncio.sleep(0)
