@@ -79,6 +79,43 @@ async def django_chat(site: Site) -> None:
         assert [await one.receive(), await two.receive()] == [{"message": "hello"}] * 2
 
 
+async def dcrf_chat(site: Site) -> None:
+    async with site.clients("/ws/chat/lobby/", "/ws/chat/lobby/", "/ws/chat/other/") as (one, two, other):
+        await one.send({"action": "say", "request_id": 7, "text": "hello"})
+        frames = [await one.receive(), await one.receive()]
+        reply = {
+            "errors": [],
+            "data": {"length": 5},
+            "action": "say",
+            "response_status": 200,
+            "request_id": 7,
+        }
+        assert reply in frames
+        assert {"said": "hello"} in frames
+        assert await two.receive() == {"said": "hello"}
+        for request, status in (({"action": "say", "text": "shut up"}, {403}), ({"action": "x"}, {404, 405})):
+            await other.send({**request, "request_id": 8})
+            refusal = await other.receive()
+            assert refusal.pop("response_status") in status
+            assert len(refusal.pop("errors")) == 1
+            assert refusal == {"data": None, "action": request["action"], "request_id": 8}
+
+
+async def chanx_chat(site: Site) -> None:
+    async with site.clients("/ws/chat/lobby/", "/ws/chat/lobby/", "/ws/chat/other/") as (one, two, other):
+        await one.send({"action": "say", "payload": {"text": "hello"}})
+        frames = [await one.receive(), await one.receive()]
+        said = {"action": "said", "payload": {"text": "hello"}}
+        assert {"action": "taken", "payload": {"length": 5}} in frames
+        assert said in frames
+        assert await two.receive() == said
+        for wrong in ({"action": "x"}, {"action": "say"}, {"action": "say", "payload": {"text": 7}}):
+            await other.send(wrong)
+            error = await other.receive()
+            assert error["action"] == "error"
+            assert {"type", "msg"} <= error["payload"][0].keys()
+
+
 async def layer_example(site: Site) -> None:
     async with site.connect("/ws/7") as client:
         assert await client.receive() == {"event": "CONNECTED", "user_id": "7"}
@@ -190,7 +227,7 @@ async def post(site: Site, path: str) -> None:
 
 
 SCRIPTS: Final[dict[str, list[Script]]] = {
-    "django-channels.md": [django_chat, django_chat],
+    "django-channels.md": [django_chat, django_chat, dcrf_chat, chanx_chat],
     "fastapi-distributed-websocket.md": [managed, looping, proxied],
     "fastapi-websockets.md": [layer_example],
     "fastapi.md": [several_clients, parameters, json_and_none, closing],
@@ -207,12 +244,15 @@ def programs(page: Path) -> list[list[Block]]:
 
 def app_of(block: Block) -> ASGIApp:
     names: dict[str, Any] = {"__name__": "a_program"}
-    exec(compile(block.source, "a program", "exec"), names)  # noqa: S102
+    exec(compile(block.source, "a program", "exec", dont_inherit=True), names)  # noqa: S102
     app: ASGIApp = names["app"]
     return app
 
 
-OLD: Final = {"fastws.md": "fastws==0.1.7"}
+OLD: Final = {
+    ("fastws.md", 0): "fastws==0.1.7",
+    ("django-channels.md", 2): "djangochannelsrestframework==1.3.0",
+}
 """Old programs that cannot share an environment with this package, and what they need."""
 WARNED: Final = pytest.mark.filterwarnings("ignore")
 """Of what the packages of old programs are warned of."""
@@ -241,7 +281,7 @@ async def _other_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         for page, scripts in SCRIPTS.items()
         for number in range(len(scripts))
         for which, age, marks in ((0, "old", WARNED), (1, "new", ()))
-        if which == 1 or page not in OLD
+        if which == 1 or (page, number) not in OLD
     ],
 )
 async def test_the_same_client_sees_the_same(page: str, number: int, which: int):
@@ -252,13 +292,13 @@ async def test_the_same_client_sees_the_same(page: str, number: int, which: int)
 
 
 @pytest.mark.fault  # long: it installs
-@pytest.mark.parametrize("page", OLD)
-async def test_the_same_client_sees_the_same_of_an_older_world(page: str, tmp_path: Path):
-    python = await asyncio.to_thread(environment, tmp_path / "env", OLD[page], "uvicorn[standard]")
-    (tmp_path / "program.py").write_text(programs(DOCS / "migration" / page)[0][0].source)
+@pytest.mark.parametrize(("page", "number"), OLD)
+async def test_the_same_client_sees_the_same_of_an_older_world(page: str, number: int, tmp_path: Path):
+    python = await asyncio.to_thread(environment, tmp_path / "env", OLD[page, number], "uvicorn[standard]")
+    (tmp_path / "program.py").write_text(programs(DOCS / "migration" / page)[number][0].source)
     options = {"environment": {CHOSEN: "auto"}, "folder": tmp_path, "python": python}
-    async with process("program:app", **options) as server:
-        await SCRIPTS[page][0](server.site)
+    async with process("program:app", "--lifespan", "off", **options) as server:
+        await SCRIPTS[page][number](server.site)
 
 
 FEATURES: Final = "features.md"
