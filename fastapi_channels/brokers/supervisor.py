@@ -38,6 +38,7 @@ from .backend import (
     no_connection,
     pull,
 )
+from .deadlines import Deadlines
 from .echoes import Echoes, Echoing
 from .memory import MemoryBackend
 from .outages import Outages
@@ -121,6 +122,7 @@ class Broker:
         """Want nothing, as before `start`, and run in whatever event loop comes next."""
         self._subscriptions = Subscriptions(self._join, self._leave, self._timeout)
         self._echoes = Echoes()
+        self._deadlines = Deadlines(self._timeout)
         self._session: _Session | None = None
         self._outages.reset()
         self._supervisor: asyncio.Task[NoReturn] | None = None
@@ -231,7 +233,7 @@ class Broker:
             BrokerUnavailable: it failed, or the deadline passed.
         """
         try:
-            async with asyncio.timeout_at(deadline):
+            with self._deadlines.at(deadline):
                 while True:
                     session = self._session or await self._next_session()
                     try:

@@ -112,7 +112,7 @@ async def test_of_attempts_its_driver_logs_nothing_and_what_others_do_with_it_it
 ):
     process = Process(create_backend("amqp://127.0.0.1:1/"), backoff=(0.001, 0.001))
     async with running(process):
-        await until(lambda: (outage := process.broker._outage) is not None and outage.attempts > 3)
+        await until(lambda: (now := process.broker._outages._current) is not None and now.attempts > 3)
     assert [record.name for record in caplog.records] == ["fastapi_channels"]
     with pytest.raises(aiormq.exceptions.AMQPConnectionError):
         await aiormq.connect("amqp://127.0.0.1:1/")

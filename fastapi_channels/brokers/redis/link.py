@@ -236,7 +236,7 @@ class Link(asyncio.Protocol):
 
 
 def _pack(words: tuple[bytes, ...]) -> bytes:
-    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in words)
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
 
 
 def _abort(connection: Any) -> None:
