@@ -18,7 +18,7 @@ var ActionError = class extends ChannelsError {
     this.status = frame.status;
     this.errors = frame.errors;
     this.data = frame.data ?? null;
-    this.retryAfter = typeof frame.retry_after === "number" ? frame.retry_after : null;
+    this.retryAfter = frame.retry_after ?? null;
     this.action = frame.action ?? null;
   }
 };
@@ -64,13 +64,15 @@ function toldToWait(reason) {
   return 1e3 * Number(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1] ?? 0);
 }
 var COMING_BACK = 3008;
-var WHERE = ["online", "offline", "pageshow", "pagehide", "resume"];
+var WHERE = ["online", "offline", "pageshow", "pagehide", "resume", "visibilitychange"];
 var Connection = class {
   state = "idle";
   /** Why it is closed; while it is not, what the server said to the last attempt, if it said no. */
   refusal = null;
   /** When the next attempt begins, by the clock; only while waiting. */
   until = 0;
+  /** Whether the server knows windows, of streams; while it is open. */
+  knowsWindows = false;
   #settings;
   #owner;
   #socket = null;
@@ -145,12 +147,9 @@ var Connection = class {
       if (event.type === "pagehide") this.#suspend();
       else if (event.type !== "visibilitychange" || !document.hidden) this.#doubt();
     };
-    const page = typeof document === "object" ? document : null;
     for (const name of WHERE) globalThis.addEventListener(name, listen);
-    page?.addEventListener("visibilitychange", listen);
     this.#deaf = () => {
       for (const name of WHERE) globalThis.removeEventListener(name, listen);
-      page?.removeEventListener("visibilitychange", listen);
     };
   }
   /* A page with an open WebSocket is not kept for the way back. `pageshow` calls it to life again. */
@@ -171,6 +170,7 @@ var Connection = class {
     this.#said = null;
     this.#retryAfter = 0;
     this.#mostBytes = Infinity;
+    this.knowsWindows = false;
     this.#later(times.connect, () => this.#lost(1006, "no answer in time"));
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...this.#settings.protocols ?? []];
@@ -229,6 +229,7 @@ var Connection = class {
     const { type } = frame;
     if (type === "welcome") {
       this.#mostBytes = frame.max_message_size ?? Infinity;
+      this.knowsWindows = "max_window" in frame;
       this.#opened();
     } else if (type === "ping") {
       this.send({ type: "pong" });
@@ -357,6 +358,7 @@ var TIMES = {
 var MOST_WAITING = 64;
 var MOST_WAITING_BYTES = 256 * 1024;
 var MOST_UNTAKEN = 1024;
+var WINDOW = 64;
 var json = {
   encode: (frame) => JSON.stringify(frame),
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data))
@@ -372,39 +374,24 @@ function settingsOf(options) {
 
 // src/requests.ts
 var AGAIN = /* @__PURE__ */ new Set(["in_progress", "unavailable", "rate_limited", CONNECTION_LOST]);
-var Request = class {
-  frame;
-  /** The room's name, as far as requests of several are told apart. */
-  room;
-  size;
-  sent = false;
-  retry;
-  asker;
-  end = [];
-  /** Begins its time anew. */
-  wait = () => {
-  };
-  constructor(asked, room, asker, size) {
-    this.frame = asked.frame;
-    this.retry = asked.retry ?? false;
-    this.room = room;
-    this.asker = asker;
-    this.size = size;
-  }
-};
 function secret() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("");
 }
 var Requests = class {
   #settings;
   #send;
+  #knowsWindows;
   #all = /* @__PURE__ */ new Map();
   #prefix = secret();
   #count = 0;
-  /** @param send sends a frame to a room; returns false while that is not joined */
-  constructor(settings, send) {
+  /**
+   * @param send sends a frame to a room; returns false while that is not joined
+   * @param knowsWindows whether the server does
+   */
+  constructor(settings, send, knowsWindows) {
     this.#settings = settings;
     this.#send = send;
+    this.#knowsWindows = knowsWindows;
   }
   get size() {
     return this.#all.size;
@@ -430,14 +417,15 @@ var Requests = class {
     }
     const id = this.nextId();
     asked.frame.request_id = id;
-    const request = new Request(asked, room, asker, size);
+    const request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {
+    } };
     this.#all.set(id, request);
     if (signal) {
       const abort = () => this.cancel(request, signal.reason);
       signal.addEventListener("abort", abort, { once: true });
       request.end.push(() => signal.removeEventListener("abort", abort));
     }
-    if (timeout !== void 0 && timeout !== Infinity) this.#limit(request, timeout);
+    if (timeout < Infinity) this.#limit(request, timeout);
     if (!waits) this.#dispatch(request);
     return request;
   }
@@ -469,7 +457,11 @@ var Requests = class {
     const request = this.#all.get(frame.request_id);
     if (request === void 0) return false;
     if (frame.code !== void 0) this.#failed(request, new ActionError(frame));
-    else if (frame.more === true) {
+    else if ((frame.index ?? request.items) !== request.items) {
+      this.cancel(request, new ChannelsError(`item ${request.items} is missing`));
+    } else if (frame.more) {
+      request.items++;
+      request.credit--;
       request.wait();
       request.asker.item(frame.data);
     } else {
@@ -477,6 +469,13 @@ var Requests = class {
       request.asker.reply(frame.data);
     }
     return true;
+  }
+  /** So many items of its stream were taken: the server may send as many more. */
+  give(request, count) {
+    if (request.credit === Infinity) return;
+    request.credit += count;
+    this.#send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
+    request.wait();
   }
   /** Nobody waits for it any more; the server is told to stop. */
   cancel(request, reason) {
@@ -490,14 +489,17 @@ var Requests = class {
       const error = request.sent ? new TimedOut(`no reply to ${action} within ${timeout} ms`) : new NotSent(`${action} waited ${timeout} ms for its room`);
       this.cancel(request, error);
     };
-    let stop = this.#settings.clock.after(timeout, expire);
+    let stop = () => {
+    };
     request.wait = () => {
       stop();
-      stop = this.#settings.clock.after(timeout, expire);
+      if (request.credit > 0) stop = this.#settings.clock.after(timeout, expire);
     };
+    request.wait();
     request.end.push(() => stop());
   }
   #dispatch(request) {
+    if (request.window && this.#knowsWindows()) request.frame.window = request.credit = request.window;
     try {
       request.sent = this.#send(request.frame, request.room);
     } catch (error) {
@@ -536,15 +538,22 @@ var Feed = class {
   #ended = false;
   #error = void 0;
   #leave;
-  /** @param leave called once, when nobody reads on, or too much waits */
-  constructor(leave) {
+  #taken;
+  /**
+   * @param leave called once, when nobody reads on, or too much waits
+   * @param taken called for each item that is, while more may come
+   */
+  constructor(leave, taken) {
     this.#leave = leave;
+    this.#taken = taken;
   }
   push(item) {
     if (this.#ended) return;
     const taker = this.#takers.shift();
-    if (taker) taker.resolve({ done: false, value: item });
-    else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
+    if (taker) {
+      taker.resolve({ done: false, value: item });
+      this.#taken?.();
+    } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
     else {
       this.fail(new Overflow(`${MOST_UNTAKEN} items wait, and nobody takes them`));
       this.#left();
@@ -564,7 +573,11 @@ var Feed = class {
     this.end();
   }
   async next() {
-    if (this.#untaken.length > 0) return { done: false, value: this.#untaken.shift() };
+    if (this.#untaken.length > 0) {
+      const value = this.#untaken.shift();
+      if (!this.#ended) this.#taken?.();
+      return { done: false, value };
+    }
     if (this.#error !== void 0) {
       const error = this.#error;
       this.#error = void 0;
@@ -679,11 +692,17 @@ var Room = class {
   }
   /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
   stream(name, ...[payload, options]) {
+    const window = options?.window ?? WINDOW;
     let request = null;
+    let taken = 0;
     const feed = new Feed(() => {
       if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+    }, () => {
+      if (2 * ++taken < window || !request) return;
+      this.#line.give(request, taken);
+      taken = 0;
     });
-    request = this.#line.ask(this, { action: name, ...payload }, options ?? {}, {
+    request = this.#line.ask(this, { action: name, ...payload }, { ...options, window }, {
       item: (data) => feed.push(data),
       reply: (data) => {
         if (data !== null && data !== void 0) feed.push(data);
@@ -900,7 +919,12 @@ var Line = class {
     this.settings = settings;
     this.#url = url;
     this.connection = new Connection(settings, this);
-    this.requests = new Requests(settings, (frame, room) => this.isReady(room) && this.connection.send(frame));
+    const { connection } = this;
+    this.requests = new Requests(
+      settings,
+      (frame, room) => this.isReady(room) && connection.send(frame),
+      () => connection.knowsWindows
+    );
   }
   get state() {
     return this.connection.state;
@@ -921,6 +945,9 @@ var Line = class {
   }
   cancel(request, reason) {
     this.requests.cancel(request, reason);
+  }
+  give(request, count) {
+    this.requests.give(request, count);
   }
   say(room, frame) {
     this.connection.send(this.addressed(room, frame));

@@ -9,6 +9,7 @@ from fastapi_channels.actions.options import ActionOptions
 from fastapi_channels.actions.router import ActionRouter
 from fastapi_channels.actions.spec import ActionSpec, Func, collect, decorator_of
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.wire.messages import WINDOW
 from fastapi_channels.wire.rooms import RoomPattern
 
 from . import upstream
@@ -58,7 +59,7 @@ class Channel(BaseChannel):
         names = self.envelope
         for spec in actions.values():
             if names.payload is None:
-                spec.refuse_fields((names.action, names.request_id))
+                spec.refuse_fields((names.action, names.request_id, *((WINDOW,) if spec.is_stream else ())))
         self._plan.actions = _merged(self._plan.actions or {}, actions)
 
     @classmethod

@@ -55,12 +55,14 @@ class Connection:
         state: where it is.
         refusal: why it is closed; while it is not, what the server said to the last attempt, if it said no.
         until: when the next attempt begins, in seconds since 1970, while it waits.
+        knows_windows: whether the server does, of streams; as long as the connection is open.
     """
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
         self.state: State = "idle"
         self.refusal: Refused | None = None
         self.until = 0.0
+        self.knows_windows = False
         self._settings = settings
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
@@ -180,7 +182,7 @@ class Connection:
         settings, loop = self._settings, asyncio.get_running_loop()
         self.state, self._began, self._opened_at = "connecting", loop.time(), 0.0
         self._said, self._retry_after, self._limit = None, 0.0, float("inf")
-        self._asked_until = None
+        self._asked_until, self.knows_windows = None, False
         wire: Wire | None = None
         try:
             async with asyncio.timeout(settings.times.connect):
@@ -307,6 +309,7 @@ class Connection:
         kind = frame.get(self._settings.envelope.type)
         if kind == "welcome":
             self._limit = frame.get("max_message_size") or float("inf")
+            self.knows_windows = "max_window" in frame
             if self.state == "connecting":
                 self._open()
         elif kind == "ping":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, Self
+from typing import Any, Generic, Protocol, Self
 
 from typing_extensions import TypeVar
 
-from .errors import Overflow
+from fastapi_channels.exceptions import ConfigurationError
+
+from .errors import ClientError, Overflow
+from .requests import Request
 from .settings import MOST_UNTAKEN
 
 T = TypeVar("T", default=Any)
@@ -41,6 +45,9 @@ class Feed(Generic[T]):
         self._untaken.append(data)
         self._came.set()
 
+    def taken(self) -> None:
+        """An item was."""
+
     def end(self) -> None:
         """Nothing more comes; what came before can still be taken."""
         self._ended = True
@@ -71,7 +78,9 @@ class Feed(Generic[T]):
                 raise StopAsyncIteration
             self._came.clear()
             await self._came.wait()
-        return self._read(self._untaken.popleft())
+        item = self._untaken.popleft()
+        self.taken()
+        return self._read(item)
 
     async def __aenter__(self) -> Self:
         return self
@@ -85,8 +94,39 @@ class Feed(Generic[T]):
             leave()
 
 
-class Stream(Feed[Any]):
-    """Takes what one request streams."""
+class Asked(Protocol):
+    """Where a stream was asked for."""
+
+    def cancel(self, request: Request, error: BaseException) -> None: ...
+
+    def give(self, request: Request, count: int) -> None: ...
+
+
+class Stream(Feed[T]):
+    """Takes what one request streams, and says when half of the window was taken.
+
+    Attributes:
+        request: what asked for it.
+
+    Raises:
+        ConfigurationError: there is no such window.
+    """
+
+    request: Request
+
+    def __init__(self, line: Asked, read: Callable[[Any], T], window: int | None) -> None:
+        super().__init__(lambda: line.cancel(self.request, ClientError("nobody reads on")), read)
+        if window is not None and not 0 < window <= MOST_UNTAKEN:
+            raise ConfigurationError(f"a window has 1 to {MOST_UNTAKEN} items, or is None; got {window!r}")
+        self._line = line
+        self._half = math.inf if window is None else window / 2
+        self._taken = 0
+
+    def taken(self) -> None:
+        self._taken += 1
+        if self._taken >= self._half and not self._ended:
+            count, self._taken = self._taken, 0
+            self._line.give(self.request, count)
 
     def reply(self, data: Any) -> None:
         if data is not None:

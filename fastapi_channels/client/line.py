@@ -14,7 +14,7 @@ from fastapi_channels.topics.names import is_wild, matches
 
 from .connection import Connection, Frame, State, comes_back
 from .errors import ActionError, Refused
-from .requests import Asker, Request, Requests
+from .requests import Asker, How, Request, Requests
 from .room import Payload, Room, RoomState
 from .settings import Settings
 
@@ -33,7 +33,7 @@ class Line(ABC):
         self.settings = settings
         self._url = url
         self._connection = Connection(settings, self)
-        self._requests = Requests(settings, self._send)
+        self._requests = Requests(settings, self._send, lambda: self._connection.knows_windows)
 
     @property
     def state(self) -> State:
@@ -48,17 +48,18 @@ class Line(ABC):
         query = [*parse_qsl(parts.query), *{**self.settings.query, **self._since()}.items()]
         return urlunsplit(parts._replace(query=urlencode(query)))
 
-    def ask(
-        self, room: Room, action: str, payload: Payload, asker: Asker, *, timeout: float | None, retry: bool
-    ) -> Request:
+    def ask(self, room: Room, action: str, payload: Payload, asker: Asker, how: How) -> Request:
         names = self.settings.envelope
         fields = {} if payload is None else to_jsonable_python(payload)
         inner = fields if names.payload is None else {names.payload: fields}
         addressed = self._addressed(room, {**inner, names.action: action})
-        return self._requests.ask(addressed, room.name, room.state, asker, timeout=timeout, retry=retry)
+        return self._requests.ask(addressed, room.name, room.state, asker, how)
 
     def cancel(self, request: Request, error: BaseException) -> None:
         self._requests.cancel(request, error)
+
+    def give(self, request: Request, count: int) -> None:
+        self._requests.give(request, count)
 
     def say(self, room: Room, frame: Frame) -> None:
         self._connection.send(self._addressed(room, frame))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, NotRequired, Protocol, TypedDict
 
-from fastapi_channels.wire.messages import size_of
+from fastapi_channels.wire.messages import WINDOW, size_of
 
 from .connection import Frame
 from .errors import ActionError, ClientError, ConnectionLost, NotSent, TimedOut
@@ -30,21 +31,55 @@ class Asker(Protocol):
     def fail(self, error: BaseException) -> None: ...
 
 
+class How(TypedDict):
+    """How a request is made.
+
+    Attributes:
+        timeout: seconds until a reply, and between two of several; None for as long as it takes.
+        retry: whether it may be sent again.
+        window: items of a stream that the server may send before any of them is taken; None for all.
+    """
+
+    timeout: float | None
+    retry: bool
+    window: NotRequired[int | None]
+
+
+class Calling(TypedDict, total=False):
+    """The options of a call."""
+
+    timeout: float | None
+    retry: bool
+
+
+class Streaming(TypedDict, total=False):
+    """The options of a stream."""
+
+    timeout: float | None
+    window: int | None
+
+
 class Request:
     """One on its way."""
 
-    __slots__ = ("asker", "frame", "id", "limit", "retry", "room", "sent", "size", "timeout", "timers")
+    __slots__ = (
+        *("asker", "credit", "frame", "id", "items", "limit", "retry", "room", "sent", "size", "timeout"),
+        *("timers", "window"),
+    )
 
-    def __init__(
-        self, id: str, frame: Frame, room: str, asker: Asker, *, timeout: float | None, retry: bool, size: int
-    ) -> None:
+    def __init__(self, id: str, frame: Frame, room: str, asker: Asker, *, how: How, size: int) -> None:
         self.id = id
         self.frame = frame
         self.room = room
         self.asker = asker
-        self.timeout = timeout
+        self.timeout = how["timeout"]
         self.limit: asyncio.TimerHandle | None = None
-        self.retry = retry
+        self.retry = how["retry"]
+        self.window = how.get("window")
+        self.credit = math.inf
+        """Items that the server may send yet."""
+        self.items = 0
+        """That have come."""
         self.size = size
         self.sent = False
         self.timers: list[asyncio.TimerHandle] = []
@@ -55,11 +90,15 @@ class Requests:
 
     Args:
         send: sends a frame to a room; returns False while that is not joined.
+        knows_windows: whether the server does.
     """
 
-    def __init__(self, settings: Settings, send: Callable[[Frame, str], bool]) -> None:
+    def __init__(
+        self, settings: Settings, send: Callable[[Frame, str], bool], knows_windows: Callable[[], bool]
+    ) -> None:
         self._settings = settings
         self._send = send
+        self._knows_windows = knows_windows
         self._all: dict[str, Request] = {}
         # Nobody guesses it: it tells a client without a user from others.
         self._prefix = secrets.token_urlsafe(16)
@@ -72,14 +111,11 @@ class Requests:
         self._count += 1
         return f"{self._prefix}-{self._count}"
 
-    def ask(
-        self, frame: Frame, room: str, state: str, asker: Asker, *, timeout: float | None, retry: bool
-    ) -> Request:
+    def ask(self, frame: Frame, room: str, state: str, asker: Asker, how: How) -> Request:
         """Send a request; while its room is being joined, it waits for `flush`.
 
         Args:
             state: of the room.
-            timeout: seconds until a reply, and between two of several; None for as long as it takes.
 
         Raises:
             NotSent: the room is not joined and will not be, or too much waits for it.
@@ -96,7 +132,7 @@ class Requests:
                 raise NotSent("too much waits for the room to be joined")
         id = self.next_id()
         frame[self._settings.envelope.request_id] = id
-        request = self._all[id] = Request(id, frame, room, asker, timeout=timeout, retry=retry, size=size)
+        request = self._all[id] = Request(id, frame, room, asker, how=how, size=size)
         self._wait(request)
         self._dispatch(request)
         return request
@@ -131,7 +167,11 @@ class Requests:
             return False
         if names.code in frame:
             self._failed(request, ActionError(frame, names))
+        elif frame.get("index", request.items) != request.items:
+            self.cancel(request, ClientError(f"item {request.items} of a stream is missing"))
         elif frame.get("more"):
+            request.items += 1
+            request.credit -= 1
             self._wait(request)
             request.asker.item(frame.get(names.data))
         else:
@@ -149,11 +189,25 @@ class Requests:
             with suppress(NotSent):  # so much waits for the network that it would come too late
                 self._send({names.type: "cancel", names.request_id: request.id}, request.room)
 
+    def give(self, request: Request, count: int) -> None:
+        """So many items of its stream were taken: the server may send as many more."""
+        if request.id not in self._all or request.credit == math.inf:
+            return
+        names = self._settings.envelope
+        try:
+            credit = {names.type: "credit", names.request_id: request.id, "count": count}
+            self._send(credit, request.room)
+        except NotSent as exc:  # nothing more would come
+            self.cancel(request, exc)
+            return
+        request.credit += count
+        self._wait(request)
+
     def _wait(self, request: Request) -> None:
-        """Begin its time, or begin it anew."""
+        """Begin its time, or begin it anew; it stands still while the server may send nothing."""
         if request.limit is not None:
             request.limit.cancel()
-        if request.timeout is not None:
+        if request.timeout is not None and request.credit > 0:
             loop = asyncio.get_running_loop()
             request.limit = loop.call_later(request.timeout, self._expire, request, request.timeout)
 
@@ -165,6 +219,8 @@ class Requests:
         self.cancel(request, error)
 
     def _dispatch(self, request: Request) -> None:
+        if request.window is not None and self._knows_windows():
+            request.frame[WINDOW] = request.credit = request.window
         try:
             request.sent = self._send(request.frame, request.room)
         except (ClientError, ValueError, TypeError) as exc:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final, Literal, Protocol, TypeAlias, overload
+from typing import Any, Final, Literal, Protocol, TypeAlias, Unpack, overload
 
 from pydantic import BaseModel
 from typing_extensions import TypeVar
@@ -22,8 +22,8 @@ from .feed import Feed, Stream
 from .listeners import About, Caller, Gap, Stop, added
 from .names import action_of, answer_of, as_it_is, event_of, item_of
 from .presence import Presence, PresenceChange, after, change
-from .requests import Asker, Reply, Request
-from .settings import Settings
+from .requests import Asker, Calling, How, Reply, Request, Streaming
+from .settings import USUAL_WINDOW, Settings
 
 RoomState: TypeAlias = Literal["left", "joining", "joined", "refused"]
 """`joining` also while it is joined again; `refused` for good, until `retry()`."""
@@ -53,11 +53,11 @@ class Line(Protocol):
         """Send what is answered with no reply."""
         ...
 
-    def ask(
-        self, room: Room, action: str, payload: Payload, asker: Asker, *, timeout: float | None, retry: bool
-    ) -> Request: ...
+    def ask(self, room: Room, action: str, payload: Payload, asker: Asker, how: How) -> Request: ...
 
     def cancel(self, request: Request, error: BaseException) -> None: ...
+
+    def give(self, request: Request, count: int) -> None: ...
 
 
 class Room:
@@ -107,27 +107,17 @@ class Room:
 
     @overload
     def call(
-        self,
-        action: Callable[..., Coroutine[Any, Any, R]],
-        payload: Payload = None,
-        *,
-        timeout: float | None = ...,
-        retry: bool = False,
+        self, action: Callable[..., Coroutine[Any, Any, R]], payload: Payload = None, **how: Unpack[Calling]
     ) -> Coroutine[Any, Any, R]: ...
 
     @overload
     def call(
-        self,
-        action: Callable[..., R],
-        payload: Payload = None,
-        *,
-        timeout: float | None = ...,
-        retry: bool = False,
+        self, action: Callable[..., R], payload: Payload = None, **how: Unpack[Calling]
     ) -> Coroutine[Any, Any, R]: ...
 
     @overload
     def call(
-        self, action: str, payload: Payload = None, *, timeout: float | None = ..., retry: bool = False
+        self, action: str, payload: Payload = None, **how: Unpack[Calling]
     ) -> Coroutine[Any, Any, Any]: ...
 
     def call(
@@ -160,7 +150,7 @@ class Room:
     ) -> Any:
         name = action if isinstance(action, str) else action_of(action)
         reply = Reply()
-        request = self._line.ask(self, name, payload, reply, timeout=seconds, retry=retry)
+        request = self._line.ask(self, name, payload, reply, {"timeout": seconds, "retry": retry})
         streams = ClientError(f"{name} streams: read it with stream()")
         reply.on_item = lambda: self._line.cancel(request, streams)
         try:
@@ -172,32 +162,36 @@ class Room:
 
     @overload
     def stream(
-        self,
-        action: Callable[..., AsyncIterator[R]],
-        payload: Payload = None,
-        *,
-        timeout: float | None = None,
+        self, action: Callable[..., AsyncIterator[R]], payload: Payload = None, **how: Unpack[Streaming]
     ) -> Feed[R]: ...
 
     @overload
-    def stream(self, action: str, payload: Payload = None, *, timeout: float | None = None) -> Feed[Any]: ...
+    def stream(self, action: str, payload: Payload = None, **how: Unpack[Streaming]) -> Feed[Any]: ...
 
     def stream(
-        self, action: str | Callable[..., Any], payload: Payload = None, *, timeout: float | None = None
+        self,
+        action: str | Callable[..., Any],
+        payload: Payload = None,
+        *,
+        timeout: float | None = None,
+        window: int | None = USUAL_WINDOW,
     ) -> Feed[Any]:
         """Call an action that streams: `async with room.stream(…) as items: async for item in items`. Leaving
         the `async with` ends it on the server too.
 
         Args:
             timeout: seconds until its first item, and between two; as long as it takes unless given.
+            window: items that the server may be ahead of those that were taken, 64 unless given; None for
+                any number. A server that does not know windows sends all.
 
         Raises:
             as `call`; what comes after the first item, when it is read.
         """
         name = action if isinstance(action, str) else action_of(action)
         read = as_it_is if isinstance(action, str) else item_of(action).validate_python
-        feed = Stream(lambda: self._line.cancel(request, ClientError("nobody reads on")), read)
-        request = self._line.ask(self, name, payload, feed, timeout=timeout, retry=False)
+        feed = Stream(self._line, read, window)
+        how: How = {"timeout": timeout, "retry": False, "window": window}
+        feed.request = self._line.ask(self, name, payload, feed, how)
         return feed
 
     async def history(

@@ -16,6 +16,8 @@ MOST_WAITING_BYTES: Final = 256 * 1024
 """Calls that wait for a room at a time, and bytes of them."""
 MOST_UNTAKEN: Final = 1024
 """Items of a stream, or events, that nobody has taken yet."""
+USUAL_WINDOW: Final = 64
+"""Items that the server may send of a stream before the first of them is taken."""
 MOST_UNSENT: Final = 1024 * 1024
 """Bytes that wait for the network."""
 

@@ -129,11 +129,10 @@ class SyncRoom:
         return self._thread.run(self._room.call(action, payload, **options))
 
     @contextmanager
-    def stream(
-        self, action: Any, payload: Payload = None, *, timeout: float | None = None
-    ) -> Iterator[Iterator[Any]]:
-        """`with room.stream(…) as items: for item in items`; leaving the `with` ends it on the server too."""
-        yield from self._taken(lambda: self._room.stream(action, payload, timeout=timeout))
+    def stream(self, action: Any, payload: Payload = None, **options: Any) -> Iterator[Iterator[Any]]:
+        """`with room.stream(…) as items: for item in items`; leaving the `with` ends it on the server too.
+        The options are those of `Room.stream`."""
+        yield from self._taken(lambda: self._room.stream(action, payload, **options))
 
     def history(self, **how: Any) -> Iterator[HistoryPage]:
         """As `Room.history`."""

@@ -125,6 +125,7 @@ class Address:
             room_name(pattern),
             may_be_empty=spec.binding is not None and spec.binding.may_be_empty,
             is_open=actions.is_open(spec),
+            streams=spec.is_stream,
         )
         shown = [frames.example(name, room_example(pattern), each) for each in schemas.examples(payload)]
         if spec.deprecated or spec.sunset is not None:
@@ -203,7 +204,9 @@ class Address:
         patterns = [channel._plan.pattern for channel in channels]
         room = room_name(patterns[0]) if len(patterns) == 1 else room_name(None)
         pings = self._owner.heartbeat is not None
-        of_client = self._frames.of_client(room, pings=pings)
+        specs = [spec for channel in channels for spec in (channel._plan.actions or {}).values()]
+        streams = any(spec.is_stream for spec in specs)
+        of_client = self._frames.of_client(room, pings=pings, streams=streams)
         of_server = self._frames.of_server(
             lags=self._owner.slow_policy != "disconnect",
             resyncs=any(channel.resync for channel in channels),

@@ -10,7 +10,7 @@ from fastapi_channels.auth.authenticator import MAX_TOKEN
 from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.sessions.plan import CATCH_ALL
 from fastapi_channels.topics.pattern import TopicPattern
-from fastapi_channels.wire.messages import MAX_REQUEST_ID, Envelope
+from fastapi_channels.wire.messages import MAX_REQUEST_ID, MAX_WINDOW, WINDOW, Envelope
 from fastapi_channels.wire.positions import POSITION
 from fastapi_channels.wire.rooms import MAX_ROOM, RoomPattern
 
@@ -25,6 +25,8 @@ _POSITION: Final[Schema] = {"type": "string", "pattern": POSITION}
 SINCE: Final[Schema] = {"since": _POSITION, "connection": _TEXT}
 """Where a client has been that comes back to a room with history."""
 _SECONDS: Final[Schema] = {"type": "number", "minimum": 0}
+_POSITIVE: Final[Schema] = {"type": "integer", "minimum": 1}
+_ITEMS: Final[Schema] = {**_POSITIVE, "description": f"Items; above {MAX_WINDOW} is as many."}
 
 
 def const(value: Any) -> Schema:
@@ -88,6 +90,7 @@ class Frames:
         *,
         may_be_empty: bool = False,
         is_open: bool = False,
+        streams: bool = False,
     ) -> Schema:
         """What a client sends to call an action.
 
@@ -95,9 +98,12 @@ class Frames:
             payload: of its fields; None where it names none.
             may_be_empty: whether they may be left out together.
             is_open: whether it takes further fields, of any name.
+            streams: whether it streams its replies, and takes a window.
         """
         names = self._names
         fields = {names.action: action_name(name), names.request_id: REQUEST_ID}
+        if streams:
+            fields[WINDOW] = _ITEMS
         required = [names.action]
         if self._many_rooms:
             fields[names.channel] = room
@@ -139,7 +145,9 @@ class Frames:
             fields["more"] = const(more)
         if sunset is not None:
             fields |= {"deprecated": const(True), "sunset": const(sunset)}
-        return _object(fields)
+        # Only where the request had a window.
+        index = {} if more is None else {"index": {"type": "integer", "minimum": 0}}
+        return _object({**fields, **index}, list(fields))
 
     def error(self, name: str | None, codes: Sequence[str]) -> Schema:
         """What says that something went wrong, with a code of these or of the application's own."""
@@ -188,11 +196,12 @@ class Frames:
             {self._names.type: const("answer"), "call_id": _NUMBER, self._names.errors: _SOMETHING}
         )
 
-    def of_client(self, room: Schema, *, pings: bool) -> dict[str, Schema]:
+    def of_client(self, room: Schema, *, pings: bool, streams: bool) -> dict[str, Schema]:
         """The control frames that a client sends, by name.
 
         Args:
             pings: whether it may be asked for a sign of life.
+            streams: whether any action does.
         """
         names = self._names
         known = {"type": ["string", "number"]}
@@ -200,6 +209,8 @@ class Frames:
             "cancel": _object({names.type: const("cancel"), names.request_id: known}),
             "ping": _object({names.type: const("ping")}),
         }
+        if streams:
+            found["credit"] = _object({names.type: const("credit"), names.request_id: known, "count": _ITEMS})
         if pings:
             found["alive"] = _object({names.type: const("pong")})
         if self._data is not None:
@@ -222,9 +233,9 @@ class Frames:
         """
         names = self._names
         ending = {"within": _SECONDS, "retry_after": _SECONDS}
-        welcome = {"connection": _TEXT, "max_message_size": {"type": "integer", "minimum": 1}}
+        limits: Schema = {"max_message_size": _POSITIVE, "max_window": _POSITIVE}
         found = {
-            "welcome": _object({names.type: const("welcome"), **welcome}),
+            "welcome": _object({names.type: const("welcome"), "connection": _TEXT, **limits}),
             "drain": _object({names.type: const("drain"), **ending}),
             "pong": _object({names.type: const("pong")}),
         }

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
+from fastapi_channels.wire.messages import WINDOW
+
 from .parsed import Parsed, last_of, role, without
 from .reading import Reader, Row, Word
 from .schemas import Schema
@@ -157,7 +159,7 @@ class View:
     def _operation(self, key: str, operation: Schema, names: Schema, of: str) -> Operation:
         (reference,) = operation["messages"]
         part, message = role(reference), self._parsed.message(reference)
-        payload = _own(message["payload"], part, names)
+        payload = _own(message["payload"], part, names, streams="x-stream" in operation)
         answers = operation.get("reply", {}).get("messages", ())
         refused = [each for each in answers if role(each) == "error"]
         return Operation(
@@ -235,7 +237,7 @@ def _all_of(fields: Schema) -> Schema:
     return {"type": "object", "properties": fields, "required": list(fields)} if fields else {}
 
 
-def _own(schema: Schema, part: str, names: Schema) -> Schema:
+def _own(schema: Schema, part: str, names: Schema, *, streams: bool = False) -> Schema:
     """What of a frame is its sender's own, without the fields around it."""
     if part in _WITH_DATA:
         return dict(schema["properties"].get(names["data"], {}))
@@ -243,8 +245,9 @@ def _own(schema: Schema, part: str, names: Schema) -> Schema:
         return _full(without(schema, [names["type"]]))
     if names["payload"] is not None:
         return dict(schema["properties"].get(names["payload"], _NOTHING))
-    room = (names["channel"],) if names["many_rooms"] else ()
-    return _full(without(schema, [names["action"], names["request_id"], *room]))
+    around = [(names["channel"], names["many_rooms"]), (WINDOW, streams)]
+    there = [name for name, is_there in around if is_there]
+    return _full(without(schema, [names["action"], names["request_id"], *there]))
 
 
 _WITH_DATA: Final = ("reply", "item", "event", "any", "call", "asked", "answer")

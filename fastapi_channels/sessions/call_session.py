@@ -17,7 +17,7 @@ from fastapi_channels.exceptions import (
     WebSocketException,
 )
 from fastapi_channels.signatures.callables import awaited
-from fastapi_channels.wire.messages import Message
+from fastapi_channels.wire.messages import WINDOW, Message
 from fastapi_channels.wire.stream import Exchange
 
 from .arrival import check_ban
@@ -126,6 +126,8 @@ class CallSession(RoomSession):
             return
         spec = member.plan.find(self._action)
         self.exchange.streams = spec is not None and spec.is_stream
+        if self.exchange.streams:
+            message.data.pop(WINDOW, None)  # nobody can give credit here
         self.node.watch.enter(self.inbox)
         try:
             work = member.dispatcher.handle(message, self._task)

@@ -20,6 +20,7 @@ from fastapi_channels.wire.writer import Writer
 from .guard import Guard
 from .repeats import once
 from .report import Party, Reporter
+from .run import Run
 
 
 class Member(Party, Protocol):
@@ -33,66 +34,19 @@ class Member(Party, Protocol):
     acknowledges: bool
 
 
-class Run:
-    """One action on its way, among `runs`. Until its handler has ended the client can cancel it; once.
-
-    The handler is called within the run as a context.
-    """
-
-    __slots__ = ("_cancels", "_interrupted", "_is_entered", "_runs", "message", "task")
-
-    def __init__(
-        self, message: Message, runs: dict[Run, None], task: asyncio.Task[Any] | None = None
-    ) -> None:
-        self.message = message
-        self.task = task
-        """Where the handler is called."""
-        self._runs = runs
-        runs[self] = None
-        self._is_entered = False
-        self._interrupted = False
-        self._cancels = 0
-
-    def cancel(self) -> None:
-        """Interrupt the handler, or keep it from being called."""
-        if self.message.cancelled:
-            return
-        self.message.cancelled = True
-        if self._is_entered and self.task is not None:
-            self._interrupted = True
-            self.task.cancel()
-
-    def __enter__(self) -> None:
-        """The task may be interrupted from now on."""
-        self._is_entered = True
-        if self.task is not None:
-            self._cancels = self.task.cancelling()
-
-    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        """Nothing can cancel the request any more."""
-        del self._runs[self]
-        self._is_entered = False
-        if self.task is None:
-            return
-        if self._interrupted:
-            self.task.uncancel()
-        if kind is not asyncio.CancelledError:
-            # A TaskGroup that fails leaves one behind, up to Python 3.12.
-            while self.task.cancelling() > self._cancels:
-                self.task.uncancel()
-
-
 class Dispatcher:
     """Runs the actions of one client on one channel, one after the other unless an action says
     otherwise. Nothing that a message contains makes it raise."""
 
-    __slots__ = ("_member", "_runs", "_slots", "_stopping", "_tasks")
+    __slots__ = ("_ends", "_member", "_runs", "_slots", "_stopping", "_tasks")
 
     def __init__(self, member: Member) -> None:
         self._member = member
         self._runs: dict[Run, None] = {}
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._slots: dict[ActionSpec, asyncio.Semaphore] = {}
+        self._ends = False
+        """Whether the client takes nothing more."""
         self._stopping = False
 
     async def relay(self, body: Body) -> None:
@@ -137,13 +91,9 @@ class Dispatcher:
             if work is not None:
                 await work
 
-    def cancel(self, request_id: RequestId) -> bool:
-        """Cancel the client's request of that id, if it is running; whether there was one."""
-        for run in self._runs:
-            if run.message.request_id == request_id:
-                run.cancel()
-                return True
-        return False
+    def find(self, request_id: RequestId) -> Run | None:
+        """The client's request of that id, if it is running."""
+        return next((run for run in self._runs if run.message.request_id == request_id), None)
 
     def cancel_all(self) -> None:
         """Cancel whatever runs."""
@@ -155,13 +105,22 @@ class Dispatcher:
         """Whether anything runs beside the others."""
         return bool(self._tasks)
 
+    @property
+    def is_working(self) -> bool:
+        """The same, but for streams that wait for their client to take more."""
+        return len(self._tasks) > sum(run.is_stalled for run in self._runs)
+
     async def finished(self) -> None:
         """Wait for what runs beside the others."""
         if self._tasks:
             await asyncio.wait(self._tasks)
 
     async def stop(self, grace: float) -> None:
-        """Give what runs beside the others `grace` seconds, then cancel it."""
+        """Give what runs beside the others `grace` seconds, then cancel it. A stream that waits for its
+        client ends at once."""
+        self._ends = True
+        for run in self._runs:
+            run.wake()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace)
         self._stopping = True
@@ -197,7 +156,7 @@ class Dispatcher:
                 if admitted if isinstance(admitted, bool) else await admitted:
                     spec.late_calls += spec.sunset is not None
                     if spec.is_stream:
-                        last = await self._stream(spec, message)
+                        last = await self._stream(spec, run)
                     else:
                         last = self._last(spec, message, await self._result(spec, message))
         except Exception as exc:
@@ -264,20 +223,38 @@ class Dispatcher:
         room, user = node.rooms.topic(member.plan.key(connection.room)), node.key_of(connection.user)
         return once(node.store, room, user, message, envelope.payload_of(message), call)
 
-    async def _stream(self, spec: ActionSpec, message: Message) -> Frame | None:
-        """Call the handler, and send a reply for each item that it yields, each when the one before has left;
-        the last reply, whose `more` is false, is returned."""
-        channel = self._member.plan.channel
-        items = spec.stream(channel, self._member.connection, message, channel.envelope)
+    async def _stream(self, spec: ActionSpec, run: Run) -> Frame | None:
+        """Call the handler, and send a reply for each item that it yields, each when the one before has left
+        and the client takes one more; the last reply, whose `more` is false, is returned."""
+        member, message, sent = self._member, run.message, 0
+        channel = member.plan.channel
+        has_window = run.take_window()
+        items = spec.stream(channel, member.connection, message, channel.envelope)
         async with aclosing(items):
             async for item in items:
-                if not await self._member.writer.write(self._reply(spec, message, item, more=True)):
+                index = {"index": sent} if has_window else {}
+                if not await member.writer.write(self._reply(spec, message, item, more=True, **index)):
                     return None
-                if self._member.connection.ended:
+                sent += 1
+                if has_window:
+                    await self._take(run)
+                if member.connection.ended:
                     raise Cancelled()  # by leaving the room
                 # Neither what yields nor the write need have waited for anything: the others get their turn.
                 await asyncio.sleep(0)
-        return self._reply(spec, message, None, more=False)
+        return self._reply(spec, message, None, more=False, **({"index": sent} if has_window else {}))
+
+    async def _take(self, run: Run) -> None:
+        """Take the credit for an item, and wait until there is some for the next.
+
+        Raises:
+            Cancelled: the client takes no more.
+        """
+        run.message.credit -= 1
+        while not run.message.credit:
+            if self._ends:
+                raise Cancelled()
+            await run.stall()
 
     def _reply(self, spec: ActionSpec, message: Message, data: Any, **extra: Any) -> Frame:
         member = self._member

@@ -8,6 +8,8 @@ from typing import Any, Final, TypeAlias
 from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
+from fastapi_channels.texts import choose_language
+
 Headers: TypeAlias = Iterable[tuple[bytes, bytes]] | None
 """Those of the response to a handshake."""
 
@@ -32,6 +34,12 @@ def chosen_subprotocol(websocket: WebSocket) -> str | None:
 def headers_of(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
     """Response headers as ASGI has them."""
     return [(k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in (headers or {}).items()]
+
+
+def language_of(websocket: WebSocket) -> str:
+    """The one of those known here that the client wants."""
+    wanted = (websocket.query_params.get("lang", ""), websocket.headers.get("accept-language", ""))
+    return choose_language(*wanted)
 
 
 def user_of(websocket: WebSocket) -> Any:

@@ -105,13 +105,10 @@ class Lane:
         self._ordered = inside
         self._start()
 
-    def cancel(self, request_id: Any) -> bool:
-        """Cancel the message of that id, if it waits for its turn; whether there was one."""
-        for message, _ in self._steps:
-            if message is not None and message.request_id == request_id:
-                message.cancelled = True
-                return True
-        return False
+    def find(self, request_id: Any) -> Message | None:
+        """The message of that id, if it waits for its turn."""
+        waiting = (message for message, _ in self._steps if message is not None)
+        return next((message for message in waiting if message.request_id == request_id), None)
 
     def dissolve(self, member: Membership) -> None:
         """The membership has ended: let go of it, and of what refers back to it."""

@@ -19,9 +19,8 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import FOR_CLIENTS, ChannelsError, CloseCode, Unavailable
 from fastapi_channels.signatures.callables import MaybeAwaited, awaited, finish
 from fastapi_channels.signatures.dependencies import warn_of_generators
-from fastapi_channels.texts import choose_language
 from fastapi_channels.wire.inbox import Inbox
-from fastapi_channels.wire.messages import SUBPROTOCOL, Body, Message, RequestId, size_of
+from fastapi_channels.wire.messages import SUBPROTOCOL, Body, Message, size_of
 from fastapi_channels.wire.outbox import Outbox
 from fastapi_channels.wire.port import ASGIEvent, body_of
 from fastapi_channels.wire.traffic import Tally
@@ -29,13 +28,15 @@ from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
 from .decoding import read
-from .http import Headers, chosen_subprotocol, user_of
+from .foretold import Foretold, stand_in, tell
+from .http import Headers, chosen_subprotocol, language_of, user_of
 from .life import PING, PONG, Life
 from .membership import Membership
 from .origin import check_origin
 from .plan import Terms
 from .refusal import refuse
 from .report import Reporter, as_client_error
+from .run import Run
 from .sign_in import AUTH, REFRESH, SignIn
 from .stay import begin, end
 
@@ -43,8 +44,6 @@ logger = logging.getLogger("fastapi_channels")
 
 CONNECTION_KEY: Final = "fastapi_channels.connection"
 """Where the scope of a WebSocket has its connection; None when it has left."""
-MAX_WITHDRAWN: Final = 64
-"""How many requests that wait for their turn a client may cancel."""
 IN_ONE_TURN: Final = 64
 """How many messages of a client are handled before the others get their turn."""
 
@@ -98,7 +97,7 @@ class Session(Client):
         self.is_fluent = not self.relays and SUBPROTOCOL in websocket.scope.get("subprotocols", ())
         """Whether the client knows the whole protocol, as its subprotocol says."""
         self._terms, self._decoder = terms, decoder
-        self._withdrawn: list[RequestId] = []
+        self._foretold: Foretold = {}
         self._language: str | None = None
         self._task = asyncio.current_task()
         self._life: Life | None = None  # if the channel asks for any limit on it
@@ -112,9 +111,7 @@ class Session(Client):
     def language(self) -> str:
         """That of the error texts. Most clients never get one."""
         if self._language is None:
-            websocket = self.websocket
-            wanted = (websocket.query_params.get("lang", ""), websocket.headers.get("accept-language", ""))
-            self._language = choose_language(*wanted)
+            self._language = language_of(self.websocket)
         return self._language
 
     @property
@@ -173,7 +170,7 @@ class Session(Client):
 
     @property
     def is_working(self) -> bool:
-        return self.inbox.busy or any(member.dispatcher.is_busy for member in self._members())
+        return self.inbox.busy or any(member.dispatcher.is_working for member in self._members())
 
     async def go(self, retry_after: float) -> None:
         await self.writer.close(CloseCode.SERVICE_RESTART, come_back("restart", retry_after))
@@ -316,7 +313,7 @@ class Session(Client):
         return read(self._decoder, body)
 
     async def _take_early(self, event: ASGIEvent) -> bool:
-        """Take a frame that cannot wait for the action that runs: a cancel, or an answer."""
+        """Take a frame that cannot wait for the action that runs: a cancel, credit, or an answer."""
         body = body_of(event)
         if len(body) > self._terms.max_message_size:
             return False
@@ -327,39 +324,42 @@ class Session(Client):
             return False
 
     def _take_control(self, frame: Any) -> bool:
-        """Take a frame that is no action: a cancel, an answer, a ping or pong; False if it is another."""
-        controls = isinstance(frame, dict) and self.envelope.action not in frame
-        kind = frame.get(self.envelope.type) if controls else None
+        """Take a frame that is no action: a cancel, credit, an answer, a ping or pong; False for another."""
+        names = self.envelope
+        controls = isinstance(frame, dict) and names.action not in frame
+        kind = frame.get(names.type) if controls else None
         if self._life is not None:
             self._life.heard(kind)
         if kind == "cancel":
-            self._cancel(frame.get(self.envelope.request_id))
+            self._request(frame.get(names.request_id)).cancel()
+        elif kind == "credit":
+            request_id, count = names.credit(frame)
+            self._request(request_id).give(count)
         elif kind == "answer":
-            self.calls.answer(
-                frame.get("call_id"), frame.get(self.envelope.data), frame.get(self.envelope.errors)
-            )
+            self.calls.answer(frame.get("call_id"), frame.get(names.data), frame.get(names.errors))
         elif kind == PING:
-            self.writer.post(self.envelope.frame({self.envelope.type: PONG}))
+            self.writer.post(names.frame({names.type: PONG}))
         elif kind in (AUTH, REFRESH) and self._sign_in is not None:
             self._sign_in.refresh(frame)
         else:
             return kind == PONG or (kind == "presence" and any(m.show(frame) for m in self._members()))
         return True
 
-    def _cancel(self, request_id: Any) -> None:
-        """Cancel a request that runs, or that is going to when what was read before it is done."""
-        if not isinstance(request_id, str | int | float):
-            return
-        running = any(member.dispatcher.cancel(request_id) for member in self._members())
-        if not running and self.inbox.has_ahead:
-            self._withdrawn = [*self._withdrawn[-MAX_WITHDRAWN + 1 :], request_id]
+    def _request(self, request_id: Any) -> Run | Message:
+        """The client's request of that id; one that nobody makes, where there is none."""
+        if isinstance(request_id, str | int | float) and (known := self._known(request_id)) is not None:
+            return known
+        return Message("", {})
+
+    def _known(self, request_id: str | float) -> Run | Message | None:
+        """The client's request of that id, if it runs; or what stands for it, if it may be read ahead."""
+        run = next(filter(None, (each.dispatcher.find(request_id) for each in self._members())), None)
+        return stand_in(self._foretold, request_id) if run is None and self.inbox.has_ahead else run
 
     def _open(self, frame: Any) -> Message:
         message = self.envelope.open(frame)
-        if self._withdrawn:
-            message.cancelled = message.request_id in self._withdrawn
-            if not self.inbox.has_ahead:
-                self._withdrawn.clear()
+        if self._foretold:
+            tell(self._foretold, message, is_last=not self.inbox.has_ahead)
         return message
 
     def _redirect(self) -> None:

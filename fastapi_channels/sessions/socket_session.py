@@ -21,6 +21,7 @@ from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
 from .plan import Plan, Terms
+from .run import Run
 from .session import CONNECTION_KEY, Session
 
 IN_FLIGHT: Final = 64
@@ -61,6 +62,8 @@ class SocketSession(Session):
         self._lanes: dict[str, Lane] = {}
         self._size = 0
         """Bytes of the frame that is being read."""
+        self._entering: Message | None = None
+        """What waits for a place in flight."""
         self._is_known = False
         """Whether the node knows whose WebSocket it is."""
 
@@ -115,15 +118,20 @@ class SocketSession(Session):
         return super()._handle(body)
 
     async def _act(self, frame: Any) -> None:
-        message: Message | None = None
+        try:
+            message = self._entering = self._read(frame)
+        except Exception as exc:
+            await self.reporter.report(exc)
+            return
         # Before the lane is looked for: one that is found idle may be closed while this waits.
         await self._slots.acquire()
         try:
-            message = self._read(frame)
             self._lane_of(message).put(message, self._size)
         except Exception as exc:
             self._slots.release()
             await self.reporter.report(exc, message)
+        finally:
+            self._entering = None
 
     def _read(self, frame: Any) -> Message:
         """The message in a decoded frame."""
@@ -171,9 +179,11 @@ class SocketSession(Session):
         if lane.member is None:
             del self._lanes[lane.room]
 
-    def _cancel(self, request_id: Any) -> None:
-        if not any(lane.cancel(request_id) for lane in self._lanes.values()):
-            super()._cancel(request_id)
+    def _known(self, request_id: str | float) -> Run | Message | None:
+        if self._entering is not None and self._entering.request_id == request_id:
+            return self._entering
+        waiting = (lane.find(request_id) for lane in self._lanes.values())
+        return next(filter(None, waiting), None) or super()._known(request_id)
 
     @property
     def is_working(self) -> bool:

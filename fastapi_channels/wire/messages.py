@@ -24,6 +24,11 @@ SUBPROTOCOL: Final = "fastapi-channels.1"
 an id, and reads why it is refused."""
 MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
+WINDOW: Final = "window"
+"""What a request for a stream says beside its payload: how many items the client takes, until it gives credit
+for more. No field of such an action has that name."""
+MAX_WINDOW: Final = 65_536
+"""Items that a stream may be ahead of a client that said a window. More is as much."""
 
 
 def size_of(body: Body) -> int:
@@ -114,6 +119,16 @@ class Message:
     request_id: RequestId = None
     cancelled: bool = False
     """Whether the client has cancelled it."""
+    credit: int = 0
+    """Items that the client takes yet of the stream it asks for, where that has a window."""
+
+    def cancel(self) -> None:
+        """The client does not want it any more."""
+        self.cancelled = True
+
+    def give(self, count: int) -> None:
+        """The client takes so many more."""
+        self.credit = min(self.credit + count, MAX_WINDOW)
 
 
 @dataclass(slots=True, frozen=True)
@@ -238,6 +253,18 @@ class Envelope:
             raise _unreadable(f"{self.action!r} must be a text, {got}", request_id)
         return Message(action, frame, request_id)
 
+    def credit(self, frame: dict[str, Any]) -> tuple[str | int | float, int]:
+        """Whose stream a credit is for, by the id of the request, and how many items.
+
+        Raises:
+            ParseError: it does not say so.
+        """
+        request_id: Any = frame.get(self.request_id)
+        wrong = _wrong_request_id(request_id)
+        if wrong:
+            raise _unreadable(f"{self.request_id!r} of a credit must be {wrong}")
+        return request_id, count_of(frame.get("count"), "'count' of a credit", request_id)
+
     def payload_of(self, message: Message) -> dict[str, Any]:
         """The action's own fields: the nested payload, or all but the envelope's.
 
@@ -292,8 +319,10 @@ class Envelope:
         return frame
 
     def welcome(self, connection: str, max_message_size: int) -> dict[str, Any]:
-        """The client is in: as whom, and how many bytes a message of its own may have."""
-        return {self.type: "welcome", "connection": connection, "max_message_size": max_message_size}
+        """The client is in: as whom, how many bytes a message of its own may have, and that the server knows
+        windows."""
+        limits = {"max_message_size": max_message_size, "max_window": MAX_WINDOW}
+        return {self.type: "welcome", "connection": connection, **limits}
 
     def drain(self, within: float, retry_after: float) -> dict[str, Any]:
         """The connection will be closed within so many seconds; the client may come back that long after."""
@@ -344,6 +373,17 @@ class Envelope:
         if message is not None:
             frame[self.request_id] = message.request_id
         return frame
+
+
+def count_of(value: Any, what: str, request_id: RequestId) -> int:
+    """The number of items that a client says.
+
+    Raises:
+        ParseError: it is not a whole number above 0.
+    """
+    if type(value) is not int or value < 1:
+        raise _unreadable(f"{what} must be a whole number above 0, got {_kind(value)}", request_id)
+    return value
 
 
 def _unreadable(problem: str, request_id: RequestId = None) -> ParseError:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi_channels.client import ActionError, Client, Room, Socket, Times
@@ -24,6 +25,7 @@ class Driver:
         self._signed_in = Client(url, times=TIMES, proxy=None, token=lambda: f"t{next(tokens)}")
         self._rooms: dict[str, Room] = {}
         self._sockets: dict[str, Socket] = {}
+        self._feeds: dict[str, AsyncIterator[Any]] = {}
 
     async def room(self, id: str, *, token: bool = False, **how: Any) -> None:
         if "socket" in how:
@@ -51,12 +53,22 @@ class Driver:
 
     async def stream(self, id: str, action: str, payload: Any, most: int = 0, **named: Any) -> None:
         items: list[Any] = []
-        async with self._rooms[id].stream(action, payload) as feed:
-            async for item in feed:
-                items.append(item)
-                if len(items) == most:
-                    break
-        tell(**named, items=items)
+        try:
+            async with self._rooms[id].stream(action, payload) as feed:
+                async for item in feed:
+                    items.append(item)
+                    if len(items) == most:
+                        break
+            tell(**named, items=items)
+        except Exception as exc:
+            tell(**named, items=items, error=type(exc).__name__)
+
+    async def open(self, id: str, action: str, payload: Any, window: int) -> None:
+        """A stream that is taken by the command `take`."""
+        self._feeds[id] = self._rooms[id].stream(action, payload, window=window)
+
+    async def take(self, id: str, count: int, **named: Any) -> None:
+        tell(**named, items=[await anext(self._feeds[id]) for _ in range(count)])
 
     async def history(self, id: str, limit: int, **named: Any) -> None:
         pages = [page.items async for page in self._rooms[id].history(limit=limit)]

@@ -59,8 +59,8 @@ class FakeWire:
             if not self.dead:
                 self._incoming.put_nowait(frame if isinstance(frame, str) else encode_json(frame))
 
-    def welcome(self) -> None:
-        self.say({"type": "welcome", "connection": "c.1", "max_message_size": 65536})
+    def welcome(self, **more: Any) -> None:
+        self.say({"type": "welcome", "connection": "c.1", "max_message_size": 65536, **more})
 
     def shut(self, code: int = 1006, reason: str = "") -> None:
         self._incoming.put_nowait(Closed(code, reason))
@@ -108,9 +108,11 @@ class World:
         return wire
 
 
-async def joined(**options: Any) -> tuple[World, Room]:
+async def joined(
+    arrives: Callable[[FakeWire], None] = FakeWire.welcome, **options: Any
+) -> tuple[World, Room]:
     """A room where everybody is welcome."""
-    world = World()
+    world = World(arrives)
     room = world.client(**options).room("/rooms/{channel}", channel="lobby")
     await room.ready()
     return world, room

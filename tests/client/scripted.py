@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from fastapi_channels.wire.messages import SUBPROTOCOL, decode_json, encode_json
+from fastapi_channels.wire.messages import MAX_WINDOW, SUBPROTOCOL, decode_json, encode_json
 
 Frame: TypeAlias = dict[str, Any]
 
@@ -44,8 +44,10 @@ class Visit:
         for frame in frames:
             await self._socket.send(encode_json(frame))
 
-    async def welcome(self) -> None:
-        await self.say({"type": "welcome", "connection": f"c.{self.number}", "max_message_size": 65536})
+    async def welcome(self, **more: Any) -> None:
+        """Without `max_window`, as of a server that does not know windows."""
+        said = {"connection": f"c.{self.number}", "max_message_size": 65536, **more}
+        await self.say({"type": "welcome", **said})
 
     async def placed(self, position: str, **said: Any) -> None:
         """In a room with history `joined` comes first."""
@@ -249,6 +251,46 @@ async def has_rooms(visit: Visit) -> None:
     await visit.stay()
 
 
+async def streams(visit: Visit) -> None:
+    """By windows: what is taken is given back by halves; the end needs no credit."""
+    await visit.welcome(max_window=MAX_WINDOW)
+    request = await visit.hear()
+    window = request["window"]
+    sent, credit = 0, window
+    while sent < 5 * window:
+        while credit:
+            await visit.reply(request, sent, more=True, index=sent)
+            sent, credit = sent + 1, credit - 1
+        given = await visit.hear()
+        assert given == {"type": "credit", "request_id": request["request_id"], "count": window // 2}
+        credit += given["count"]
+    await visit.reply(request, more=False, index=sent)
+    await visit.stay()
+
+
+async def streams_all(visit: Visit) -> None:
+    """A server of before: no window, no index, and credit would be an error."""
+    await visit.welcome()
+    request = await visit.hear()
+    assert "window" not in request
+    for number in range(200):
+        await visit.reply(request, number, more=True)
+    await visit.reply(request, more=False)
+    assert (await visit.hear())["action"] == "count"
+    await visit.event(1)
+    await visit.stay()
+
+
+async def loses_an_item(visit: Visit) -> None:
+    await visit.welcome(max_window=MAX_WINDOW)
+    request = await visit.hear()
+    for index in (0, 2):
+        await visit.reply(request, index, more=True, index=index)
+    assert await visit.hear() == {"type": "cancel", "request_id": request["request_id"]}
+    await visit.event(1)
+    await visit.stay()
+
+
 ROWS: Final[Mapping[str, Script]] = {
     **{f"back-{code}": closes(code) for code in BACK},
     **{f"away-{code}": closes(code) for code in AWAY},
@@ -265,6 +307,9 @@ ROWS: Final[Mapping[str, Script]] = {
     "loses-the-first": loses_the_first,
     "shows-people": shows_people,
     "has-rooms": has_rooms,
+    "streams": streams,
+    "streams-all": streams_all,
+    "loses-an-item": loses_an_item,
 }
 
 

@@ -37,6 +37,7 @@ class Room(Channel):
     call_types = [Confirm]
     orders = 0
     running = False
+    made = 0
 
     async def authorize(self, connection: Connection) -> bool:
         return connection.room != "closed"
@@ -67,6 +68,18 @@ class Room(Channel):
                 await asyncio.sleep(0.005)
         finally:
             self.running = False
+
+    @action()
+    async def make(self) -> AsyncIterator[int]:
+        """Stream without an end, as fast as it goes; `how_many` says how far it is."""
+        while True:
+            self.made += 1
+            yield self.made
+
+    @action()
+    async def how_many(self) -> int:
+        """What `make` has made."""
+        return self.made
 
     @action()
     async def is_running(self) -> bool:

@@ -35,6 +35,14 @@ async def test_all_that_passes_between_the_two(language: Language):
         assert left["items"] == [1, 1]
         while (await client.call("a", "is_running"))["reply"]:
             pass
+        client.do("open", id="a", action="make", payload={}, window=8)
+        for taken in range(0, 100, 10):
+            # What it may be ahead of who takes slowly, it is; and never more.
+            while (made := (await client.call("a", "how_many"))["reply"]) <= taken:
+                pass
+            assert made <= taken + 8
+            ten = await client.asked("take", id="a", count=10)
+            assert ten["items"] == list(range(taken + 1, taken + 11))
         client.do("room", id="b", address="/rooms/{channel}", parameters={"channel": "closed"})
         assert await client.until(lambda told: told.get("id") == "b" and "state" in told) == {
             "id": "b",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fastapi_channels import Call, Event
+from fastapi_channels import Call, ConfigurationError, Event
 from fastapi_channels.client import (
     About,
     ActionError,
@@ -429,6 +429,126 @@ async def test_a_stream_that_nobody_reads_is_bounded():
         async for _ in feed:
             count += 1
     assert count == 1024
+    await room.leave()
+
+
+def knows_windows(wire: FakeWire) -> None:
+    wire.welcome(max_window=65536)
+
+
+def credits_in(wire: FakeWire) -> list[int]:
+    """What was given of the stream that was asked for last."""
+    asked = next(frame for frame in reversed(wire.sent) if "action" in frame)
+    given = [frame for frame in wire.sent if frame.get("type") == "credit"]
+    assert all(frame["request_id"] == asked["request_id"] for frame in given)
+    return [frame["count"] for frame in given]
+
+
+@timeless
+async def test_a_stream_has_a_window_and_gives_credit_for_each_half_that_is_taken():
+    world, room = await joined(knows_windows)
+    feed = room.stream("count", window=4)
+    await settle()
+    assert world.wire.sent[-1]["window"] == 4
+    request = world.wire.sent[-1]["request_id"]
+    head = {"type": "response", "action": "count", "status": "ok", "request_id": request}
+    for number in range(4):
+        world.wire.say({**head, "data": number, "more": True, "index": number})
+    await settle()
+    for number, given in enumerate([[], [2], [2], [2, 2]]):
+        assert await anext(feed) == number
+        await settle()
+        assert credits_in(world.wire) == given
+    for number in range(4, 6):
+        world.wire.say({**head, "data": number, "more": True, "index": number})
+    world.wire.say({**head, "data": None, "more": False, "index": 6})
+    await settle()
+    assert [item async for item in feed] == [4, 5]
+    assert credits_in(world.wire) == [2, 2]  # what has ended needs none
+    await room.leave()
+
+
+@timeless
+async def test_a_server_that_does_not_know_windows_is_asked_for_all():
+    world, room = await joined()
+    feed = room.stream("count", window=2)
+    await settle()
+    assert "window" not in world.wire.sent[-1]
+    for number in range(10):
+        world.wire.answer(number, more=True)
+    assert [await anext(feed) for _ in range(10)] == list(range(10))
+    await settle()
+    assert len(world.wire.sent) == 1
+    await room.leave()
+
+
+@timeless
+async def test_a_stream_without_a_window_is_asked_for_all():
+    world, room = await joined(knows_windows)
+    feed = room.stream("count", window=None)
+    await settle()
+    assert "window" not in world.wire.sent[-1]
+    await feed.aclose()
+    await room.leave()
+
+
+@timeless
+async def test_the_time_of_a_stream_stands_still_while_the_server_may_send_nothing():
+    world, room = await joined(knows_windows)
+    feed = room.stream("count", window=2, timeout=1)
+    await settle()
+    for number in range(2):
+        world.wire.answer(number, more=True, index=number)
+    await asyncio.sleep(20)
+    assert await anext(feed) == 0
+    await asyncio.sleep(0.9)
+    assert await anext(feed) == 1
+    with pytest.raises(TimedOut):
+        await anext(feed)
+    await room.leave()
+
+
+@pytest.mark.parametrize("more", [True, False])
+@timeless
+async def test_an_item_that_is_missing_ends_the_stream(more: bool):
+    world, room = await joined(knows_windows)
+    feed = room.stream("count")
+    await settle()
+    world.wire.answer(0, more=True, index=0)
+    world.wire.answer(2, more=more, index=2)
+    assert await anext(feed) == 0
+    with pytest.raises(ClientError, match="item 1 of a stream is missing"):
+        await anext(feed)
+    await settle()
+    assert world.wire.sent[-1]["type"] == "cancel"
+    await room.leave()
+
+
+@timeless
+async def test_a_stream_whose_credit_cannot_be_sent_says_so():
+    world, room = await joined(knows_windows)
+    feed = room.stream("count", window=1)
+    await settle()
+    world.wire.answer(0, more=True, index=0)
+    await settle()
+    world.wire.reads.clear()
+    for size in (60_000, 1_000, 1):
+        with suppress(NotSent):
+            while True:
+                room._line.say(room, {"pad": "x" * size})
+    assert await anext(feed) == 0
+    with pytest.raises(NotSent):
+        await anext(feed)
+    world.wire.reads.set()
+    await room.leave()
+
+
+@pytest.mark.parametrize("window", [0, -1, 1025])
+@timeless
+async def test_a_window_that_cannot_be_is_refused(window: int):
+    _, room = await joined(knows_windows)
+    with pytest.raises(ConfigurationError, match="1 to 1024"):
+        room.stream("count", window=window)
     await room.leave()
 
 

@@ -83,5 +83,17 @@ async def met(client: Driven, server: Scripted, row: str) -> None:
             await told("a", state="refused")
             await client.until(lambda said: states("b").count("joined") == 2)
             assert len(visits) == 2
+        case "streams":
+            streamed = await client.asked("stream", id=row, action="count", payload={})
+            assert streamed["items"] == list(range(5 * 64))
+        case "streams-all":
+            streamed = await client.asked("stream", id=row, action="count", payload={})
+            assert streamed["items"] == list(range(200))
+            client.start("call", id=row, action="count", payload={}, retry=False)
+            await told(said=1)
+        case "loses-an-item":
+            streamed = await client.asked("stream", id=row, action="count", payload={})
+            assert (streamed["items"], "error" in streamed) == ([0], True)
+            await told(said=1)
         case _:
             assert row in ("vanishes", "full") or int(code) in BACK + AWAY

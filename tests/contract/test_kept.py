@@ -134,7 +134,10 @@ class Served:
     async def _call(self, frame: dict[str, Any]) -> list[dict[str, Any]]:
         await self.client.send(frame)
         found = [await self.client.receive()]
-        while found[-1].get("more") or found[-1][self.envelope.type] == "event":
+        names = self.envelope
+        while found[-1].get("more") or found[-1][names.type] == "event":
+            if "index" in found[-1]:
+                await self.client.send({names.type: "credit", names.request_id: "mine", "count": 1})
             found.append(await self.client.receive())
         return found
 

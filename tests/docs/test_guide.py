@@ -34,7 +34,7 @@ MARKER: Final = re.compile(r"<!-- (\w+)(?: at (\S+?))?(?:, (refused|closed) (\d+
 STREAMED: Final = re.compile(r"<!-- (\w+) streams (\S+) -->\n\Z")
 ANSWER: Final = "<!-- the answer -->\n"
 ANSWERED: Final = re.compile(r"<!-- answered (\d+) -->\n\Z")
-OF_CLIENTS: Final = {None, "join", "leave", "cancel", "answer", "auth", "refresh"}
+OF_CLIENTS: Final = {None, "join", "leave", "cancel", "credit", "answer", "auth", "refresh"}
 """The values of `type` in what clients send."""
 
 

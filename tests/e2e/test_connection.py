@@ -149,7 +149,7 @@ async def test_signs_of_life_hurry_an_attempt_but_never_more_than_one_a_second(g
     await page.evaluate("window.attempts.length = 0")
     for _ in range(20):
         await page.evaluate("dispatchEvent(new Event('online'))")
-        await page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        await page.evaluate("document.dispatchEvent(new Event('visibilitychange', { bubbles: true }))")
         await page.clock.run_for(250)
     assert 4 <= await page.evaluate("window.attempts.length") <= 6
     assert min(await _gaps(page)) >= 999

@@ -270,15 +270,16 @@ async def test_a_client_that_leaves_while_something_is_open(
             client.reset()
 
 
+@pytest.mark.parametrize("kind", ["cancel", "credit"])
 @pytest.mark.parametrize("path", ["/rooms/r", "/many"])
-async def test_a_thousand_cancels_of_unknown_requests(site: Site, bystander: Client, path: str):
+async def test_a_thousand_words_about_unknown_requests(site: Site, bystander: Client, path: str, kind: str):
     async with client_of(site, path) as client:
         if path == "/many":
             assert (await join(client, "room:1"))["type"] == "joined"
         await client.send({"action": "stream", "channel": "room:1", "request_id": "mine"})
         for number in range(1000):
-            await client.send({"type": "cancel", "request_id": number})
-            await client.send({"type": "cancel", "request_id": "mine" * number})
+            await client.send({"type": kind, "request_id": number, "count": 10**300})
+            await client.send({"type": kind, "request_id": "mine" * (number % 64), "count": number + 1})
         await client.send({"type": "cancel", "request_id": "mine"})
         last = await client.receive_until(lambda frame: not frame.get("more"))
         assert last["code"] == "cancelled"

@@ -5,7 +5,7 @@ import asyncio
 from fastapi import FastAPI, WebSocket
 
 from fastapi_channels import BaseChannel, Channel, Socket, action, add_channel
-from fastapi_channels.wire.messages import SUBPROTOCOL
+from fastapi_channels.wire.messages import MAX_WINDOW, SUBPROTOCOL
 from tests.support.live import Close, application, each_implementation, serving
 
 SPEAKS = {"subprotocols": [SUBPROTOCOL]}
@@ -33,6 +33,7 @@ async def test_it_is_welcome_and_everything_with_an_id_is_answered():
             "type": "welcome",
             "connection": joined["connection"],
             "max_message_size": Room.max_message_size,
+            "max_window": MAX_WINDOW,
         }
         await client.send({"action": "nothing"})
         assert (await client.call("nothing", request_id=1))["data"] is None

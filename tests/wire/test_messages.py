@@ -13,11 +13,13 @@ from websockets.frames import Opcode
 from fastapi_channels.exceptions import ConfigurationError, ParseError, PermissionDenied, RateLimitExceeded
 from fastapi_channels.wire.messages import (
     MAX_REQUEST_ID,
+    MAX_WINDOW,
     Body,
     Envelope,
     Frame,
     Message,
     Publication,
+    count_of,
     decode_json,
     encode_json,
     size_of,
@@ -25,6 +27,43 @@ from fastapi_channels.wire.messages import (
 
 # Unicode text: what JSON and brokers carry, which a lone surrogate is not.
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
+
+
+# Credit
+
+
+def test_credit_is_added_up_and_bounded() -> None:
+    message = Message("count", {}, 1)
+    message.give(2)
+    message.give(3)
+    assert message.credit == 5
+    message.give(10**400)
+    assert message.credit == MAX_WINDOW
+    message.cancel()
+    assert message.cancelled
+
+
+@pytest.mark.parametrize("value", [0, -(10**400), 1.0, True, "1", None, []])
+def test_what_is_no_count(value: Any) -> None:
+    with pytest.raises(ParseError) as caught:
+        count_of(value, "'window'", "q")
+    assert caught.value.request_id == "q"
+    assert "'window' must be a whole number above 0, got" in caught.value.message("en")
+
+
+def test_credit_says_for_which_request_and_of_how_much() -> None:
+    names = Envelope(request_id="id")
+    assert names.credit({"type": "credit", "id": "q", "count": 3}) == ("q", 3)
+    for frame, problem in (
+        ({"count": 3}, "'id' of a credit must be a text or a number, got null"),
+        ({"id": "q" * 257, "count": 3}, "'id' of a credit must be at most 256 characters long"),
+        ({"id": 1}, "'count' of a credit must be a whole number above 0, got null"),
+        ({"id": 1, "count": -1}, "'count' of a credit must be a whole number above 0, got a number"),
+    ):
+        with pytest.raises(ParseError) as caught:
+            names.credit(frame)
+        assert problem in caught.value.message("en")
+        assert caught.value.request_id == (1 if "count" in problem else None)
 
 
 # Frames
@@ -380,7 +419,10 @@ def test_a_frame_of_a_value_is_one_of_what_encode_gives(value: Any, envelope: En
         ),
         (FLAT.resync("tea"), {"type": "resync", "channel": "tea"}),
         (FLAT.drain(2.5, 1.0), {"type": "drain", "within": 2.5, "retry_after": 1.0}),
-        (FLAT.welcome("a.1", 64), {"type": "welcome", "connection": "a.1", "max_message_size": 64}),
+        (
+            FLAT.welcome("a.1", 64),
+            {"type": "welcome", "connection": "a.1", "max_message_size": 64, "max_window": MAX_WINDOW},
+        ),
         (
             FLAT.presence("tea", 3, ["ada"]),
             {"type": "presence", "channel": "tea", "version": 3, "present": ["ada"]},

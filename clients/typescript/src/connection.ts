@@ -33,7 +33,8 @@ function toldToWait(reason: string): number {
 
 /* What a client closes with that comes back: those in its rooms are not told that it has gone. */
 const COMING_BACK = 3008;
-const WHERE = ["online", "offline", "pageshow", "pagehide", "resume"] as const;
+/* All of them reach the window: that a page is hidden or not is told to the document, and bubbles. */
+const WHERE = ["online", "offline", "pageshow", "pagehide", "resume", "visibilitychange"] as const;
 
 export class Connection {
   state: State = "idle";
@@ -41,6 +42,8 @@ export class Connection {
   refusal: Refused | null = null;
   /** When the next attempt begins, by the clock; only while waiting. */
   until = 0;
+  /** Whether the server knows windows, of streams; while it is open. */
+  knowsWindows = false;
   readonly #settings: Settings;
   readonly #owner: Owner;
   #socket: WebSocketLike | null = null;
@@ -122,12 +125,9 @@ export class Connection {
       if (event.type === "pagehide") this.#suspend();
       else if (event.type !== "visibilitychange" || !document.hidden) this.#doubt();
     };
-    const page = typeof document === "object" ? document : null;
     for (const name of WHERE) globalThis.addEventListener(name, listen);
-    page?.addEventListener("visibilitychange", listen);
     this.#deaf = () => {
       for (const name of WHERE) globalThis.removeEventListener(name, listen);
-      page?.removeEventListener("visibilitychange", listen);
     };
   }
 
@@ -148,6 +148,7 @@ export class Connection {
     this.#said = null;
     this.#retryAfter = 0;
     this.#mostBytes = Infinity;
+    this.knowsWindows = false;
     this.#later(times.connect, () => this.#lost(1006, "no answer in time"));
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...(this.#settings.protocols ?? [])];
@@ -207,6 +208,7 @@ export class Connection {
     const { type } = frame;
     if (type === "welcome") {
       this.#mostBytes = frame.max_message_size ?? Infinity;
+      this.knowsWindows = "max_window" in frame;
       this.#opened();
     } else if (type === "ping") {
       this.send({ type: "pong" });

@@ -22,7 +22,7 @@ export class ActionError<Code extends string = string> extends ChannelsError {
     this.status = frame.status;
     this.errors = frame.errors;
     this.data = frame.data ?? null;
-    this.retryAfter = typeof frame.retry_after === "number" ? frame.retry_after : null;
+    this.retryAfter = frame.retry_after ?? null;
     this.action = frame.action ?? null;
   }
 }

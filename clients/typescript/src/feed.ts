@@ -11,17 +11,24 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
   #ended = false;
   #error: unknown = undefined;
   #leave: () => void;
+  readonly #taken: (() => void) | undefined;
 
-  /** @param leave called once, when nobody reads on, or too much waits */
-  constructor(leave: () => void) {
+  /**
+   * @param leave called once, when nobody reads on, or too much waits
+   * @param taken called for each item that is, while more may come
+   */
+  constructor(leave: () => void, taken?: () => void) {
     this.#leave = leave;
+    this.#taken = taken;
   }
 
   push(item: T): void {
     if (this.#ended) return;
     const taker = this.#takers.shift();
-    if (taker) taker.resolve({ done: false, value: item });
-    else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
+    if (taker) {
+      taker.resolve({ done: false, value: item });
+      this.#taken?.();
+    } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
     else {
       this.fail(new Overflow(`${MOST_UNTAKEN} items wait, and nobody takes them`));
       this.#left();
@@ -44,7 +51,11 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
   }
 
   async next(): Promise<Step<T>> {
-    if (this.#untaken.length > 0) return { done: false, value: this.#untaken.shift()! };
+    if (this.#untaken.length > 0) {
+      const value = this.#untaken.shift()!;
+      if (!this.#ended) this.#taken?.();
+      return { done: false, value };
+    }
     if (this.#error !== undefined) {
       const error = this.#error;
       this.#error = undefined;

@@ -13,7 +13,7 @@ export { SUBPROTOCOL } from "./connection.ts";
 export type { Frame, State } from "./connection.ts";
 export { ActionError, ChannelsError, ConnectionLost, NotSent, Overflow, Refused, TimedOut } from "./errors.ts";
 export type { Device, Person, Presence, PresenceChange } from "./presence.ts";
-export type { CallOptions } from "./requests.ts";
+export type { CallOptions, StreamOptions } from "./requests.ts";
 export type { About, Gap, HistoryPage, RoomOptions, RoomState } from "./room.ts";
 export { Room } from "./room.ts";
 export type { Clock } from "./clock.ts";

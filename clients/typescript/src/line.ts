@@ -4,7 +4,7 @@ import { Connection } from "./connection.ts";
 import type { Frame, State } from "./connection.ts";
 import { comesBack } from "./connection.ts";
 import { ActionError, Refused } from "./errors.ts";
-import type { Asker, CallOptions, Request } from "./requests.ts";
+import type { Asker, Request, StreamOptions } from "./requests.ts";
 import { Requests } from "./requests.ts";
 import { Room } from "./room.ts";
 import type { RoomOptions } from "./room.ts";
@@ -34,7 +34,10 @@ export abstract class Line {
     this.settings = settings;
     this.#url = url;
     this.connection = new Connection(settings, this);
-    this.requests = new Requests(settings, (frame, room) => this.isReady(room) && this.connection.send(frame));
+    const { connection } = this;
+    this.requests = new Requests(
+      settings, (frame, room) => this.isReady(room) && connection.send(frame), () => connection.knowsWindows,
+    );
   }
 
   get state(): State {
@@ -53,13 +56,17 @@ export abstract class Line {
     return url.href;
   }
 
-  ask(room: Room<any>, frame: Frame, options: CallOptions & { retry?: boolean }, asker: Asker): Request | null {
+  ask(room: Room<any>, frame: Frame, options: StreamOptions & { retry?: boolean }, asker: Asker): Request | null {
     const asked = { frame: this.addressed(room, frame), ...options };
     return this.requests.ask(asked, room.name, room.state, asker);
   }
 
   cancel(request: Request, reason: unknown): void {
     this.requests.cancel(request, reason);
+  }
+
+  give(request: Request, count: number): void {
+    this.requests.give(request, count);
   }
 
   say(room: Room<any>, frame: Frame): void {

@@ -1,6 +1,6 @@
 /** What was asked and is not settled yet: each ends in exactly one way, and then nothing of it is left. */
 
-import { ActionError, CONNECTION_LOST, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
+import { ActionError, CONNECTION_LOST, ChannelsError, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
 import type { Frame } from "./connection.ts";
 import type { RoomState } from "./room.ts";
 import type { Settings } from "./settings.ts";
@@ -16,6 +16,14 @@ export interface CallOptions {
   signal?: AbortSignal;
 }
 
+export interface StreamOptions extends CallOptions {
+  /**
+   * Items that the server may be ahead of those that were taken, 64 if nothing is said; 0 for any number. Above 1,024 they
+   * may be more than are kept. A server that does not know windows sends all.
+   */
+  window?: number;
+}
+
 /** Who waits for the end of a request. */
 export interface Asker {
   reply(data: unknown): void;
@@ -24,49 +32,49 @@ export interface Asker {
   fail(error: unknown): void;
 }
 
-export interface Asked extends CallOptions {
+export interface Asked extends StreamOptions {
   frame: Frame;
   /** Whether the same request may be sent twice, as that of an idempotent action. */
   retry?: boolean;
 }
 
-export class Request {
-  readonly frame: Frame;
+export interface Request extends Asked {
   /** The room's name, as far as requests of several are told apart. */
   readonly room: string;
-  readonly size: number;
-  sent = false;
-  readonly retry: boolean;
   readonly asker: Asker;
-  readonly end: (() => void)[] = [];
-  /** Begins its time anew. */
-  wait = (): void => {};
-
-  constructor(asked: Asked, room: string, asker: Asker, size: number) {
-    this.frame = asked.frame;
-    this.retry = asked.retry ?? false;
-    this.room = room;
-    this.asker = asker;
-    this.size = size;
-  }
+  readonly size: number;
+  sent: boolean;
+  /** What is to be stopped with it. */
+  readonly end: (() => void)[];
+  /** Items that the server may send yet. */
+  credit: number;
+  /** That have come. */
+  items: number;
+  /** Begins its time anew; it stands still while the server may send nothing. */
+  wait(): void;
 }
 
 /** A text that nobody guesses: it tells a client without a user from others. */
 export function secret(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36).padStart(2, "0")).join("");
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("");
 }
 
 export class Requests {
   readonly #settings: Settings;
   readonly #send: (frame: Frame, room: string) => boolean;
+  readonly #knowsWindows: () => boolean;
   readonly #all = new Map<string, Request>();
   readonly #prefix = secret();
   #count = 0;
 
-  /** @param send sends a frame to a room; returns false while that is not joined */
-  constructor(settings: Settings, send: (frame: Frame, room: string) => boolean) {
+  /**
+   * @param send sends a frame to a room; returns false while that is not joined
+   * @param knowsWindows whether the server does
+   */
+  constructor(settings: Settings, send: (frame: Frame, room: string) => boolean, knowsWindows: () => boolean) {
     this.#settings = settings;
     this.#send = send;
+    this.#knowsWindows = knowsWindows;
   }
 
   get size(): number {
@@ -95,14 +103,14 @@ export class Requests {
     }
     const id = this.nextId();
     asked.frame.request_id = id;
-    const request = new Request(asked, room, asker, size);
+    const request: Request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {} };
     this.#all.set(id, request);
     if (signal) {
       const abort = () => this.cancel(request, signal.reason);
       signal.addEventListener("abort", abort, { once: true });
       request.end.push(() => signal.removeEventListener("abort", abort));
     }
-    if (timeout !== undefined && timeout !== Infinity) this.#limit(request, timeout);
+    if (timeout! < Infinity) this.#limit(request, timeout!);
     if (!waits) this.#dispatch(request);
     return request;
   }
@@ -138,7 +146,11 @@ export class Requests {
     const request = this.#all.get(frame.request_id);
     if (request === undefined) return false;
     if (frame.code !== undefined) this.#failed(request, new ActionError(frame));
-    else if (frame.more === true) {
+    else if ((frame.index ?? request.items) !== request.items) {
+      this.cancel(request, new ChannelsError(`item ${request.items} is missing`));
+    } else if (frame.more) {
+      request.items++;
+      request.credit--;
       request.wait();
       request.asker.item(frame.data);
     } else {
@@ -146,6 +158,14 @@ export class Requests {
       request.asker.reply(frame.data);
     }
     return true;
+  }
+
+  /** So many items of its stream were taken: the server may send as many more. */
+  give(request: Request, count: number): void {
+    if (request.credit === Infinity) return;
+    request.credit += count;
+    this.#send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
+    request.wait();
   }
 
   /** Nobody waits for it any more; the server is told to stop. */
@@ -163,15 +183,17 @@ export class Requests {
         : new NotSent(`${action} waited ${timeout} ms for its room`);
       this.cancel(request, error);
     };
-    let stop = this.#settings.clock.after(timeout, expire);
+    let stop = (): void => {};
     request.wait = () => {
       stop();
-      stop = this.#settings.clock.after(timeout, expire);
+      if (request.credit > 0) stop = this.#settings.clock.after(timeout, expire);
     };
+    request.wait();
     request.end.push(() => stop());
   }
 
   #dispatch(request: Request): void {
+    if (request.window && this.#knowsWindows()) request.frame.window = request.credit = request.window;
     try {
       request.sent = this.#send(request.frame, request.room);
     } catch (error) {

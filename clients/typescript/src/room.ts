@@ -5,8 +5,9 @@ import { ChannelsError, Refused } from "./errors.ts";
 import { Feed } from "./feed.ts";
 import { NOBODY, after, changeOf } from "./presence.ts";
 import type { Presence, PresenceChange } from "./presence.ts";
-import type { Asker, CallOptions, Request } from "./requests.ts";
+import type { Asker, CallOptions, Request, StreamOptions } from "./requests.ts";
 import type { Settings } from "./settings.ts";
+import { WINDOW } from "./settings.ts";
 import type {
   ActionName, Answer, AnyWords, Asked, CallName, EventData, EventName, Given, Item, Payload, Repeatable, Reply, Shown,
 } from "./types.ts";
@@ -60,8 +61,10 @@ export interface Line {
   release(room: Room<any>): void;
   /** Send what is answered with no reply. */
   say(room: Room<any>, frame: Frame): void;
-  ask(room: Room<any>, frame: Frame, options: CallOptions & { retry?: boolean }, asker: Asker): Request | null;
+  ask(room: Room<any>, frame: Frame, options: StreamOptions & { retry?: boolean }, asker: Asker): Request | null;
   cancel(request: Request, reason: unknown): void;
+  /** Take so many more items of a stream. */
+  give(request: Request, count: number): void;
 }
 
 type Listener = (data: any, about: About) => void;
@@ -135,13 +138,19 @@ export class Room<W = AnyWords> {
   /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
   stream<N extends ActionName<W>>(
     name: N,
-    ...[payload, options]: Given<Payload<W, N>, CallOptions>
+    ...[payload, options]: Given<Payload<W, N>, StreamOptions>
   ): AsyncIterableIterator<Item<W, N>, undefined> {
+    const window = options?.window ?? WINDOW;
     let request: Request | null = null;
+    let taken = 0;
     const feed = new Feed<Item<W, N>>(() => {
       if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+    }, () => {
+      if (2 * ++taken < window || !request) return;
+      this.#line.give(request, taken);
+      taken = 0;
     });
-    request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, options ?? {}, {
+    request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, { ...options, window }, {
       item: (data) => feed.push(data as Item<W, N>),
       reply: (data) => {
         if (data !== null && data !== undefined) feed.push(data as Item<W, N>);

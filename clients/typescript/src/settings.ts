@@ -34,6 +34,8 @@ export const MOST_WAITING = 64;
 export const MOST_WAITING_BYTES = 256 * 1024;
 /** Items of a stream, or events, that nobody has taken yet. */
 export const MOST_UNTAKEN = 1_024;
+/** Items of a stream that the server may be ahead. */
+export const WINDOW = 64;
 
 /** Turns frames into what is sent, and back. */
 export interface Codec {

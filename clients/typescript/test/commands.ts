@@ -17,6 +17,7 @@ export function driven(url: string, tell: (what: object) => void): (command: any
   };
   const rooms = new Map<string, any>();
   const sockets = new Map<string, any>();
+  const feeds = new Map<string, any>();
 
   const outcome = (error: any) => ({ error: error.code || error.name });
 
@@ -55,6 +56,13 @@ export function driven(url: string, tell: (what: object) => void): (command: any
       } catch (error) {
         tell({ as, items, ...outcome(error) });
       }
+    },
+    /* A stream that is taken by the command `take`. */
+    open: ({ id, action, payload, window }) => { feeds.set(id, rooms.get(id).stream(action, payload, { window })); },
+    async take({ id, as, count }) {
+      const items: unknown[] = [];
+      while (items.length < count) items.push((await feeds.get(id).next()).value);
+      tell({ as, items });
     },
     async history({ id, as, ...how }) {
       const pages: unknown[] = [];

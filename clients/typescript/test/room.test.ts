@@ -302,6 +302,81 @@ test("a stream that nobody reads is bounded, and ends on the server", async () =
   assert.equal(count, 1_024);
 });
 
+/** A room of a server that knows windows, and a stream of it whose items come by `say`. */
+async function windowed(options: object) {
+  const world = new World();
+  world.arrives = (socket) => socket.welcome({ max_window: 65_536 });
+  const room = world.client().room("/rooms/{channel}", { channel: "lobby" });
+  await world.clock.pass(1);
+  const stream = room.stream("count", {}, options);
+  const asked = world.socket.last();
+  const { request_id } = asked;
+  const say = (index: number, more = true, data: unknown = index) =>
+    world.socket.say({ type: "response", action: "count", request_id, status: "ok", data, more, index });
+  const given = () => world.socket.sent.filter(({ type }) => type === "credit").map(({ count }) => count);
+  return { world, stream, asked, say, given, clock: world.clock };
+}
+
+test("a stream has a window, and gives credit for each half that is taken", async () => {
+  const { world, stream, asked, say, given } = await windowed({ window: 4 });
+  assert.equal(asked.window, 4);
+  for (const index of [0, 1, 2, 3]) say(index);
+  const seen: unknown[] = [];
+  for (const index of [0, 1, 2, 3]) {
+    assert.deepEqual(await stream.next(), { done: false, value: index });
+    seen.push(given().length);
+  }
+  assert.deepEqual([seen, given()], [[0, 1, 1, 2], [2, 2]]);
+  assert.deepEqual(world.socket.last(), { type: "credit", request_id: asked.request_id, count: 2 });
+  // Whoever waits takes what comes at once.
+  const next = [outcome(stream.next()), outcome(stream.next())];
+  say(4), say(5);
+  await settle();
+  assert.deepEqual([next.map(({ now }: any) => now.value), given()], [[4, 5], [2, 2, 2]]);
+  say(6), say(7), say(8, false, null);
+  assert.deepEqual(await Array.fromAsync(stream), [6, 7]);
+  assert.deepEqual(given(), [2, 2, 2], "what has ended needs none");
+});
+
+test("a window is 64 if nothing is said, and none where 0 is", async () => {
+  for (const [options, window] of [[{}, 64], [{ window: 7 }, 7], [{ window: 0 }, undefined]] as const) {
+    assert.equal((await windowed(options)).asked.window, window);
+  }
+});
+
+test("a server that does not know windows is asked for all", async () => {
+  const { world, room } = await welcomed();
+  const stream = room.stream("count", {}, { window: 2 });
+  assert.equal("window" in world.socket.last(), false);
+  for (let item = 0; item < 10; item++) world.socket.reply(item, true);
+  for (let item = 0; item < 10; item++) assert.equal((await stream.next()).value, item);
+  assert.equal(world.socket.sent.length, 1);
+});
+
+test("the time of a stream stands still while the server may send nothing", async () => {
+  const { stream, say, clock } = await windowed({ window: 2, timeout: 1_000 });
+  say(0), say(1);
+  await clock.pass(20_000);
+  assert.equal((await stream.next()).value, 0);
+  await clock.pass(900);
+  assert.equal((await stream.next()).value, 1);
+  const next = outcome(stream.next());
+  await clock.pass(999);
+  assert.equal(next.now, "pending");
+  await clock.pass(1);
+  assert.equal(next.now, "TimedOut");
+});
+
+test("an item that is missing ends the stream", async () => {
+  for (const more of [true, false]) {
+    const { world, stream, say } = await windowed({});
+    say(0), say(2, more);
+    assert.equal((await stream.next()).value, 0);
+    await assert.rejects(stream.next(), /item 1 is missing/);
+    assert.equal(world.socket.last().type, "cancel");
+  }
+});
+
 test("a call of an action that streams says so, and a lost stream too", async () => {
   const { world, room } = await welcomed();
   const call = outcome(room.call("count"));

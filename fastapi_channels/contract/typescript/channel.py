@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from fastapi_channels.contract.parsed import Parsed, field, last_of, role, without
 from fastapi_channels.contract.schemas import Schema
 from fastapi_channels.sessions.plan import CATCH_ALL
+from fastapi_channels.wire.messages import WINDOW
 
 from .text import Member, comment, declared, members, quoted, tuple_of, union
 from .types import EMPTY, UNKNOWN, Types, member
@@ -152,7 +153,7 @@ class Written:
         answers = {role(each): each for each in operation["reply"]["messages"]}
         codes = self._parsed.payload(answers["error"])["properties"][self._names["code"]]["anyOf"][0]
         found = [
-            self._typed("payload", self._payload(request), 4),
+            self._typed("payload", self._payload(request, streams="x-stream" in operation), 4),
             *(
                 self._typed(each, self._data(answers[each]) if each in answers else False, 4)
                 for each in ("reply", "item")
@@ -165,13 +166,14 @@ class Written:
             operation["title"], lambda at, _: members(found, at), 2, about="\n".join(filter(None, said))
         )
 
-    def _payload(self, request: Schema) -> Schema:
+    def _payload(self, request: Schema, *, streams: bool) -> Schema:
         """What an action takes, without what is around it."""
         names = self._names
         if names["payload"] is not None:
             inner: Schema | None = field(request, names["payload"])
             return {"type": "object"} if inner is None else inner
         around = {names["action"], names["request_id"], *([names["channel"]] if self._many else [])}
+        around |= {WINDOW} if streams else set()
         found = without(request, around)
         return found if found.get("properties", True) else {"additionalProperties": False, **found}
 
