@@ -111,8 +111,9 @@ async def in_python(url: str) -> AsyncIterator[Driven]:
 
 
 @asynccontextmanager
-async def in_chromium(url: str) -> AsyncIterator[Driven]:
-    """The TypeScript client in a page of the same origin, which has to be served when it begins."""
+async def in_chromium(url: str, page_of: str = "") -> AsyncIterator[Driven]:
+    """The TypeScript client in a page of the same origin, or of another one, which has to be served when it
+    begins."""
     bundle = await asyncio.to_thread(bundled)
     async with async_playwright() as playwright:
         browser = await chromium(playwright)
@@ -124,7 +125,7 @@ async def in_chromium(url: str) -> AsyncIterator[Driven]:
 
         client = Driven(write)
         await page.expose_function("tell", client.hear)
-        await page.goto(f"{url}/page")
+        await page.goto(f"{page_of or url}/page")
         await page.add_script_tag(content=bundle)
         await page.evaluate("(url) => { window.run = clients.driven(url, tell); }", url)
         yield client

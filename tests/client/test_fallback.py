@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Final, Self, TypeAlias
 
 import pytest
+from fastapi import FastAPI
+from fastapi.security import HTTPBearer
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import HTTPConnection
 
-from fastapi_channels import Channel, Publisher
+from fastapi_channels import Channel, Connection, Publisher, action, add_channel
+from fastapi_channels.auth import Authenticator, BearerSubprotocol, Identity
 from tests.support.live import Site, process, serving, wait_until
 from tests.support.nginx import Nginx
 from tests.support.proxy import Proxy
@@ -74,8 +80,10 @@ def sessions(site: Site) -> Counter[str]:
     return Counter(type(session).__name__ for session in site.node.sessions)
 
 
-async def enter(client: Driven, id: str = "a", address: str = "/rooms/{channel}") -> None:
-    client.do("room", id=id, address=address, parameters={"channel": "lobby"}, by="fallback")
+async def enter(
+    client: Driven, id: str = "a", address: str = "/rooms/{channel}", by: str = "fallback"
+) -> None:
+    client.do("room", id=id, address=address, parameters={"channel": "lobby"}, by=by)
     await client.until(lambda told: told == {"id": id, "state": "joined"})
 
 
@@ -190,6 +198,61 @@ async def test_the_way_back_has_no_gap_in_a_room_without_history_either():
             await wait_until(lambda: sessions(site) == {"RoomSession": 1})
         assert client.of("a", "said") == speaker.said
         assert client.of("a", "gap") == []
+
+
+def signed(origin: str, seen: list[str]) -> FastAPI:
+    """An application that a page of `origin` may use, and that wants a new token every other second."""
+
+    def verify(token: str, connection: HTTPConnection) -> Identity:
+        seen.append(f"{connection.scope['type']} {token}")
+        return Identity("ann", expires_at=time.time() + 3.2)
+
+    class Signed(Channel):
+        authenticator = Authenticator(verify, sources=[HTTPBearer(), BearerSubprotocol()], warning=3.0)
+
+        @action()
+        async def me(self, connection: Connection) -> str:
+            return str(connection.user)
+
+    app = FastAPI()
+    add_channel(app, allowed_origins=[origin])
+    more: dict[str, Any] = {
+        "allow_credentials": True,
+        "allow_methods": ["GET", "POST"],
+        "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key"],
+    }
+    app.add_middleware(CORSMiddleware, allow_origins=[origin], **more)
+    Signed().mount(app, "/rooms/{channel}", sse=True, http=True)
+    return app
+
+
+@asynccontextmanager
+async def in_page_of_another_origin(url: str, origin: str) -> AsyncIterator[Driven]:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n"
+        writer.write(head + b"<!doctype html>")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", int(origin.rpartition(":")[2]))
+    async with server, in_chromium(url, origin) as client:
+        yield client
+
+
+@required(Nginx)
+@pytest.mark.parametrize("is_page", [False, True], ids=["node", "another origin"])
+async def test_tokens_are_renewed_without_a_gap(is_page: bool):
+    origin = f"http://127.0.0.1:{free_port()}"
+    seen: list[str] = []
+    async with serving(signed(origin, seen), may_complain=True) as site, broken(site.port) as between:
+        url = between.refusing
+        async with in_page_of_another_origin(url, origin) if is_page else in_node(url) as client:
+            await enter(client, by="both")
+            assert (await client.call("a", "me"))["reply"] == "ann"
+            await wait_until(lambda: len(site.node.sessions) == 1 and len(set(seen)) >= 3)
+            assert (await client.call("a", "me"))["reply"] == "ann"
+            assert client.of("a", "state").count("joined") == 1
+            assert client.of("a", "gap") == []
 
 
 @required(Nginx)

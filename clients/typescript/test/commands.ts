@@ -10,10 +10,13 @@ export function driven(url: string, tell: (what: object) => void): (command: any
   };
   const client = createClient(url, options);
   let tokens = 0;
-  const signedIn = createClient(url, { ...options, token: () => `t${++tokens}` });
   const webSocket = withFallback({ times: { patience: 500, again: 300, most: 600, linger: 200 } });
+  const token = () => `t${++tokens}`;
   const clients: Record<string, typeof client> = {
-    plain: client, signedIn, fallback: createClient(url, { ...options, webSocket }),
+    plain: client,
+    signedIn: createClient(url, { ...options, token }),
+    fallback: createClient(url, { ...options, webSocket }),
+    both: createClient(url, { ...options, token, webSocket }),
   };
   const rooms = new Map<string, any>();
   const sockets = new Map<string, any>();
