@@ -189,7 +189,7 @@ class Connection(Generic[User]):
         as `join` beside that.
 
         Raises:
-            InvalidFilter: a wildcard stands where none may.
+            ParseError: a wildcard stands where none may.
             NotFound: no topic of the channel fits it.
             PermissionDenied: `authorize` has not answered True.
             ConfigurationError: the channel has no topics.

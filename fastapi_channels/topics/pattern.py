@@ -40,25 +40,30 @@ class TopicPattern(RoomPattern):
     def fixed(self, filter: str) -> dict[str, Any] | None:
         """The parameters that `filter`, which is valid, fixes, converted; None for each that it leaves open.
         None if no topic of the pattern fits the filter."""
-        found: dict[str, Any] = dict.fromkeys(self.names)
         wanted = filter.split(SEPARATOR)
         if self.pattern.startswith(OWN) and wanted[0] in (ONE, REST):
             return None
+        found: dict[str, Any] = dict.fromkeys(self.names)
         for number, level in enumerate(self.levels):
-            given = wanted[number : number + 1]
-            if given == [REST]:
+            if wanted[number : number + 1] == [REST]:
                 return found
-            if spans(level):
+            if spans(level) and len(wanted) > number:
                 rest = SEPARATOR.join(wanted[number:])
-                given = [ONE if is_wild(rest) else rest] if given else []
-                wanted = wanted[: number + 1]
-            if given == [ONE]:
-                continue
-            params = level.match(given[0]) if given and level is not None else {} if given == [""] else None
+                wanted[number:] = [ONE if is_wild(rest) else rest]
+            params = self._params(level, *wanted[number : number + 1])
             if params is None:
                 return None
             found |= params
         return found if wanted[len(self.levels) :] in ([], [REST]) else None
+
+    @staticmethod
+    def _params(level: RoomPattern | None, given: str | None = None) -> dict[str, Any] | None:
+        """Those that one level of a filter fixes; None if it does not fit, or is not there."""
+        if given == ONE:
+            return {}
+        if level is None:
+            return {} if given == "" else None
+        return None if given is None else level.match(given)
 
 
 def spans(level: RoomPattern | None) -> bool:
