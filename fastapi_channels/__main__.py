@@ -11,6 +11,7 @@ from typing import Final
 from .commands import (
     asyncapi,
     asyncapi_diff,
+    ban,
     bench,
     connect,
     doctor,
@@ -26,7 +27,7 @@ from .commands import (
 from .exceptions import ChannelsError
 
 COMMANDS: Final = (
-    *(publish, listen, connect, bench, doctor, top, rooms, members, kick, jobs),
+    *(publish, listen, connect, bench, doctor, top, rooms, members, kick, ban, jobs),
     *(asyncapi, asyncapi_diff, typescript),
 )
 FAILED: Final = 2

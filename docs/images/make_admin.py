@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGES = Path(__file__).resolve().parent
 ROOT = IMAGES.parents[1]
-SCREEN = {"width": 1280, "height": 800}
+SCREEN = {"width": 1280, "height": 620}
 PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "admin.png": ("", {"color_scheme": "light"}),
     "admin-dark.png": ("room//lobby", {"color_scheme": "dark"}),

@@ -94,6 +94,33 @@ async def test_publish_sends_to_a_room(shared_redis: RedisServer, capsys: pytest
         assert "the data does not fit the event" in refused.err
 
 
+async def test_ban_refuses_for_a_time_and_lists(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    namespace = unique()
+    where = ("--namespace", namespace, "--url", shared_redis.url)
+    hall = application(Channel(), url=shared_redis.url, namespace=namespace, bans=True)
+    async with serving(hall) as site, site.connect("/a") as client:
+        assert await inside(capsys, "ban", *where) == (0, "", "")
+        banned = ("ban", "127.0.0.1", "--address", *where)
+        assert await inside(capsys, *banned, "--seconds", "60", "--reason", "too\nmuch") == (0, "", "")
+        assert (await client.closed()).code == 4503
+        assert (await site.refusal("/a")).status == 403
+        listed = await inside(capsys, "ban", *where)
+        name, until, reason, by = listed.out.rstrip("\n").split("\t")
+        assert (name, by) == ("address 127.0.0.1", "the command line")
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:]{8}\+00:00", until)
+        assert "\n" not in reason
+        assert await inside(capsys, *banned, "--end") == (0, "", "")
+        async with site.connect("/a"):
+            pass
+    for words in (("--end",), ("--address",)):
+        assert "say WHO" in (await inside(capsys, "ban", *words, *where)).err
+    wrong = await inside(capsys, "ban", "example.com", "--address", *where)
+    assert (wrong.status, wrong.out) == (2, "")
+    assert "an address of IPv4 or IPv6" in wrong.err
+
+
 async def test_listen_prints_what_is_sent_until_it_is_interrupted(
     shared_redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -157,6 +157,8 @@ class Views:
     def _connections_of(self, user: str = "") -> dict[str, dict[str, Any]]:
         """The connections of a user in this process."""
         node = self._node
+        if not node.users.recipients(user):
+            return {}
         found = (each for each in node.rooms.connections.values() if node.key_of(each.user) == user)
         return {each.id: self._described(each) for each in islice(found, MAX_CONNECTIONS)}
 
