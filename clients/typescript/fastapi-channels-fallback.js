@@ -38,8 +38,9 @@ async function readEvents(body, take, heard = () => {
       else if (field === "event") name = value;
       else if (field === "id" && !value.includes("\0")) id = value;
       else if (line === "") {
-        if (data.length > 0) take({ name: name || "message", data: data.join("\n"), id });
+        const waits = data.length > 0 ? take({ name: name || "message", data: data.join("\n"), id }) : void 0;
         [name, data] = ["", []];
+        if (waits !== void 0) await waits;
       }
     }
   }
@@ -136,33 +137,51 @@ var Posts = class {
   cancel(id) {
     const running = this.#running.get(id);
     this.#running.delete(id);
-    running?.abort();
+    running?.control.abort();
+    running?.resume();
     return running !== void 0;
+  }
+  /** So many more items of a stream are taken. @returns whether there is one */
+  give(id, count) {
+    const running = this.#running.get(id);
+    if (running === void 0) return false;
+    running.credit += count;
+    running.resume();
+    return true;
   }
   cancelAll() {
     for (const id of [...this.#running.keys()]) this.cancel(id);
   }
   async make({ action, request_id: id, ...payload }) {
     const control = new AbortController();
-    this.#running.set(id, control);
+    const credit = Number.isInteger(payload.window) ? payload.window : Infinity;
+    const running = { control, credit, resume: () => {
+    } };
+    this.#running.set(id, running);
     try {
       const response = await this.#place.call(action, id, JSON.stringify(payload), control.signal);
-      if (isStream(response)) await this.#stream(response, id);
+      if (isStream(response)) await this.#stream(response, id, running);
       else await this.#answer(response, action, id);
     } catch (error) {
       this.#say(id, { ...failure(CONNECTION_LOST, "bad", `no answer to ${action}: ${error}`), action });
     } finally {
-      if (this.#running.get(id) === control) this.#running.delete(id);
+      if (this.#running.get(id) === running) this.#running.delete(id);
     }
   }
-  async #stream(response, id) {
+  async #stream(response, id, running) {
     let over = false;
-    await readEvents(response.body, (event) => {
+    await readEvents(response.body, async (event) => {
       if (event.name !== "message" && event.name !== "binary") return;
       const content = contentOf(event);
       const frame = this.#codec.decode(content);
       over ||= frame.request_id === id && frame.more !== true;
       this.#pass(id, content);
+      running.credit--;
+      while (!over && running.credit <= 0 && this.#running.has(id)) {
+        await new Promise((resolve) => {
+          running.resume = resolve;
+        });
+      }
     });
     if (!over) throw new TypeError("the stream has ended before its last reply");
   }
@@ -432,6 +451,7 @@ var FallbackSocket = class {
     if (way?.send !== void 0 && this.#posts.size === 0) return way.send(data);
     const frame = this.#read(typeof data === "string" ? data : data.slice().buffer);
     if (frame.type === "cancel" && this.#posts.cancel(frame.request_id)) return;
+    if (frame.type === "credit" && this.#posts.give(frame.request_id, frame.count)) return;
     if (way?.send !== void 0) way.send(data);
     else if (typeof frame.action === "string") {
       if (typeof data !== "string") throw new NotSent("bytes are sent by a WebSocket only, and none opens here");

@@ -11,11 +11,12 @@ export interface ServerEvent {
 /**
  * Read a stream of events until it ends.
  *
+ * @param take may say by a promise when it takes the next
  * @param heard called for whatever comes, comments too
  * @throws what ends the stream before its end
  */
 export async function readEvents(
-  body: ReadableStream<Uint8Array>, take: (event: ServerEvent) => void, heard: () => void = () => {},
+  body: ReadableStream<Uint8Array>, take: (event: ServerEvent) => void | Promise<void>, heard: () => void = () => {},
 ): Promise<void> {
   const reader = body.getReader();
   const decoder = new TextDecoder();
@@ -33,8 +34,9 @@ export async function readEvents(
       else if (field === "event") name = value;
       else if (field === "id" && !value.includes("\0")) id = value;
       else if (line === "") {
-        if (data.length > 0) take({ name: name || "message", data: data.join("\n"), id });
+        const waits = data.length > 0 ? take({ name: name || "message", data: data.join("\n"), id }) : undefined;
         [name, data] = ["", []];
+        if (waits !== undefined) await waits;
       }
     }
   }

@@ -243,8 +243,9 @@ class FallbackSocket implements WebSocketLike {
     const way = this.#way;
     if (way?.send !== undefined && this.#posts.size === 0) return way.send(data);
     const frame = this.#read(typeof data === "string" ? data : data.slice().buffer);
-    // What was called by POST is cancelled there.
+    // What was called by POST goes on there.
     if (frame.type === "cancel" && this.#posts.cancel(frame.request_id)) return;
+    if (frame.type === "credit" && this.#posts.give(frame.request_id, frame.count)) return;
     if (way?.send !== undefined) way.send(data);
     else if (typeof frame.action === "string") {
       if (typeof data !== "string") throw new NotSent("bytes are sent by a WebSocket only, and none opens here");

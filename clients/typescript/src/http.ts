@@ -105,12 +105,21 @@ export async function listen(
   } else told.refused(failure(HTTP_ERROR, status, answered), stays ? 1008 : 1013, reason);
 }
 
+/** One that is not answered yet. */
+interface Running {
+  control: AbortController;
+  /** Items of its stream that may be told. */
+  credit: number;
+  /** There is more of it. */
+  resume(): void;
+}
+
 /** Calls by POST that are not answered yet. */
 export class Posts {
   readonly #place: Place;
   readonly #codec: Codec;
   readonly #deliver: (data: string | ArrayBuffer) => void;
-  readonly #running = new Map<string, AbortController>();
+  readonly #running = new Map<string, Running>();
 
   /** @param deliver gets the answers, each a frame as a WebSocket would bring it */
   constructor(place: Place, codec: Codec, deliver: (data: string | ArrayBuffer) => void) {
@@ -127,8 +136,18 @@ export class Posts {
   cancel(id: string): boolean {
     const running = this.#running.get(id);
     this.#running.delete(id);
-    running?.abort();
+    running?.control.abort();
+    running?.resume();
     return running !== undefined;
+  }
+
+  /** So many more items of a stream are taken. @returns whether there is one */
+  give(id: string, count: number): boolean {
+    const running = this.#running.get(id);
+    if (running === undefined) return false;
+    running.credit += count;
+    running.resume();
+    return true;
   }
 
   cancelAll(): void {
@@ -137,27 +156,34 @@ export class Posts {
 
   async make({ action, request_id: id, ...payload }: Frame): Promise<void> {
     const control = new AbortController();
-    this.#running.set(id, control);
+    const credit = Number.isInteger(payload.window) ? payload.window : Infinity;
+    const running: Running = { control, credit, resume: () => {} };
+    this.#running.set(id, running);
     try {
       const response = await this.#place.call(action, id, JSON.stringify(payload), control.signal);
-      if (isStream(response)) await this.#stream(response, id);
+      if (isStream(response)) await this.#stream(response, id, running);
       else await this.#answer(response, action, id);
     } catch (error) {
       // Nobody knows whether it was handled.
       this.#say(id, { ...failure(CONNECTION_LOST, "bad", `no answer to ${action}: ${error}`), action });
     } finally {
-      if (this.#running.get(id) === control) this.#running.delete(id);
+      if (this.#running.get(id) === running) this.#running.delete(id);
     }
   }
 
-  async #stream(response: Response, id: string): Promise<void> {
+  async #stream(response: Response, id: string, running: Running): Promise<void> {
     let over = false;
-    await readEvents(response.body!, (event) => {
+    await readEvents(response.body!, async (event) => {
       if (event.name !== "message" && event.name !== "binary") return;
       const content = contentOf(event);
       const frame = this.#codec.decode(content) as Frame;
       over ||= frame.request_id === id && frame.more !== true;
       this.#pass(id, content);
+      running.credit--;
+      // No server is asked for less: what is beyond the window waits in the network.
+      while (!over && running.credit <= 0 && this.#running.has(id)) {
+        await new Promise<void>((resolve) => { running.resume = resolve; });
+      }
     });
     if (!over) throw new TypeError("the stream has ended before its last reply");
   }

@@ -222,6 +222,43 @@ test("what streams comes item by item, and leaving the loop or the signal ends t
   assert.deepEqual([late.now, both.call.aborted], ["TimedOut", true]);
 });
 
+test("a stream is read no further than its window, also when a WebSocket has taken over", async () => {
+  const { both, room } = await listening();
+  const feed = room.stream("count", {}, { window: 8 });
+  assert.equal(both.call.body.window, 8);
+  both.call.open();
+  for (let item = 0; item < 3_000; item++) both.call.item(item);
+  both.call.item(null, false);
+  both.call.end();
+  await turns();
+  for (let item = 0; item < 1_500; item++) assert.deepEqual(await feed.next(), { done: false, value: item });
+  both.world.arrives = (socket) => socket.welcome();
+  for (let beat = 0; beat < 3; beat++) {
+    both.stream.write(":\n\n");
+    await both.pass(15_000);
+  }
+  assert.equal(both.world.open.length, 1);
+  for (let item = 1_500; item < 3_000; item++) assert.deepEqual(await feed.next(), { done: false, value: item });
+  assert.deepEqual([await feed.next(), both.socket.sent], [{ done: true, value: undefined }, []]);
+
+  const left = room.stream("count", {}, { window: 1 });
+  both.socket.reply(1, true);
+  assert.deepEqual(await left.next(), { done: false, value: 1 });
+});
+
+test("one that waits for its reader is left when that goes", async () => {
+  const { both, room } = await listening();
+  const feed = room.stream("count", {}, { window: 2 });
+  both.call.open();
+  for (let item = 0; item < 9; item++) both.call.item(item);
+  await turns();
+  await feed.return!();
+  await turns();
+  assert.ok(both.call.aborted);
+  room.leave();
+  assert.equal(both.clock.pending, 0);
+});
+
 for (const how of ["end", "cut"] as const) {
   test(`a stream that ends before its last reply is lost: ${how}`, async () => {
     const { both, room } = await listening();

@@ -79,7 +79,7 @@ export class Asked {
 
   welcome(said: Frame = {}): void {
     this.open();
-    this.say({ type: "welcome", connection: "s.1", max_message_size: 65536, ...said });
+    this.say({ type: "welcome", connection: "s.1", max_message_size: 65536, max_window: 65536, ...said });
   }
 
   shut(code: number, reason = ""): void {
