@@ -30,6 +30,49 @@ DOCS: Final = Path(__file__).parents[2] / "docs"
 Script = Callable[[Site], Awaitable[None]]
 
 
+async def smallest(site: Site) -> None:
+    async with site.connect("/ws") as client:
+        await client.send("hi")
+        assert await client.read() == "Message text was: hi"
+
+
+async def by_id(site: Site) -> None:
+    async with site.clients("/ws/1", "/ws/2?to=1", "/ws/3?to=9") as (one, two, three):
+        await three.send("anybody?")
+        assert await three.read() == "You wrote: anybody?"
+        await two.send("psst")
+        assert await two.read() == "You wrote: psst"
+        assert await one.read() == "Client #2 whispers: psst"
+        await two.close()
+        assert [await one.read(), await three.read()] == ["Client #2 left the chat"] * 2
+        await one.send("hi")
+        assert [await one.read(), await one.read()] == ["You wrote: hi", "Client #1 says: hi"]
+
+
+async def from_the_query(site: Site) -> None:
+    async with site.connect("/ws?room=attic&user_id=7") as client:
+        await client.send("hi")
+        assert await client.read() == "Welcome to room attic, user 7!"
+        assert await client.read() == "[attic] User 7: hi"
+    for query in ("", "?room=attic", "?room=attic&user_id=x", f"?user_id=7&room={'x' * 21}"):
+        assert (await site.refusal(f"/ws{query}")).status == 403
+
+
+async def by_token(site: Site) -> None:
+    async with site.connect("/ws", additional_headers={"Authorization": "Bearer valid-token"}) as client:
+        await client.send("hi")
+        assert await client.read() == "Authenticated with token: valid-token"
+        assert await client.read() == "Echo: hi"
+    for headers in ({}, {"Authorization": "Bearer other"}):
+        assert (await site.refusal("/ws", additional_headers=headers)).status == 401
+
+
+async def plain_json(site: Site) -> None:
+    async with site.connect("/ws/json") as client:
+        await client.send({"a": [1, None]})
+        assert await client.receive() == {"type": "response", "original_message": {"a": [1, None]}}
+
+
 async def several_clients(site: Site) -> None:
     async with site.connect("/ws/1") as one:
         async with site.connect("/ws/2") as two:
@@ -230,7 +273,10 @@ SCRIPTS: Final[dict[str, list[Script]]] = {
     "django-channels.md": [django_chat, django_chat, dcrf_chat, chanx_chat],
     "fastapi-distributed-websocket.md": [managed, looping, proxied],
     "fastapi-websockets.md": [layer_example],
-    "fastapi.md": [several_clients, parameters, json_and_none, closing],
+    "fastapi.md": [
+        *(smallest, several_clients, by_id, parameters, from_the_query),
+        *(by_token, plain_json, json_and_none, closing),
+    ],
     "fastws.md": [operations],
     "python-socketio.md": [lobby],
 }
