@@ -168,6 +168,22 @@ async def layer_example(site: Site) -> None:
         assert await client.receive() == {"text": "hi"}
 
 
+async def pinged(site: Site) -> None:
+    async with site.connect("/") as client:
+        await client.send({"type": "ping"})
+        assert (await client.receive())["type"] == "ping"
+
+
+async def by_secret(site: Site) -> None:
+    async with site.connect("/") as client:
+        await client.send("SECRET_HUSH_HUSH")
+        await client.send({"type": "ping"})
+        assert (await client.receive())["type"] == "ping"
+    async with site.connect("/") as client:
+        await client.send("SECRET")
+        assert await client.closed() == Close(1008, "Not authenticated")
+
+
 async def operations(site: Site) -> None:
     async with site.clients("/", "/") as (one, two):
         for client in (one, two):
@@ -277,7 +293,7 @@ SCRIPTS: Final[dict[str, list[Script]]] = {
         *(smallest, several_clients, by_id, parameters, from_the_query),
         *(by_token, plain_json, json_and_none, closing),
     ],
-    "fastws.md": [operations],
+    "fastws.md": [pinged, operations, by_secret],
     "python-socketio.md": [lobby],
 }
 """For each page, the client of each heading that has programs."""
@@ -296,7 +312,7 @@ def app_of(block: Block) -> ASGIApp:
 
 
 OLD: Final = {
-    ("fastws.md", 0): "fastws==0.1.7",
+    **dict.fromkeys((("fastws.md", number) for number in range(3)), "fastws==0.1.7"),
     ("django-channels.md", 2): "djangochannelsrestframework==1.3.0",
 }
 """Old programs that cannot share an environment with this package, and what they need."""
@@ -345,6 +361,14 @@ async def test_the_same_client_sees_the_same_of_an_older_world(page: str, number
     options = {"environment": {CHOSEN: "auto"}, "folder": tmp_path, "python": python}
     async with process("program:app", "--lifespan", "off", **options) as server:
         await SCRIPTS[page][number](server.site)
+
+
+def test_the_example_of_fastws_has_no_more_lines_than_there():
+    old, new = (
+        [line for line in block.source.splitlines() if line.strip()]
+        for block in programs(DOCS / "migration" / "fastws.md")[0]
+    )
+    assert len(new) < len(old)
 
 
 FEATURES: Final = "features.md"
