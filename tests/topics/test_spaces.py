@@ -80,6 +80,7 @@ class Anything(Channel):
 
     topics = True
     routers = (topics_router,)
+    for_each = (by_user,)
 
 
 scores = Scores()
@@ -224,6 +225,16 @@ async def test_each_gets_what_a_function_makes_of_it(site: Site):
     await nobody.expect_nothing()
 
 
+async def test_so_it_is_where_one_filter_fits_and_nobody_asks(site: Site):
+    ann = await subscribed(site, "a/+", path="/anything", user="ann")
+    nobody = await subscribed(site, "a/+", path="/anything", user="nobody")
+    await anything.broadcast("a/b", "score", {"points": 1}, for_each=by_user)
+    await anything.broadcast("a/b", "score", {"points": 2}, exclude=ann.id)
+    await ann.expect("score", points=1, to="ann")
+    await ann.expect_nothing()
+    assert await points(nobody) == [2]
+
+
 async def test_a_path_may_be_a_filter(site: Site):
     client = await site.client("/of/sport/+/7")
     await scores.broadcast("sport/golf/7", Score(points=1))
@@ -328,6 +339,13 @@ async def test_nothing_is_published_to_a_wildcard(site: Site, topic: str):
     await client.expect_nothing()
 
 
+async def test_nor_by_who_knows_how_the_processes_name_it(site: Site):
+    node = Node.attached(site.app)
+    assert node is not None
+    with pytest.raises(ParseError):
+        await node.publish("Scores\x1e\x1f#", "text")
+
+
 async def test_nor_to_what_no_pattern_has(site: Site):
     with pytest.raises(ConfigurationError, match="no topic of Scores fits 'news/7'"):
         await scores.broadcast("news/7", Score(points=1))
@@ -412,7 +430,8 @@ async def test_what_a_stranger_puts_on_the_broker_ends_nothing(site: Site):
     await client.expect_nothing()
 
 
-async def test_a_slow_client_is_told_by_its_filters_what_it_has_missed():
+@pytest.mark.parametrize("filters", [("a/+",), ("a/+", "a/#", "#")])
+async def test_a_slow_client_is_told_by_its_filters_what_it_has_missed(filters: tuple[str, ...]):
     class Lossy(Anything):
         slow_policy = "drop_oldest"
         outbox_limit = 1000
@@ -421,13 +440,13 @@ async def test_a_slow_client_is_told_by_its_filters_what_it_has_missed():
     add_channel(app)
     lossy.mount(app, "/lossy")
     async with running(app) as site:
-        client = await subscribed(site, "a/+", path="/lossy")
+        client = await subscribed(site, *filters, path="/lossy")
         node = Node.attached(app)
         assert node is not None
         for number in range(100):  # faster than anybody can read
             node.rooms.receive(Publication("\x1e\x1f", '{"type": "news"}', kind="topic", to=(f"a/{number}",)))
         node.hub.flush()
-        await client.expect_frame(lambda frame: frame.get("type") == "lagged" and frame["channel"] == "a/+")
+        await client.expect_frame(lambda frame: frame.get("type") == "lagged" and frame["channel"] in filters)
         await client.send({"type": "ping"})
         await client.expect_frame(lambda frame: frame.get("type") == "pong")
         assert [frame.get("type") for frame in client.received].count("lagged") == 1
