@@ -42,6 +42,7 @@ from .exceptions import (
 from .operations.admin import Admin
 from .operations.connection_log import log_connections
 from .operations.jobs.job import cron, every
+from .operations.tracing import Tracing
 from .permission import AllowAny, BasePermission, IsAuthenticated
 from .signatures.graph import current_connection, current_message
 from .throttling import rate
@@ -99,6 +100,7 @@ __all__ = [
     "TokenExpired",
     "TooManyConnections",
     "TooManyRooms",
+    "Tracing",
     "Unauthenticated",
     "Unavailable",
     "WebSocketException",

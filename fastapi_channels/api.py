@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
@@ -21,13 +20,14 @@ from .channels.pagination import Paginator
 from .cluster.health import add_probes
 from .cluster.middleware import NodeMiddleware
 from .cluster.node import Node, current_node
-from .cluster.process import on_sigterm, warn_of_islands
+from .cluster.process import on_sigterm, warn_of_islands, warn_without_websockets
 from .cluster.settings import Settings
 from .contract.serving import add_document
 from .encryption import encryption_by
 from .exceptions import ConfigurationError
 from .operations.jobs.job import Job, job_of, jobs_of
 from .operations.jobs.keeper import running
+from .operations.tracing import Tracing, add_tracing
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
 from .stores import Limits, Store, store_beside
@@ -84,6 +84,7 @@ def add_channel(
     metrics: bool | CollectorRegistry = False,
     metrics_url: str | None = None,
     metrics_dependencies: Sequence[Depends] = (),
+    tracing: bool | Tracing = False,
     asyncapi_url: str | None = "/asyncapi.json",
     asyncapi_docs_url: str | None = "/asyncapi",
     asyncapi_component_url: str | None = None,
@@ -137,6 +138,8 @@ def add_channel(
         metrics_url: where the metrics of all processes are; None for nowhere. Whoever can reach it can read
             them.
         metrics_dependencies: of that route, to protect it: `[Depends(only_prometheus)]`.
+        tracing: whether to make spans for OpenTelemetry: True by the global provider, or a `Tracing(…)` that
+            says more. It needs opentelemetry-api.
         asyncapi_url: where the AsyncAPI document is served, and as YAML beside it where PyYAML is installed;
             None for nowhere. An application with `openapi_url=None` serves none either.
         asyncapi_docs_url: where the page is that shows the document and tries it, linked from FastAPI's own;
@@ -209,6 +212,7 @@ def add_channel(
     if health_url is not None:
         add_probes(router, health_url.rstrip("/"), node.health)
     _count(parent, node, metrics, metrics_url, metrics_dependencies)
+    add_tracing(parent, node, tracing)
     if asyncapi_url is not None:
         pages = (asyncapi_docs_url, asyncapi_component_url)
         add_document(parent, asyncapi_url, settings, asyncapi_dependencies, *pages)
@@ -232,7 +236,7 @@ def _with_node(
             node.rooms.check_store(f"the job {jobs[0].name!r}")
         token = current_node.set(node)
         await node.start()
-        _warn_without_websockets()
+        warn_without_websockets()
         if node.broker.local:
             warn_of_islands()
         try:
@@ -244,16 +248,6 @@ def _with_node(
             current_node.reset(token)
 
     return lifespan
-
-
-def _warn_without_websockets() -> None:
-    """Say why every handshake will be answered 404, where uvicorn has found no WebSocket library."""
-    chosen = sys.modules.get("uvicorn.protocols.websockets.auto")
-    if chosen is not None and getattr(chosen, "AutoWebSocketsProtocol", chosen) is None:
-        logger.warning(
-            "uvicorn has no WebSocket library, and answers every handshake with 404: "
-            'pip install "uvicorn[standard]"'
-        )
 
 
 def _seconds(name: str, value: float) -> float:

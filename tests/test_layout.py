@@ -56,6 +56,7 @@ EXTRAS = {
     "contract.serving": {"yaml"},
     "operations.exposition": {"prometheus_client"},
     "operations.jobs.schedules": {"cronsim"},
+    **{f"operations.{module}": {"opentelemetry"} for module in ("spans", "tracing")},
     "stores.postgres": {"asyncpg"},
     "testing.plugin": {"pytest", "pytest_asyncio"},
     "testing.site": {"uvicorn"},

@@ -127,6 +127,7 @@ def test_the_wheel_tells_its_extras(wheel: ZipFile):
         "client",
         "jwt",
         "metrics",
+        "tracing",
         "cron",
         "page",
         "demo",

@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.cluster.bans import Ban, new_ban
 from fastapi_channels.cluster.node import Node
+from fastapi_channels.cluster.observer import Observers, Tracer
 from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Revoke
 from fastapi_channels.cluster.outside import Outside
 from fastapi_channels.cluster.recovery import Keeping
@@ -95,6 +96,7 @@ class Publisher:
         namespace: that of the application.
         user_key: what names a user, as the application has it.
         publish_timeout: seconds until `BrokerUnavailable`.
+        tracing: a `Tracing()`: what is sent is traced, on into the processes of the application.
 
     Raises:
         ConfigurationError: the URL is none of a broker that others can reach, or a package is missing. Later,
@@ -110,6 +112,7 @@ class Publisher:
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
+        tracing: Tracer | None = None,
     ) -> None:
         self._outside: Outside | None = Outside(
             create_backend(url),
@@ -118,6 +121,7 @@ class Publisher:
             publish_timeout=publish_timeout,
             encryption=encryption_by(encryption_keys),
             make_store=lambda: store_beside(url, store_url, namespace=namespace),
+            observers=Observers() if tracing is None else Observers(tracing.observer),
         )
         self._outlet: Outlet = self._outside
         self._crowd: Crowd = self._outside

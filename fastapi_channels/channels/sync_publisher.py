@@ -13,6 +13,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
+from fastapi_channels.cluster.observer import Tracer
 from fastapi_channels.cluster.users import UserKey
 from fastapi_channels.exceptions import BrokerUnavailable
 
@@ -59,6 +60,7 @@ class SyncPublisher:
         namespace: str = "",
         user_key: UserKey = None,
         publish_timeout: float = 2.0,
+        tracing: Tracer | None = None,
     ) -> None:
         self._make: Callable[[], Publisher] = partial(
             Publisher,
@@ -68,6 +70,7 @@ class SyncPublisher:
             namespace=namespace,
             user_key=user_key,
             publish_timeout=publish_timeout,
+            tracing=tracing,
         )
         self._make()  # what cannot work is said here
         self._timeout = publish_timeout + GRACE

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
 from socket import gethostname
-from time import perf_counter
 from typing import Any, Final, Protocol
 
 from broadcaster import BroadcastBackend
@@ -24,7 +23,7 @@ from fastapi_channels.stores import MemoryStore, Store
 from fastapi_channels.throttling import MemoryLimiter, RateLimiter, client_address
 from fastapi_channels.wire.inbox import Watch
 from fastapi_channels.wire.log import Once
-from fastapi_channels.wire.messages import Body
+from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import PLAIN, Packing
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.traffic import Traffic
@@ -32,10 +31,11 @@ from fastapi_channels.wire.wheel import COARSE, Wheel
 
 from . import registry
 from .bans import Ban, Bans
+from .deliveries import receive
 from .drain import Drain, Leaver
 from .health import Health, Readiness
 from .listeners import Listeners
-from .observer import Observer
+from .observer import Observer, Observers
 from .orders import Order, Revoke
 from .personal import Personal
 from .questions import Questions
@@ -96,6 +96,7 @@ class Node:
         self.key_of = UserKeys(self.settings.user_key)
         self.users: Users[Client] = Users(self.key_of)
         self.refused_origins = Once("refused origins")
+        self.wrappers = Once("routes with an instrumentation around them")
         self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
         """The WebSockets that were accepted and are open."""
@@ -107,7 +108,7 @@ class Node:
         self.limiter: RateLimiter = limiter or MemoryLimiter()
         self.broker = Broker(
             backend,
-            lambda publication: self.listeners.receive(publication),
+            self._receive,
             packing=packing,
             publish_timeout=self.settings.publish_timeout,
             on_change=self._broker_changed,
@@ -128,10 +129,12 @@ class Node:
         )
         self.hub = self.rooms.hub
         self.listeners = Listeners(self.rooms, self.broker)
-        self.observers: tuple[Observer, ...] = ()
+        self.observers = Observers()
         """Are told of what happens, if anybody asked: see `observe`."""
-        publish, echoing = self.broker.publish, self.broker.echoing
-        self._sender = Sender(publish, echoing, self._namespace, self.key_of, store, packing, self.rooms)
+        publish, echoing, told = self.broker.publish, self.broker.echoing, self.observers
+        self._sender = Sender(
+            publish, echoing, self._namespace, self.key_of, store, packing, self.rooms, told
+        )
         self.revocations = Revocations(store, self._namespace, self._sender.order)
         self.bans = Bans(store, self._namespace, self._sender.order, on=self.settings.bans)
         self.questions = Questions(self.id, self._sender.order, self._sender.report, alone=self.broker.local)
@@ -228,7 +231,7 @@ class Node:
 
     def observe(self, observer: Observer) -> None:
         """Tell `observer` of what happens, from before the first connection on, and count what passes."""
-        self.observers = (*self.observers, observer)
+        self.observers.add(observer)
         self.hub.traffic = self.hub.traffic or Traffic()
 
     @property
@@ -332,20 +335,7 @@ class Node:
         """
         if not self._started or (self.loop is not None and self.loop.is_closed()):
             await self.ensure_started()
-        if not self.observers:
-            return await self._sender.publish(
-                room, body, exclude, keeping=keeping, key=key, for_each=for_each
-            )
-        began, ok = perf_counter(), False
-        try:
-            position = await self._sender.publish(
-                room, body, exclude, keeping=keeping, key=key, for_each=for_each
-            )
-            ok = True
-        finally:
-            for observer in self.observers:
-                observer.published(perf_counter() - began, ok)
-        return position
+        return await self._sender.publish(room, body, exclude, keeping=keeping, key=key, for_each=for_each)
 
     @in_its_loop
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
@@ -397,11 +387,20 @@ class Node:
 
     def _broker_changed(self, up: bool) -> None:
         self.rooms.broker_changed(up)
-        for observer in self.observers:
-            observer.broker_changed(up)
+        for tell in self.observers.broker_changed:
+            tell(up)
         if up:
             self.revocations.heal()
             self.bans.heal()
+
+    def _receive(self, publication: Publication) -> None:
+        """Hand what the broker brings to whom it is for."""
+        if publication.traceparent and self.observers.delivering:
+            receive(
+                publication, self.listeners.receive, self._namespace, self.rooms, self.users, self.observers
+            )
+        else:
+            self.listeners.receive(publication)
 
     # Odds and ends
 

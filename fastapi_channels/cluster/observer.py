@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+from starlette.websockets import WebSocket
 
 from fastapi_channels.actions.spec import ActionSpec
+from fastapi_channels.connection import Connection
+from fastapi_channels.wire.messages import Message, Publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +48,22 @@ class Observer:
     """Is told of what happens in a process, in its event loop. Nothing that it is told of waits for it, so it
     must neither wait nor raise. What happens for each message is in the hub's `traffic`.
 
-    What is not overridden is not looked at. Channels are named by their class. Nothing but a Stay names a
-    room, a user or an address.
+    What is not overridden is not called. Channels are named by their class. Nothing but a Stay names a
+    room, a user or an address. Of two that belong together, such as `acting` and `acted`, the second is
+    called in the context of the first, whatever happened between.
     """
+
+    def asked(self, connection: str, websocket: WebSocket) -> None:
+        """A handshake, or a request in place of one, is to be answered; it would become `connection`."""
 
     def opened(self) -> None:
         """A WebSocket was accepted."""
 
     def refused(self, code: str) -> None:
         """A handshake was refused, with that `error_code`."""
+
+    def answered(self, failure: BaseException | None) -> None:
+        """A handshake that was `asked` is answered, or its client has gone; or answering it has failed."""
 
     def closed(self, stay: Stay) -> None:
         """A WebSocket has ended that was accepted."""
@@ -60,17 +72,94 @@ class Observer:
         """A client came into a room. `recovered`: whether it got all that it had missed; None where it did
         not ask for anything."""
 
+    def acting(self, channel: str, spec: ActionSpec, connection: Connection, message: Message) -> None:
+        """An action begins, in a context of its own, which ends with it."""
+
     def acted(self, channel: str, spec: ActionSpec, seconds: float) -> None:
         """An action has ended, in whatever way."""
 
-    def failed(self, channel: str, action: str, code: str) -> None:
-        """An error was told to a client: of no channel, or of no action, where these are empty."""
+    def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
+        """An error was told to a client: of no channel, or of no action, where these are empty. `failure` is
+        what went wrong on this side; None where the client was told that it may not, or cannot."""
 
-    def published(self, seconds: float, ok: bool) -> None:
-        """The broker has taken a broadcast, or has not."""
+    def publishing(self, publication: Publication, room: str) -> Publication:
+        """A publication goes to the broker: to a room, by its key; what goes in its place."""
+        return publication
 
-    def ran(self, job: str, seconds: float | None, outcome: str) -> None:
+    def published(self, publication: Publication, seconds: float, failure: BaseException | None) -> None:
+        """The broker has taken a publication, or has not."""
+
+    def delivering(self, publication: Publication, room: str, recipients: int) -> None:
+        """A publication with a trace has come, and there is somebody here whom it is for. Until `delivered`
+        it is handed to them."""
+
+    def delivered(self) -> None:
+        """That was done."""
+
+    def running(self, job: str) -> None:
+        """A job is run for one of its ticks, in a task of its own."""
+
+    def ran(self, job: str, seconds: float | None, outcome: str, failure: BaseException | None) -> None:
         """What became of one tick of a job. `seconds` is how long it ran; None where it did not."""
 
     def broker_changed(self, up: bool) -> None:
         """The broker has come back, or was lost."""
+
+
+class Tracer(Protocol):
+    """Whoever traces."""
+
+    @property
+    def observer(self) -> Observer: ...
+
+
+class Observers:
+    """Those of a process, by what each of them wants to be told: nobody is called for nothing."""
+
+    __slots__ = (
+        "acted",
+        "acting",
+        "answered",
+        "asked",
+        "broker_changed",
+        "closed",
+        "delivered",
+        "delivering",
+        "failed",
+        "joined",
+        "opened",
+        "published",
+        "publishing",
+        "ran",
+        "refused",
+        "running",
+    )
+
+    acted: Sequence[Callable[[str, ActionSpec, float], None]]
+    acting: Sequence[Callable[[str, ActionSpec, Connection, Message], None]]
+    answered: Sequence[Callable[[BaseException | None], None]]
+    asked: Sequence[Callable[[str, WebSocket], None]]
+    broker_changed: Sequence[Callable[[bool], None]]
+    closed: Sequence[Callable[[Stay], None]]
+    delivered: Sequence[Callable[[], None]]
+    delivering: Sequence[Callable[[Publication, str, int], None]]
+    failed: Sequence[Callable[[str, str, str, BaseException | None], None]]
+    joined: Sequence[Callable[[str, bool | None], None]]
+    opened: Sequence[Callable[[], None]]
+    published: Sequence[Callable[[Publication, float, BaseException | None], None]]
+    publishing: Sequence[Callable[[Publication, str], Publication]]
+    ran: Sequence[Callable[[str, float | None, str, BaseException | None], None]]
+    refused: Sequence[Callable[[str], None]]
+    running: Sequence[Callable[[str], None]]
+
+    def __init__(self, *observers: Observer) -> None:
+        for name in self.__slots__:
+            setattr(self, name, ())
+        for observer in observers:
+            self.add(observer)
+
+    def add(self, observer: Observer) -> None:
+        for name in self.__slots__:
+            if getattr(type(observer), name) is not getattr(Observer, name):
+                told: tuple[Any, ...] = getattr(self, name)
+                setattr(self, name, (*told, getattr(observer, name)))

@@ -19,6 +19,7 @@ from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_namespace
 
 from .bans import Ban, Book
+from .observer import Observers
 from .orders import Banish, Revoke
 from .recovery import Keeping
 from .revocations import remember
@@ -48,6 +49,7 @@ class Outside:
         publish_timeout: seconds that a call may take.
         encryption: that of the application.
         make_store: makes a store, which the application shares, for one event loop.
+        observers: are told of what is published.
 
     Raises:
         ConfigurationError: the backend, or the store, reaches nobody.
@@ -63,6 +65,7 @@ class Outside:
         publish_timeout: float = 2.0,
         encryption: Encryption = NONE,
         make_store: Callable[[], Store | None] = lambda: None,
+        observers: Observers | None = None,
     ) -> None:
         self._namespace = check_namespace(namespace)
         self._encryption = encryption
@@ -74,7 +77,14 @@ class Outside:
         packing, store = encryption.packing, encryption.over(make_store())
         self._broker = Broker(backend, deliver or _ignore, packing=packing, publish_timeout=publish_timeout)
         self.sender = Sender(
-            self._publish, self._broker.echoing, namespace, self.key_of, store, packing, Nobody()
+            self._publish,
+            self._broker.echoing,
+            namespace,
+            self.key_of,
+            store,
+            packing,
+            Nobody(),
+            observers or Observers(),
         )
         self._patience = publish_timeout / 4
         self.send_to_connection = self.sender.send_to_connection

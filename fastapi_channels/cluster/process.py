@@ -143,3 +143,13 @@ def _place(server: Any) -> tuple[int, int]:
     if not name or not number.isdecimal():
         return 1, 1
     return int(number), getattr(config, "workers", 1)
+
+
+def warn_without_websockets() -> None:
+    """Say why every handshake will be answered 404, where uvicorn has found no WebSocket library."""
+    chosen = sys.modules.get("uvicorn.protocols.websockets.auto")
+    if chosen is not None and getattr(chosen, "AutoWebSocketsProtocol", chosen) is None:
+        logger.warning(
+            "uvicorn has no WebSocket library, and answers every handshake with 404: "
+            'pip install "uvicorn[standard]"'
+        )

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
@@ -17,9 +18,17 @@ from fastapi_channels.topics.spaces import TOPIC
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import Packing
 from fastapi_channels.wire.positions import Position
-from fastapi_channels.wire.rooms import EVERY_NODE, check_room, name_of, node_topic, source_of
+from fastapi_channels.wire.rooms import (
+    EVERY_NODE,
+    SPACE_END,
+    check_room,
+    name_of,
+    node_topic,
+    source_of,
+)
 
 from .marks import Marks
+from .observer import Observers
 from .orders import DisconnectConnection, Order, encode
 from .recovery import Keeping
 from .users import UserKeys
@@ -28,6 +37,8 @@ logger = logging.getLogger("fastapi_channels")
 
 KEY_SECONDS: Final = 300.0
 """Seconds in which the key of a publication says that it is the same one."""
+PERSONAL: Final = ("connection", "user")
+"""Kinds of publications that are for clients, and for no room."""
 ECHO: Final = 2.0
 """Seconds that a publisher waits at most for its own message to come back."""
 Publish: TypeAlias = Callable[[Publication], Awaitable[None]]
@@ -81,6 +92,7 @@ class Sender:
         store: has the histories, and the keys that were used; None where the processes share none.
         packing: the broker's.
         here: the clients of this process.
+        observers: are told of what is published for clients.
     """
 
     def __init__(
@@ -92,6 +104,7 @@ class Sender:
         store: Store | None,
         packing: Packing,
         here: Here,
+        observers: Observers,
     ) -> None:
         self.store = store
         self.key_of = key_of
@@ -100,6 +113,7 @@ class Sender:
         self._namespace = namespace
         self._packing = packing
         self._here = here
+        self._observers = observers
 
     async def publish(
         self,
@@ -120,14 +134,10 @@ class Sender:
         if key is not None and (not isinstance(key, str) or not key):
             raise ConfigurationError(f"key= names a publication by a text that is not empty, got {key!r}")
         publication = Publication(self._namespace + room, body, exclude, for_each=for_each)
-        if (space := source_of(room)) != room:
-            publication = replace(
-                publication, topic=self._namespace + space, kind=TOPIC, to=(check_topic(name_of(room)),)
-            )
-        if keeping is not None:
-            return await self._publish_kept(room, publication, keeping, key)
-        await (self._publish(publication) if key is None else self._publish_once(room, publication, key))
-        return None
+        if SPACE_END in room:
+            space, to = self._namespace + source_of(room), (check_topic(name_of(room)),)
+            publication = replace(publication, topic=space, kind=TOPIC, to=to)
+        return await self._observed(publication, room, keeping, key)
 
     async def send_to_connection(self, connection_id: str, body: Body) -> None:
         """Send `body` to one connection, whichever process holds it; nothing if none does.
@@ -163,6 +173,31 @@ class Sender:
         if self.store is None:
             raise without_store(what)
         return self.store
+
+    async def _observed(
+        self,
+        publication: Publication,
+        room: str = "",
+        keeping: Keeping | None = None,
+        key: str | None = None,
+    ) -> Position | None:
+        """Publish, and tell who observes."""
+        told, failure = self._observers, None
+        for begin in told.publishing:
+            publication = begin(publication, room)
+        began = perf_counter() if told.published else 0.0
+        try:
+            if keeping is not None:
+                return await self._publish_kept(room, publication, keeping, key)
+            await (self._publish(publication) if key is None else self._publish_once(room, publication, key))
+            return None
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            for tell in told.published:
+                tell(publication, perf_counter() - began, failure)
+            failure = None  # which refers to this frame
 
     async def _publish_kept(
         self, room: str, publication: Publication, keeping: Keeping, key: str | None
@@ -213,7 +248,8 @@ class Sender:
         await store.settle(claimed, owner, "", KEY_SECONDS)
 
     async def _send(self, topic: str, body: Body, kind: str, *to: str) -> None:
-        await self._publish(Publication(self._namespace + topic, body, to=to, kind=kind))
+        publication = Publication(self._namespace + topic, body, to=to, kind=kind)
+        await (self._observed(publication) if kind in PERSONAL else self._publish(publication))
 
 
 def without_store(wanted: str) -> ConfigurationError:

@@ -18,16 +18,18 @@ Sample: TypeAlias = tuple[str, list[str], float]
 class Histogram:
     """How often something took how long."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_least", "_sum")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self._bounds = bounds
+        self._least = bounds[0]
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
 
     def add(self, seconds: float) -> None:
         self._sum += seconds
-        self._counts[bisect_left(self._bounds, seconds)] += 1
+        # Most are there, and it is the dearest part to look for them.
+        self._counts[0 if seconds <= self._least else bisect_left(self._bounds, seconds)] += 1
 
     def samples(self, labels: Values) -> list[Sample]:
         found: list[Sample] = []

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.observer import Observer, Stay
+from fastapi_channels.cluster.sender import PERSONAL
 from fastapi_channels.exceptions import CloseCode
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.session import Session
+from fastapi_channels.wire.messages import Publication
 from fastapi_channels.wire.traffic import Traffic
 
 from .families import LONG, QUICK
@@ -83,18 +85,21 @@ class Metrics(Observer):
             self._recoveries.add(channel, "full" if recovered else "refused")
 
     def acted(self, channel: str, spec: ActionSpec, seconds: float) -> None:
-        if spec not in self._actions:
-            self._actions[spec] = (channel, Histogram(QUICK))
-        self._actions[spec][1].add(seconds)
+        try:
+            _, histogram = self._actions[spec]
+        except KeyError:
+            _, histogram = self._actions[spec] = (channel, Histogram(QUICK))
+        histogram.add(seconds)
 
-    def failed(self, channel: str, action: str, code: str) -> None:
+    def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         self._errors.add(channel, action, code)
 
-    def published(self, seconds: float, ok: bool) -> None:
-        self._published.add(seconds)
-        self._failures += not ok
+    def published(self, publication: Publication, seconds: float, failure: BaseException | None) -> None:
+        if publication.kind not in PERSONAL:
+            self._published.add(seconds)
+            self._failures += failure is not None
 
-    def ran(self, job: str, seconds: float | None, outcome: str) -> None:
+    def ran(self, job: str, seconds: float | None, outcome: str, failure: BaseException | None) -> None:
         self._runs.add(job, outcome)
         if seconds is not None:
             self._ran.setdefault(job, Histogram(LONG)).add(seconds)

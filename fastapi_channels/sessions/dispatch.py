@@ -147,33 +147,36 @@ class Dispatcher:
     async def _run(self, spec: ActionSpec, run: Run) -> None:
         """Run one action to its last reply, or to the report of what went wrong."""
         member, message, last = self._member, run.message, None
-        observers = member.node.observers
-        began = perf_counter() if observers else 0.0
+        told = member.node.observers
+        began = perf_counter() if told.acted else 0.0
         problem: BaseException
+        for begins in told.acting:
+            begins(member.plan.name, spec, member.connection, message)
         try:
-            with run:
-                admitted = self._admit(spec, message)
-                if admitted if isinstance(admitted, bool) else await admitted:
-                    spec.late_calls += spec.sunset is not None
-                    if spec.is_stream:
-                        last = await self._stream(spec, run)
-                    else:
-                        last = self._last(spec, message, await self._result(spec, message))
-        except Exception as exc:
-            problem = exc
-        except asyncio.CancelledError as exc:
-            if _is_being_cancelled() and not self._outlives():
-                raise
-            problem = Cancelled() if run.message.cancelled or self._stopping else exc
-        else:
-            if last is not None and not member.writer.write_now(last, patiently=True):
-                await member.writer.write(last)
-            return
+            try:
+                with run:
+                    admitted = self._admit(spec, message)
+                    if admitted if isinstance(admitted, bool) else await admitted:
+                        spec.late_calls += spec.sunset is not None
+                        if spec.is_stream:
+                            last = await self._stream(spec, run)
+                        else:
+                            last = self._last(spec, message, await self._result(spec, message))
+            except Exception as exc:
+                problem = exc
+            except asyncio.CancelledError as exc:
+                if _is_being_cancelled() and not self._outlives():
+                    raise
+                problem = Cancelled() if run.message.cancelled or self._stopping else exc
+            else:
+                if last is not None and not member.writer.write_now(last, patiently=True):
+                    await member.writer.write(last)
+                return
+            handlers = spec.exception_handlers
+            await member.reporter.report(problem, run.message, member, handlers=handlers)
         finally:
-            for observer in observers:
-                observer.acted(member.plan.name, spec, perf_counter() - began)
-        handlers = spec.exception_handlers
-        await member.reporter.report(problem, run.message, member, handlers=handlers)
+            for ends in told.acted:
+                ends(member.plan.name, spec, perf_counter() - began)
 
     def _outlives(self) -> bool:
         """Whether a cancel of the running task ends its action alone: the application asked for it, or the

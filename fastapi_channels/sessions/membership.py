@@ -156,8 +156,8 @@ class Membership:
         arrival = await self.node.rooms.join(plan.key(connection.room), connection, plan, since)
         if self._host.tally is not None:
             self._host.tally.enter(connection.room)
-        for observer in self.node.observers:
-            observer.joined(plan.name, arrival.recovered if arrival is not None else None)
+        for tell in self.node.observers.joined:
+            tell(plan.name, arrival.recovered if arrival is not None else None)
         return arrival
 
     async def begin(self) -> bool:

@@ -23,8 +23,8 @@ async def refuse(
         tells: whether the client is accepted first, and told in a frame.
     """
     line.log.info("refused: %s", exc.error_code)
-    for observer in line.node.observers:
-        observer.refused(exc.error_code)
+    for tell in line.node.observers.refused:
+        tell(exc.error_code)
     websocket, writer = line.websocket, line.writer
     frame = line.envelope.error(exc, action=None, request_id=None, language=line.language)
     try:

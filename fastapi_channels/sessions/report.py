@@ -148,7 +148,7 @@ class Reporter:
         try:
             try:
                 if isinstance(exc, Exception) and await self._offer(exc, message, member, handlers):
-                    self._observe(HANDLED, message, member)
+                    self._observe(HANDLED, None, message, member)
                     return
             except Exception as answer:
                 # A handler may raise what its client is told instead; or it has a fault of its own.
@@ -157,10 +157,10 @@ class Reporter:
                 return
             error = as_client_error(exc)
             if _is_unreadable(error) and not await self._strike():
-                self._observe(error.error_code, message, member)
+                self._observe(error.error_code, None, message, member)
                 return
             error = await self._tell(error, exc, message, member)
-            self._observe(error.error_code, message, member)
+            self._observe(error.error_code, exc if _is_ours(error) else None, message, member)
             if error.close or fatal:
                 code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
                 await line.expel(connection, code, error.reason)
@@ -168,14 +168,16 @@ class Reporter:
             line.log.exception("an error could not be reported")
             await line.expel(connection, CloseCode.INTERNAL_ERROR, "")
 
-    def _observe(self, code: str, message: Message | None, member: Party | None) -> None:
-        observers = self._line.node.observers
-        if not observers:
+    def _observe(
+        self, code: str, failure: BaseException | None, message: Message | None, member: Party | None
+    ) -> None:
+        told = self._line.node.observers.failed
+        if not told:
             return
         spec = member.plan.find(message.action) if member is not None and message is not None else None
         channel = member.plan.name if member is not None else ""
-        for observer in observers:
-            observer.failed(channel, spec.name if spec is not None else "", code)
+        for tell in told:
+            tell(channel, spec.name if spec is not None else "", code, failure)
 
     async def _tell(
         self,
@@ -292,6 +294,13 @@ def _retry_after(exc: HTTPException) -> dict[str, Any]:
         if name.lower() == "retry-after" and value.isascii() and value.isdigit():
             return {"retry_after": float(value)}
     return {}
+
+
+def _is_ours(error: WebSocketException) -> bool:
+    """Whether something went wrong on this side, rather than that the client may not, or cannot."""
+    if isinstance(error, HTTPError):
+        return error.http_status >= 500
+    return isinstance(error, InternalError | Unavailable)
 
 
 def _is_unreadable(error: WebSocketException) -> bool:

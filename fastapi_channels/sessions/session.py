@@ -38,7 +38,7 @@ from .refusal import refuse
 from .report import Reporter, as_client_error
 from .run import Run
 from .sign_in import AUTH, REFRESH, SignIn
-from .stay import begin, end
+from .stay import answered, begin, end
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -122,11 +122,11 @@ class Session(Client):
     async def run(self, subprotocol: str | None = None, headers: Headers = None) -> None:
         """Returns when the client has left and everything of it is undone."""
         warn_of_generators(self.websocket.scope)
-        # An endpoint of a router that add_channel() was called on comes without.
-        token = current_node.set(self.node)
+        token = current_node.set(self.node)  # the endpoint of a router comes without
         self.node.served += 1
         try:
-            if await self._enter(subprotocol, headers):
+            entering = answered if self.node.observers.asked else Session._enter
+            if await entering(self, subprotocol, headers):
                 await self._stay()
         finally:
             self.node.served -= 1
@@ -223,7 +223,7 @@ class Session(Client):
     async def accept(self, subprotocol: str | None, headers: Headers) -> None:
         """Answer the handshake, if the endpoint has not; from now on frames can be read."""
         is_new = self.websocket.application_state is WebSocketState.CONNECTING
-        self.writer.connect(is_new=is_new)
+        self.writer.connect(is_new=is_new, told=self.node.wrappers)
         if is_new:
             await self.websocket.accept(subprotocol, headers)
         self._accepted = True

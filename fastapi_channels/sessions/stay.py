@@ -1,4 +1,4 @@
-"""Telling who observes that a WebSocket was accepted, and, at its end, what it was."""
+"""Telling who observes of a WebSocket: its handshake, that it was accepted, and, at its end, what it was."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from fastapi_channels.cluster.observer import Stay
 from fastapi_channels.wire.traffic import Tally
 from fastapi_channels.wire.writer import Writer
 
+from .http import Headers
+
 logger = logging.getLogger("fastapi_channels")
 
 
@@ -24,15 +26,33 @@ class Guest(Protocol):
     writer: Writer
     user: Any
 
+    async def _enter(self, subprotocol: str | None, headers: Headers) -> bool: ...
+
     @property
     def ending(self) -> tuple[int | None, str | None]: ...
+
+
+async def answered(guest: Guest, subprotocol: str | None, headers: Headers) -> bool:
+    """Have a handshake answered, and tell of it."""
+    told, failure = guest.node.observers, None
+    for begins in told.asked:
+        begins(guest.writer.name, guest.websocket)
+    try:
+        return await guest._enter(subprotocol, headers)
+    except BaseException as exc:
+        failure = exc
+        raise
+    finally:
+        for ends in told.answered:
+            ends(failure)
+        failure = None  # which refers to this frame
 
 
 def begin(node: Node, tally: Tally) -> None:
     """It was accepted."""
     tally.began = monotonic()
-    for observer in node.observers:
-        observer.opened()
+    for tell in node.observers.opened:
+        tell()
 
 
 def end(guest: Guest, tally: Tally) -> None:
@@ -51,9 +71,10 @@ def end(guest: Guest, tally: Tally) -> None:
         code=1006 if code is None else int(code),
         by_us=guest.writer.closing is not None,
     )
-    for observer in node.observers:
+    for tell in node.observers.closed:
         try:
-            observer.closed(stay)
+            tell(stay)
         except Exception:
             # The others are told, and the rest of the connection is undone.
-            logger.exception("%s could not be told that a connection has ended", type(observer).__name__)
+            name = type(getattr(tell, "__self__", tell)).__name__
+            logger.exception("%s could not be told that a connection has ended", name)

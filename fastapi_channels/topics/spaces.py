@@ -84,6 +84,13 @@ class Spaces:
             return [source]
         return [room for room in self._crowd.rooms if source_of(room) == source]
 
+    def count(self, space: str, publication: Publication) -> int:
+        """How many it is for, at most: who has several filters that it fits is counted with each."""
+        trie = self._tries.get(space)
+        if trie is None or not publication.to:
+            return 0
+        return sum(len(self._crowd.members(room)) for room in trie.match(publication.to[0]))
+
     def receive(self, space: str, publication: Publication) -> None:
         """Hand what was published to a topic to those whose filters it fits: once to each WebSocket."""
         trie = self._tries.get(space)

@@ -22,6 +22,8 @@ RequestId: TypeAlias = Annotated[str | int | float | None, "the request's id"]
 SUBPROTOCOL: Final = "fastapi-channels.1"
 """What a client offers that knows the whole protocol: it gets a welcome, a reply to every request that has
 an id, and reads why it is refused."""
+TRACE: Final = ("traceparent", "tracestate")
+"""Fields of a request that say what it belongs to (W3C Trace Context), to who wants to know."""
 MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
 WINDOW: Final = "window"
@@ -147,6 +149,9 @@ class Publication:
     """Where it stands in the history of its room; empty where the room has none."""
     for_each: str = ""
     """Names the function that says what each recipient gets; empty where all get `body`."""
+    traceparent: str = ""
+    """Of what it belongs to (W3C Trace Context, section 3.2); empty where nobody traces."""
+    tracestate: str = ""
 
 
 def decode_json(body: Body) -> Any:

@@ -16,6 +16,10 @@ SEALED: Final = "\x01fcs "
 """Begins one that is encrypted."""
 
 
+MAX_TRACE: Final = 512
+"""Characters of a `traceparent`, or a `tracestate`, that are looked at."""
+
+
 class Unreadable(ValueError):
     """A publication that this process has no key for; says why."""
 
@@ -49,6 +53,10 @@ class Packing:
             header["to"] = publication.to
         if publication.for_each:
             header["for_each"] = publication.for_each
+        if publication.traceparent:
+            header["traceparent"] = publication.traceparent
+        if publication.tracestate:
+            header["tracestate"] = publication.tracestate
         if isinstance(body, bytes):
             header["encoding"] = "base64"
             body = base64.b64encode(body).decode()
@@ -91,6 +99,8 @@ class Packing:
                 tuple(map(str, header.get("to", ()))),
                 str(header.get("position", "")),
                 str(header.get("for_each", "")),
+                _bounded(header.get("traceparent")),
+                _bounded(header.get("tracestate")),
             )
         except (ValueError, AttributeError, TypeError):
             return Publication(topic, text)
@@ -104,6 +114,11 @@ class BarePacking:
 
     def unpack(self, topic: str, text: Body) -> Publication:
         return Publication(topic, text)
+
+
+def _bounded(text: object) -> str:
+    """A text that whoever traces is to judge; empty for what cannot be one."""
+    return text if isinstance(text, str) and len(text) <= MAX_TRACE else ""
 
 
 PLAIN: Final = Packing()

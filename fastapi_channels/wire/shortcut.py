@@ -11,12 +11,18 @@ looks different, is simply not known and gets its frames by ASGI.
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
+from starlette.websockets import WebSocket
+
+from .log import Once
 from .port import Port
+
+logger = logging.getLogger("fastapi_channels")
 
 
 def port_of(send: Callable[..., Any], receive: Callable[..., Any], *, is_new: bool) -> Port | None:
@@ -46,6 +52,25 @@ def port_of(send: Callable[..., Any], receive: Callable[..., Any], *, is_new: bo
     ):
         return None
     return Shortcut(protocol, transport, max_size, is_new=is_new)
+
+
+def warn_of_instrumentation(websocket: WebSocket, told: Once) -> None:
+    """Say, once for each route, that OpenTelemetry's middleware keeps the port away, and what to do."""
+    send = _within(websocket._send)
+    # It has the name of what it wraps.
+    if getattr(send, "__globals__", {}).get("__name__") != "opentelemetry.instrumentation.asgi":
+        return
+    route: Any = websocket.scope.get("route")
+    path = str(getattr(route, "path", websocket.scope["path"])).partition("{")[0]
+    if told.is_new(path):
+        logger.warning(
+            "opentelemetry.instrumentation.asgi is around the WebSockets of %r: it makes a span as long as "
+            "each, and all frames take the slow way. Leave them out, by "
+            "FastAPIInstrumentor.instrument_app(app, excluded_urls=%r), and trace with "
+            "add_channel(app, tracing=True)",
+            path,
+            path,
+        )
 
 
 def _within(send: Any) -> Any:

@@ -46,6 +46,7 @@ WITHOUT_CONTENT: Final = (204, 205, 304)
 MAX_WRAPPED: Final = 16
 """Functions that may be around a server's own."""
 PASSING_ON: Final = (
+    "fastapi.telemetry.",
     "starlette._exception_handler",
     "starlette.middleware.cors",
     "starlette.middleware.errors",

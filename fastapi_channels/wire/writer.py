@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Container, MutableMapping, Sequence
 from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_channels.exceptions import CloseCode
 
-from .bursts import Bursts
+from .log import Once
 from .messages import Envelope, Frame
 from .outbox import Gap, Item, Lagged, Outbox
 from .port import Port
-from .shortcut import port_of
+from .shortcut import port_of, warn_of_instrumentation
 from .traffic import Traffic
 
 logger = logging.getLogger("fastapi_channels")
@@ -31,14 +31,20 @@ CLOSE_TIMEOUT: Final = 5.0
 
 
 class Collector(Protocol):
-    """What lets frames leave together: `flush` sends all that was collected, `keep` adds to the `bursts`."""
+    """What lets frames leave together at the end of a turn of the event loop.
+
+    Attributes:
+        kept: the writers that something is kept for.
+    """
 
     @property
-    def bursts(self) -> Bursts[Frame]: ...
+    def kept(self) -> Container[object]: ...
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Send all that was collected."""
 
-    def keep(self, writer: Writer, frame: Frame) -> None: ...
+    def keep(self, writer: Writer, frame: Frame) -> None:
+        """Hand `frame` to `writer.send_kept`, with what else is kept for it, when the turn ends at latest."""
 
 
 class Writer:
@@ -113,13 +119,12 @@ class Writer:
         self._on_closed: Callable[[], None] | None = None
         self._on_direct: Callable[[], None] | None = None
 
-    def connect(self, *, is_new: bool) -> None:
-        """Take the server's port, if it has one.
-
-        Args:
-            is_new: whether the handshake is still to be answered.
-        """
+    def connect(self, *, is_new: bool, told: Once) -> None:
+        """Take the server's port, if it has one. `is_new`: the handshake is still to be answered; `told`: the
+        routes of which the log knows why they have none."""
         self.port = port_of(self.websocket._send, self.websocket._receive, is_new=is_new)
+        if self.port is None:
+            warn_of_instrumentation(self.websocket, told)
 
     def release(self) -> None:
         """The handshake is complete: from now on this object alone writes to the WebSocket."""
@@ -129,7 +134,6 @@ class Writer:
         if self.closing is not None:
             self.websocket.application_state = WebSocketState.DISCONNECTED
         if self.port is not None:
-            self.port.flush()
             self.port.on_change = self._redirect
             self._redirect()
         if len(self._outbox):
@@ -155,15 +159,10 @@ class Writer:
 
         Args:
             patiently: while more of the client's messages have come and wait for their turn, replies leave
-                together.
+                together. Each write is a system call, which costs more than an action.
         """
         direct, port, collector = self.direct, self.port, self._collector
-        if (
-            patiently
-            and direct is not None
-            and port is not None
-            and (port.events or self in collector.bursts.kept)
-        ):
+        if patiently and direct is not None and port is not None and (port.events or self in collector.kept):
             collector.keep(self, frame)
             return True
         collector.flush()

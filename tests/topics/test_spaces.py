@@ -6,10 +6,10 @@ import logging
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from fastapi_channels import (
     BaseChannel,
@@ -24,7 +24,6 @@ from fastapi_channels import (
     TooManyRooms,
     action,
     add_channel,
-    current_connection,
     topics_router,
 )
 from fastapi_channels.client import ActionError
@@ -513,54 +512,6 @@ def test_who_may_receive_is_a_plain_function_of_what_the_pattern_has():
         Other()
     with pytest.raises(ConfigurationError, match="say topics = True"):
         Without()
-
-
-async def test_what_a_permission_depends_on_is_resolved_for_each_subscription():
-    asked = []
-
-    def team(connection: Annotated[Connection, Depends(current_connection)]) -> str:
-        asked.append(connection.id)
-        return "sales"
-
-    class Desk(Anything):
-        room_pattern = "desk/{of}/{ticket:int}"
-
-        async def authorize(
-            self,
-            connection: Connection,
-            of: str | None,
-            ticket: int | None,
-            team: Annotated[str, Depends(team)],
-        ) -> bool:
-            return of == team
-
-    app = FastAPI()
-    add_channel(app)
-    desk = Desk()
-    desk.mount(app, "/desk")
-    async with running(app) as site:
-        client = await subscribed(site, "desk/sales/+", path="/desk")
-        with pytest.raises(ActionError, match="Permission Denied"):
-            await client.call("subscribe", filter="desk/support/+")
-        await client.expect_nothing()
-        assert len(set(asked)) == 1
-        assert len(asked) >= 2
-
-
-async def test_a_node_that_stops_forgets_all_filters():
-    app = FastAPI()
-    add_channel(app)
-    anything.mount(app, "/anything")
-    async with running(app) as site:
-        await subscribed(site, "a/+", path="/anything")
-        node = Node.attached(app)
-        assert node is not None
-        assert node.rooms.spaces._tries
-    assert not node.rooms.spaces._tries
-    async with running(app) as site:
-        client = await subscribed(site, "a/+", path="/anything")
-        await anything.broadcast("a/b", "said", 1)
-        assert await client.expect("said") == 1
 
 
 async def test_permission_of_a_subscription_that_fails_refuses():

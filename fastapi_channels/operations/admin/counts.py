@@ -39,7 +39,7 @@ class Counts(Observer):
     def refused(self, code: str) -> None:
         self._count(code)
 
-    def failed(self, channel: str, action: str, code: str) -> None:
+    def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         self._count(code)
 
     def _count(self, code: str) -> None:

@@ -237,8 +237,11 @@ class Keeper:
 
     async def _run(self, due: float, owner: str, since: float) -> None:
         current_node.set(self._node)
+        for tell in self._node.observers.running:
+            tell(self.job.name)
         began = time.perf_counter()
         outcome: Outcome = "ok"
+        failure = None
         deadline = asyncio.timeout(self.job.mark.timeout)
         held = None if self.job.mark.overlap else self._hold(owner, since, _this_task())
         holding = None if held is None else asyncio.create_task(held)
@@ -246,13 +249,14 @@ class Keeper:
             async with deadline, Resolution(WebSocket(self._scope(), _nothing, _nothing), None) as resolution:
                 await self.job.run(resolution, due)
         except BaseException as exc:
-            outcome = self._failed(exc, timed_out=deadline.expired())
+            outcome, failure = self._failed(exc, timed_out=deadline.expired()), exc
             if not is_failure(exc):
                 raise
         finally:
             seconds = time.perf_counter() - began
             self._last = {"due": due, "seconds": seconds, "outcome": outcome}
-            self._tell(seconds, outcome)
+            self._tell(seconds, outcome, failure)
+            failure = None  # which refers to this frame
             if holding is not None:
                 holding.cancel()
                 await finish(self._let_go(owner))
@@ -303,9 +307,9 @@ class Keeper:
         logger.info("the job %r is skipped: it still runs", self.job.name)
         self._tell(None, "skipped")
 
-    def _tell(self, seconds: float | None, outcome: Outcome) -> None:
-        for observer in self._node.observers:
-            observer.ran(self.job.name, seconds, outcome)
+    def _tell(self, seconds: float | None, outcome: Outcome, failure: BaseException | None = None) -> None:
+        for tell in self._node.observers.ran:
+            tell(self.job.name, seconds, outcome, failure)
 
 
 def _now() -> float:

@@ -45,16 +45,16 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return clock
 
 
-class Process:
+class Process(Observer):
     """One of several that share a store, and note how each run ends."""
 
     def __init__(self, store: FaultyStore, settings: Settings) -> None:
         self.view: StoreView = store.view()
         self.node = Node(create_backend("memory://"), settings=settings, store=self.view.as_store)
-        self.node.observers = (cast(Observer, self),)
+        self.node.observers.add(self)
         self.outcomes: list[str] = []
 
-    def ran(self, job: str, seconds: float | None, outcome: str) -> None:
+    def ran(self, job: str, seconds: float | None, outcome: str, failure: BaseException | None) -> None:
         self.outcomes.append(outcome)
 
 
