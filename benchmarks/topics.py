@@ -8,7 +8,9 @@ It runs for about a minute in one process, and opens no connection.
 it for topics: the median of 2,000, in microseconds, and what a look at each filter would take. "bytes" are
 what the trie takes for a filter, measured by tracemalloc, without the text itself, which the room has anyway.
 "all fit" is the most that a topic can make it look at: filters with a `+` or a name at each of its levels, in
-all combinations.
+all combinations. "subscribed" are as many filters of connections, 100 of each, with all that a process keeps
+of them but the connections; "delivery" is a message for 1,000 connections, whose filter it fits by one, or by
+three of them, up to the bytes for their transports.
 """
 
 from __future__ import annotations
@@ -20,10 +22,15 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
+from fastapi_channels.cluster.hub import Hub
+from fastapi_channels.cluster.renditions import Renditions
 from fastapi_channels.topics.names import matches
+from fastapi_channels.topics.spaces import Spaces
 from fastapi_channels.topics.trie import Trie
+from fastapi_channels.wire.messages import Publication
+from fastapi_channels.wire.rooms import SPACE_END
 
 COUNTS: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
 TOPICS: Final = 2_000
@@ -97,6 +104,66 @@ def worst(levels: int) -> None:
     print(f"{len(names):>9,} filters, {levels:>2} levels: {said}, all fit")
 
 
+class Pipe:
+    """A transport that takes what it is given."""
+
+    def write(self, data: bytes) -> None: ...
+
+
+class Carrier:
+    def __init__(self) -> None:
+        self.writer = self
+        self.reception = None
+
+
+class Client:
+    def __init__(self, number: int) -> None:
+        self.id = f"node.{number}"
+        self.direct = Pipe()
+        self._carrier = Carrier()
+
+    def push(self, frame: object) -> None: ...
+
+
+def spaces() -> tuple[Any, Spaces]:
+    hub: Any = Hub(lambda flush: None)
+    return hub, Spaces(hub, Renditions(hub), {})
+
+
+def subscribe(hub: Any, space: Spaces, client: Client, filter: str) -> None:
+    room = f"Prices{SPACE_END}{filter}"
+    space.enter(room, client)
+    hub.add(room, client)
+
+
+def subscribed(count: int) -> None:
+    names, clients = filters(count, 5), [Client(number) for number in range(count // 100)]
+    gc.collect()
+    tracemalloc.start()
+    hub, space = spaces()
+    for number, name in enumerate(names):
+        subscribe(hub, space, clients[number // 100], name)
+    size = tracemalloc.get_traced_memory()[0] / count
+    tracemalloc.stop()
+    print(f"{count:>9,} filters subscribed: {size:,.0f} bytes each")
+
+
+def delivery(overlapping: int) -> None:
+    hub, space = spaces()
+    for number in range(1000):
+        client = Client(number)
+        for filter in ("price/+/last", "price/#", "#")[:overlapping]:
+            subscribe(hub, space, client, filter)
+    message = Publication(f"Prices{SPACE_END}", "x" * 128, kind="topic", to=("price/acme/last",))
+
+    def deliver(_: str) -> None:
+        space.receive(f"Prices{SPACE_END}", message)
+        hub.flush()
+
+    took = median(deliver, [""] * 200)
+    print(f"to 1,000 connections by {overlapping} of their filters: {took:,.0f} µs")
+
+
 def main() -> None:
     for count in COUNTS:
         measure(count, 5, naive=count <= 100_000)
@@ -104,6 +171,9 @@ def main() -> None:
         measure(100_000, levels, naive=False)
     for levels in (4, 8, 12, 16):
         worst(levels)
+    subscribed(100_000)
+    for overlapping in (1, 3):
+        delivery(overlapping)
 
 
 if __name__ == "__main__":

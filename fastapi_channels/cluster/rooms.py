@@ -67,9 +67,9 @@ class Rooms:
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]  # binds functions in slots
         self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
         self.renditions = Renditions(self.hub)
-        self.spaces = Spaces(self.hub, self.renditions)
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""
+        self.spaces = Spaces(self.hub, self.renditions, self.connections)
         self.heard: set[str] = set()
         """Topics of the broker that stay subscribed although nobody is in a room of theirs."""
         self._successors = Successors()

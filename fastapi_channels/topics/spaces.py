@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, Protocol
 
 from fastapi_channels.wire.messages import Frame, Publication
@@ -22,7 +22,7 @@ class Crowd(Protocol):
 
     def members(self, room: str) -> list[Any]: ...
 
-    def deliver(self, room: str, frame: Frame, exclude: Collection[str] = ()) -> None: ...
+    def deliver(self, room: str, frame: Frame) -> None: ...
 
     def send(self, recipients: Iterable[Any], frame: Frame) -> None: ...
 
@@ -40,13 +40,15 @@ class Spaces:
     Args:
         crowd: the hub.
         forms: for publications with a `for_each`.
+        connections: those that are in a room here, by id.
     """
 
-    __slots__ = ("_asking", "_crowd", "_forms", "_tries")
+    __slots__ = ("_asking", "_connections", "_crowd", "_forms", "_tries")
 
-    def __init__(self, crowd: Crowd, forms: Forms) -> None:
+    def __init__(self, crowd: Crowd, forms: Forms, connections: Mapping[str, Any]) -> None:
         self._crowd = crowd
         self._forms = forms
+        self._connections = connections
         self.reset()
 
     def reset(self) -> None:
@@ -99,14 +101,14 @@ class Spaces:
         topic, exclude = publication.to[0], publication.exclude
         rooms = trie.match(topic)
         asks = space in self._asking
-        if len(rooms) == 1 and not asks and not publication.for_each:
-            self._crowd.deliver(rooms[0], Frame(publication.body, name_of(rooms[0])), exclude)
+        if len(rooms) == 1 and not asks and not exclude and not publication.for_each:
+            self._crowd.deliver(rooms[0], Frame(publication.body, name_of(rooms[0])))
             return
-        found = [(room, self._crowd.members(room)) for room in rooms]
-        served = {each._carrier.writer for _, members in found for each in members if each.id in exclude}
-        for room, members in found:
+        here = self._connections
+        served = {here[id]._carrier.writer for id in exclude if id in here}
+        for room in rooms:
             recipients = []
-            for connection in members:
+            for connection in self._crowd.members(room):
                 writer = connection._carrier.writer
                 if writer not in served and (not asks or _may(connection, topic)):
                     served.add(writer)

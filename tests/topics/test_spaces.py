@@ -6,10 +6,10 @@ import logging
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from fastapi_channels import (
     BaseChannel,
@@ -24,6 +24,7 @@ from fastapi_channels import (
     TooManyRooms,
     action,
     add_channel,
+    current_connection,
     topics_router,
 )
 from fastapi_channels.client import ActionError
@@ -159,7 +160,11 @@ async def test_it_is_left_out_over_one_socket_whatever_else_fits(site: Site):
     await client.join("sport/#")
     await client.join("sport/golf/+")
     await client.call("score", room="sport/#", topic="sport/golf/7", points=1, echo=False)
-    assert await points(client) == []
+    await client.leave("sport/#")
+    await client.join("sport/tennis/+")
+    await client.call("score", room="sport/tennis/+", topic="sport/golf/7", points=2, echo=False)
+    await client.call("score", room="sport/tennis/+", topic="sport/golf/7", points=3)
+    assert await points(client) == [3]
 
 
 async def test_it_comes_in_the_order_in_which_it_was_published(site: Site):
@@ -297,7 +302,7 @@ async def test_so_it_is_where_it_joins(site: Site, filter: str, code: str):
 
 
 async def test_filters_of_one_client_are_bounded(site: Site):
-    client = await site.client("/scores")
+    client = await site.client("/scores", within=30)
     taken = await client.call("take_all")
     assert taken == Scores.max_rooms - 1  # one is its home
     with pytest.raises(ActionError, match="You may be in 12 rooms at most") as caught:
@@ -512,6 +517,54 @@ def test_who_may_receive_is_a_plain_function_of_what_the_pattern_has():
         Other()
     with pytest.raises(ConfigurationError, match="say topics = True"):
         Without()
+
+
+async def test_what_a_permission_depends_on_is_resolved_for_each_subscription():
+    asked = []
+
+    def team(connection: Annotated[Connection, Depends(current_connection)]) -> str:
+        asked.append(connection.id)
+        return "sales"
+
+    class Desk(Anything):
+        room_pattern = "desk/{of}/{ticket:int}"
+
+        async def authorize(
+            self,
+            connection: Connection,
+            of: str | None,
+            ticket: int | None,
+            team: Annotated[str, Depends(team)],
+        ) -> bool:
+            return of == team
+
+    app = FastAPI()
+    add_channel(app)
+    desk = Desk()
+    desk.mount(app, "/desk")
+    async with running(app) as site:
+        client = await subscribed(site, "desk/sales/+", path="/desk")
+        with pytest.raises(ActionError, match="Permission Denied"):
+            await client.call("subscribe", filter="desk/support/+")
+        await client.expect_nothing()
+        assert len(set(asked)) == 1
+        assert len(asked) >= 2
+
+
+async def test_a_node_that_stops_forgets_all_filters():
+    app = FastAPI()
+    add_channel(app)
+    anything.mount(app, "/anything")
+    async with running(app) as site:
+        await subscribed(site, "a/+", path="/anything")
+        node = Node.attached(app)
+        assert node is not None
+        assert node.rooms.spaces._tries
+    assert not node.rooms.spaces._tries
+    async with running(app) as site:
+        client = await subscribed(site, "a/+", path="/anything")
+        await anything.broadcast("a/b", "said", 1)
+        assert await client.expect("said") == 1
 
 
 async def test_permission_of_a_subscription_that_fails_refuses():
