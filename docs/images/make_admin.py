@@ -1,4 +1,4 @@
-"""Takes admin.png, admin-dark.png and admin-zh.png: the page of operators, in a real browser.
+"""Takes admin.png, admin-dark.png, admin-zh.png and admin-room.png: the page of operators, in a real browser.
 
 python docs/images/make_admin.py
 
@@ -26,8 +26,9 @@ ROOT = IMAGES.parents[1]
 SCREEN = {"width": 1280, "height": 620}
 PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "admin.png": ("", {"color_scheme": "light"}),
-    "admin-dark.png": ("room//lobby", {"color_scheme": "dark"}),
+    "admin-dark.png": ("", {"color_scheme": "dark"}),
     "admin-zh.png": ("", {"color_scheme": "light", "locale": "zh-CN"}),
+    "admin-room.png": ("room//lobby", {"color_scheme": "light"}),
 }
 PEOPLE = {
     "lobby": ("ada", "bob", "carol", "dan", "eve"),
@@ -99,8 +100,8 @@ async def _show(guests: Guests, name: str, view: str, options: dict[str, Any]) -
     await page.goto(f"{guests.url}admin/#{view}")
     await expect(page.locator("html")).to_have_attribute("data-ready", "")
     if view:
+        await page.set_viewport_size({"width": SCREEN["width"], "height": 880})
         await page.get_by_role("button", name="Listen").click()
-        await page.locator(".event-name").fill("notice")
     await asyncio.sleep(LOOKS)
     await page.screenshot(path=IMAGES / name)
 

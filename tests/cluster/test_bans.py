@@ -10,21 +10,30 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import FastAPI, Query
+from starlette.requests import HTTPConnection
 
 from fastapi_channels import Channel, ConfigurationError, Publisher, Socket, action, add_channel
+from fastapi_channels.auth import Authenticator, Identity
 from fastapi_channels.cluster.bans import Bans, Barred, new_ban
 from fastapi_channels.cluster.orders import Order
 from fastapi_channels.stores import MemoryStore, StoreUnavailable
 from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.store import FaultyStore
 from tests.support.live import Client, Site, serving, unique, wait_until
-from tests.support.servers import RedisServer
 
 
 class Room(Channel):
     @action()
     async def quick(self) -> str:
         return "quick"
+
+
+def identify(token: str, connection: HTTPConnection) -> Identity:
+    return Identity(token)
+
+
+class Vault(Room):
+    authenticator = Authenticator(identify, first_frame=10)
 
 
 def named(user: Annotated[str | None, Query()] = None) -> str | None:
@@ -58,7 +67,8 @@ async def cluster() -> AsyncIterator[Cluster]:
                 trusted_proxies=["127.0.0.1"],
                 publish_timeout=0.3,
             )
-            Room().mount(app, "/rooms/{channel}", user=named, http=True)
+            Room().mount(app, "/rooms/{channel}", user=named, http=True, sse=True)
+            Vault().mount(app, "/vault/{channel}")
             Socket(Room()).mount(app, "/socket", user=named)
             found.sites.append(await stack.enter_async_context(serving(app, may_complain=True)))
         yield found
@@ -92,6 +102,12 @@ async def test_a_user_is_gone_from_every_process_until_the_ban_ends():
         async with httpx.AsyncClient(base_url=two.http, trust_env=False) as http:
             called = await http.post("/rooms/tea/actions/quick?user=ada")
             assert (called.status_code, called.json()["code"]) == (403, "banned")
+            assert (await http.get("/rooms/tea/events?user=ada")).status_code == 403
+        async with one.connect("/vault/tea") as late:
+            await late.send({"type": "auth", "token": "ada"})
+            told = await late.receive_until(lambda frame: "code" in frame)
+            assert told["code"] == "banned"
+            assert (await late.closed()).code == 4503
         (ban,) = await they.publisher.bans()
         assert (ban.user, ban.address, ban.reason, ban.by) == ("ada", None, "spam", "grace")
         assert 50 < ban.until - time.time() <= 60
@@ -191,13 +207,15 @@ async def test_nobody_gets_in_while_the_store_does_not_say():
             await they.publisher.ban(user="bob")
 
 
-async def test_from_outside_over_redis(shared_redis: RedisServer):
+@pytest.mark.parametrize("server", ["shared_redis", "shared_postgres"])
+async def test_from_outside(request: pytest.FixtureRequest, server: str):
+    url = request.getfixturevalue(server).url
     namespace, app = unique(), FastAPI()
-    add_channel(app, url=shared_redis.url, namespace=namespace, bans=True)
+    add_channel(app, url=url, namespace=namespace, bans=True)
     Room().mount(app, "/rooms/{channel}", user=named)
     async with (
         serving(app) as site,
-        Publisher(shared_redis.url, namespace=namespace) as publisher,
+        Publisher(url, namespace=namespace) as publisher,
         site.connect("/rooms/tea?user=ada") as ada,
     ):
         await publisher.ban(user="ada", seconds=30)

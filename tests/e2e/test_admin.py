@@ -203,6 +203,17 @@ async def test_a_user_is_banned_and_let_in_again(operators: Guests) -> None:
         pass
 
 
+async def test_who_has_no_name_is_banned_by_the_address(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "nameless"):
+        await they.open("room//nameless")
+        await they.click("Ban address", they.row("nobody known"))
+        await expect(they.page.get_by_role("dialog")).to_contain_text("127.0.0.1")
+        await they.page.keyboard.press("Escape")
+        await expect(they.page.get_by_role("dialog")).to_be_hidden()
+        await expect(they.row("nobody known")).to_be_visible()
+
+
 async def test_read_only_there_is_nothing_to_be_done(operators: Guests) -> None:
     they = await operator(operators)
     async with client(operators, "quiet", "ada"):

@@ -376,6 +376,7 @@ async def test_what_a_process_has_counted():
             assert report["uptime"] > 0
         await becomes(http, "/nodes", lambda found: found[site.node.id]["closed"] == 1)
         for number in range(200):
-            site.node.observers[-1].refused(f"code{number}")
+            for tell in site.node.observers.refused:
+                tell(f"code{number}")
         errors = (await http.get("/nodes")).json()[site.node.id]["errors"]
         assert (len(errors), errors["other"]) == (101, 101)

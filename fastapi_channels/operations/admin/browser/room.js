@@ -2,7 +2,7 @@
 
 import { make, say, show } from "./basics.js";
 import { ask, pathOf } from "./api.js";
-import { ban, disconnect } from "./dialog.js";
+import { ban, disconnect, tellFault } from "./dialog.js";
 import { Pager } from "./listing.js";
 import { Passing } from "./passing.js";
 import { Saying } from "./saying.js";
@@ -47,6 +47,17 @@ export class Room {
   leave() { this.passing.stop(); }
 }
 
+/* Who is not known by a name is banned by where it comes from. */
+async function banAddressOf(id) {
+  try {
+    const { address } = await ask(pathOf("connections", id));
+    return await ban({ address });
+  } catch (error) {
+    tellFault(error);
+    return false;
+  }
+}
+
 /* A room that is a filter of topics. */
 export class Filter extends Room {
   constructor(settings, scope, name) { super(settings, scope, name, true); }
@@ -55,7 +66,9 @@ export class Filter extends Room {
 function memberColumns(readOnly, refreshNow) {
   const acts = ({ id, user }) => [
     button("disconnect", async () => { if (await disconnect(`${pathOf("connections", id)}/disconnect`, id, "disconnect")) refreshNow(); }),
-    ...(user === null ? [] : [button("ban", async () => { if (await ban({ user })) refreshNow(); })]),
+    user === null
+      ? button("banAddress", async () => { if (await banAddressOf(id)) refreshNow(); })
+      : button("ban", async () => { if (await ban({ user })) refreshNow(); }),
   ];
   return [
     { key: "user", make: ({ user }) => (user === null ? say("span", "noUser", {}, { className: "muted" }) : make("a", { href: hrefOfUser(user), className: "name", textContent: user })) },
