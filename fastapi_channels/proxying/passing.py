@@ -112,7 +112,10 @@ class Passing:
         if "for" in self._forwarded and connection.address:
             yield "x-forwarded-for", connection.address
         if "proto" in self._forwarded:
-            yield "x-forwarded-proto", "https" if websocket.url.scheme in ("wss", "https") else "http"
+            yield (
+                "x-forwarded-proto",
+                "https" if websocket.scope.get("scheme") in ("wss", "https") else "http",
+            )
         if "host" in self._forwarded and "host" in websocket.headers:
             yield "x-forwarded-host", websocket.headers["host"]
 

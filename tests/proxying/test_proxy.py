@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import ssl
 import struct
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, cast
 
+import httpx
 import pytest
+import trustme
 from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -162,6 +165,20 @@ async def test_text_and_bytes_pass_both_ways_up_to_16_mebibytes(other: Any):
             assert await client.read() == message
         await client.send("y" * (16 * MB))
         assert len(await client.read()) == 16 * MB
+
+
+async def test_over_tls_the_other_server_must_be_who_it_says():
+    authority, trust = trustme.CA(), ssl.create_default_context()
+    own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(own)
+    async with server(ssl=own) as target:
+        target = target.replace("ws://127.0.0.1", "wss://localhost")
+        async with in_front(target) as site:
+            assert (await site.refusal("/")).status == 502
+        authority.configure_trust(trust)
+        async with in_front(target, ssl=trust) as site, site.connect("/") as client:
+            await client.send("hi")
+            assert await client.read() == "hi"
 
 
 async def test_a_message_in_parts_passes_whole():
@@ -590,6 +607,16 @@ async def test_a_drain_closes_both_sides_with_1012():
         await site.node.drain()
         assert (await client.closed()).code == 1012
         assert await ended == 1012
+
+
+async def test_the_document_does_not_say_where_the_other_server_is():
+    app = FastAPI()
+    add_channel(app, asyncapi_url="/asyncapi.json")
+    WebSocketProxy("ws://inside:8000/{room}").mount(app, "/chat/{room}")
+    async with serving(app) as site, httpx.AsyncClient() as http:
+        document = (await http.get(f"{site.http}/asyncapi.json")).text
+    assert "/chat/{room}" in document
+    assert "inside" not in document
 
 
 async def test_somebody_can_end_it_from_here():
