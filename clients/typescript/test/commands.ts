@@ -10,7 +10,7 @@ export function driven(url: string, tell: (what: object) => void): (command: any
   };
   const client = createClient(url, options);
   let tokens = 0;
-  const webSocket = withFallback({ times: { patience: 500, again: 300, most: 600, linger: 200 } });
+  const webSocket = withFallback({ times: { patience: 500, again: 300, most: 600, linger: 400 } });
   const token = () => `t${++tokens}`;
   const clients: Record<string, typeof client> = {
     plain: client,
@@ -74,7 +74,10 @@ export function driven(url: string, tell: (what: object) => void): (command: any
     },
     leave: ({ id }) => rooms.get(id).leave(),
     /* As an application does that works for long, and lets nothing else run. */
-    block: ({ milliseconds }) => { for (const end = Date.now() + milliseconds; Date.now() < end;); },
+    block({ milliseconds }) {
+      tell({ blocked: true });
+      for (const end = Date.now() + milliseconds; Date.now() < end;);
+    },
   };
 
   return ({ do: name, ...said }) => void commands[name]!(said);
