@@ -43,16 +43,20 @@ def add_page(
         logger.info('no page for operators: it needs Jinja2, pip install "fastapi-channels[page]"')
         return
 
+    forms: dict[str, Any] = {}  # made when the page is first asked for: a large application takes a while
+
     # Plain, so that it is made in a thread: no client of a WebSocket waits for it.
     @router.get("/", include_in_schema=False)
     def show(request: Request, lang: str | None = None) -> Response:
         from fastapi_channels.contract.templates import island, render, strict  # Jinja2 takes its time
 
         language = choose_language(lang or "", request.headers.get("accept-language", ""))
+        if not forms:
+            forms.update(_forms(app, node, channels))
         found = {
             "title": app.title,
             "read_only": read_only,
-            "admin": island({"readOnly": read_only, "forms": _forms(app, node, channels)}),
+            "admin": island({"readOnly": read_only, "forms": forms}),
         }
         headers = {
             **HEADERS,
