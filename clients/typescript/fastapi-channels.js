@@ -416,7 +416,7 @@ var Requests = class {
       }
     }
     const id = this.nextId();
-    asked.frame.request_id = id;
+    Object.assign(asked.frame, this.#settings.trace?.()).request_id = id;
     const request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {
     } };
     this.#all.set(id, request);

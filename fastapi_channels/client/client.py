@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl as ssl_module
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal, Self, TypeAlias
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -68,6 +68,8 @@ class Client:
         query: of each handshake.
         away: `wait`: what is called while a room is not joined waits, within its time; `fail`: it fails.
         envelope: as the channel has it.
+        trace: what each call belongs to, as W3C Trace Context has it: `traceparent`, and `tracestate`. The
+            application has to want it.
         times: in place of the usual ones.
         ssl: for `wss://`; the default context unless given.
         proxy: its URL; True for that of the environment, None for none.
@@ -84,6 +86,7 @@ class Client:
         query: Mapping[str, str] | None = None,
         away: Literal["wait", "fail"] = "wait",
         envelope: Envelope | None = None,
+        trace: Callable[[], Mapping[str, str]] | None = None,
         times: Times | None = None,
         ssl: ssl_module.SSLContext | None = None,
         proxy: str | Literal[True] | None = True,
@@ -102,6 +105,7 @@ class Client:
             query=query or {},
             away=away,
             envelope=envelope or Envelope(),
+            trace=trace,
             times=times or Times(),
         )
         self._lines: WeakSet[Single | Many] = WeakSet()

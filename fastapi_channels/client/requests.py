@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NotRequired, Protocol, TypedDict
 
-from fastapi_channels.wire.messages import WINDOW, size_of
+from fastapi_channels.wire.messages import TRACE, WINDOW, size_of
 
 from .connection import Frame
 from .errors import ActionError, ClientError, ConnectionLost, NotSent, TimedOut
@@ -132,6 +132,9 @@ class Requests:
                 raise NotSent("too much waits for the room to be joined")
         id = self.next_id()
         frame[self._settings.envelope.request_id] = id
+        if self._settings.trace is not None:
+            said = self._settings.trace()
+            frame.update({name: said[name] for name in TRACE if name in said})
         request = self._all[id] = Request(id, frame, room, asker, how=how, size=size)
         self._wait(request)
         self._dispatch(request)

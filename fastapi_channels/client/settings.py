@@ -111,6 +111,7 @@ class Settings:
     query: Mapping[str, str] = field(default_factory=dict)
     away: Literal["wait", "fail"] = "wait"
     envelope: Envelope = field(default_factory=Envelope)
+    trace: Callable[[], Mapping[str, str]] | None = None
     times: Times = field(default_factory=Times)
 
     def complain(self, what: str, error: BaseException) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI, HTTPException
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -36,9 +36,10 @@ from fastapi_channels import (
     every,
     limiter,
 )
+from fastapi_channels import client as channels_client
 from fastapi_channels.sessions.session import Session
 from fastapi_channels.sessions.stream_session import StreamSession
-from fastapi_channels.testing.asgi import living
+from fastapi_channels.testing.asgi import in_process, living
 from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.store import FaultyStore
 from fastapi_channels.wire.messages import Publication
@@ -439,6 +440,23 @@ async def test_a_client_that_is_believed_has_its_action_in_its_trace(traced: Tra
     assert (context_of(span).trace_id, parent_of(span)) == (int(TRACE, 16), int(PARENT, 16))
     assert context_of(span).trace_state.to_header() == "vendor=x"
     assert len(span.links) == 1
+
+
+async def test_the_client_in_python_says_what_its_calls_belong_to(traced: Traced):
+    def trace_of_caller() -> dict[str, str]:
+        carrier: dict[str, str] = {"baggage": "is left out"}
+        propagate.inject(carrier)
+        return carrier
+
+    app = application(traced, clients=True)
+    async with living(app):
+        client = channels_client.Client("http://test", dial=in_process(app), trace=trace_of_caller)
+        async with client:
+            room = await client.room("/rooms/{channel}", channel="a").ready()
+            with traced.tracer.start_as_current_span("click") as click:
+                said = await room.call("everything", {"a": 1})
+    assert said.keys() == {"action", "request_id", "a"}
+    assert parent_of(traced.one("Room/everything")) == click.get_span_context().span_id
 
 
 async def test_a_client_is_not_believed_unless_that_is_asked_for(traced: Traced):

@@ -102,7 +102,7 @@ export class Requests {
       }
     }
     const id = this.nextId();
-    asked.frame.request_id = id;
+    Object.assign(asked.frame, this.#settings.trace?.()).request_id = id;
     const request: Request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {} };
     this.#all.set(id, request);
     if (signal) {

@@ -66,6 +66,8 @@ export interface ClientOptions {
   /** `wait`: what is called while a room is not joined waits for it, within its time. `fail`: it fails at once. */
   away?: "wait" | "fail";
   codec?: Codec;
+  /** What each call belongs to, as W3C Trace Context has it. The application has to want it. */
+  trace?: () => { traceparent?: string; tracestate?: string };
   /** Whatever goes wrong where nobody waits for it: a listener that throws, a frame that cannot be read. */
   onError?: (error: unknown) => void;
   webSocket?: new (url: string, protocols: string[]) => WebSocketLike;

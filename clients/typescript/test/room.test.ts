@@ -142,6 +142,14 @@ test("a reply, an error and a reply to nothing", async () => {
   world.socket.say({ type: "response", request_id: "nobody's", status: "ok", data: null });
 });
 
+test("a call says what it belongs to, where somebody traces", async () => {
+  const said = { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", tracestate: "a=b" };
+  const { world, room } = await welcomed({ trace: () => said });
+  outcome(room.call("say", { text: "hello" }));
+  const { traceparent, tracestate, text } = world.socket.last();
+  assert.deepEqual([traceparent, tracestate, text], [said.traceparent, said.tracestate, "hello"]);
+});
+
 test("a call is given up after its time, and the server is told", async () => {
   const { world, room, clock } = await welcomed();
   const call = outcome(room.call("slow"));
