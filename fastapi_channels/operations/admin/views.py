@@ -16,6 +16,7 @@ from fastapi_channels.channels.reading import MAX_PAGE, HistoryPage
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.orders import MAX_NAME
 from fastapi_channels.connection import Connection
+from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.operations.jobs.keeper import QUESTION as JOBS
 from fastapi_channels.wire.rooms import MAX_ROOM, SCOPE_END, SPACE_END, name_of
 
@@ -63,8 +64,12 @@ class Views:
 
         @router.get("/nodes")
         async def nodes() -> dict[str, dict[str, Any]]:
-            """The processes that answer, by their ids: how each is, and what it has counted so far."""
-            return await ask("health")
+            """The processes that answer, by their ids: how each is, and what it has counted so far. While the
+            broker is away, that is this one alone."""
+            try:
+                return await ask("health")
+            except BrokerUnavailable:
+                return {self._node.id: self._node.questions.answers["health"]()}
 
         @router.get("/channels")
         def list_channels() -> list[ChannelReport]:

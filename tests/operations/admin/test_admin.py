@@ -24,7 +24,9 @@ from fastapi_channels import (
 from fastapi_channels.operations.admin.audit import acting
 from fastapi_channels.operations.admin.views import page_of
 from fastapi_channels.testing.asgi import living
-from tests.support.live import Site, serving, unique
+from fastapi_channels.testing.broker import FaultyBroker
+from fastapi_channels.testing.store import FaultyStore
+from tests.support.live import Site, serving, unique, wait_until
 from tests.support.servers import RedisServer
 
 
@@ -380,3 +382,17 @@ async def test_what_a_process_has_counted():
                 tell(f"code{number}")
         errors = (await http.get("/nodes")).json()[site.node.id]["errors"]
         assert (len(errors), errors["other"]) == (101, 101)
+
+
+async def test_while_the_broker_is_away_the_process_that_is_asked_says_so():
+    bus, app = FaultyBroker(), FastAPI()
+    add_channel(app, backend=bus.backend(), store=FaultyStore().view().as_store, publish_timeout=0.2)
+    Admin(app, dependencies=[Depends(staff)])
+    async with serving(app, may_complain=True) as site, operator(site) as http:
+        bus.crash()
+        await wait_until(lambda: site.node.broker.away)
+        report = (await http.get("/nodes")).json()
+        assert report.keys() == {site.node.id}
+        assert report[site.node.id]["broker_away"] >= 0
+        assert (await http.get("/rooms")).status_code == 503
+        bus.restart()

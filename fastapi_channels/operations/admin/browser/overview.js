@@ -36,8 +36,9 @@ export class Overview {
 
   async refresh() {
     // To count rooms costs each process with their number.
-    const counted = this.#looks % COUNT === 0 ? ask("rooms", { query: { limit: 1 } }) : this.#rooms;
-    const [nodes, rooms, jobs] = await Promise.all([ask("nodes"), counted, ask("jobs")]);
+    const counted = this.#looks % COUNT === 0 ? ask("rooms", { query: { limit: 1 } }).catch(() => this.#rooms) : this.#rooms;
+    // While the broker is away, the process that is asked says how it is, and nothing of the others.
+    const [nodes, rooms, jobs] = await Promise.all([ask("nodes"), counted, ask("jobs").catch(() => ({}))]);
     this.#looks += 1;
     this.#rooms = rooms;
     const all = Object.entries(nodes).map(([id, report]) => ({ id, ...report, ...this.#rates(id, report) }));
@@ -66,7 +67,7 @@ export class Overview {
     const sum = (name) => all.reduce((total, each) => total + (each[name] ?? 0), 0);
     const away = all.filter(({ ready }) => !ready).length;
     this.#draw("connections", sum("connections"), count(sum("connections")));
-    this.#draw("rooms", rooms.total, `${rooms.complete ? "" : "≥ "}${count(rooms.total)}`);
+    if (rooms) this.#draw("rooms", rooms.total, `${rooms.complete ? "" : "≥ "}${count(rooms.total)}`);
     for (const [key, name] of [["inRate", "in"], ["outRate", "out"], ["errorRate", "failed"]]) {
       const known = all.some((each) => each[name] !== null);
       this.#draw(key, known ? sum(name) : null, known ? rate(sum(name)) : "—");
