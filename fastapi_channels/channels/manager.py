@@ -77,8 +77,10 @@ class Manager:
 
         Raises:
             WebSocketDisconnect: it was refused: by origin, permission or limit. It need not be caught.
-            ConfigurationError: no add_channel() covers the endpoint.
+            ConfigurationError: no add_channel() covers the endpoint, or the WebSocket is connected already.
         """
+        if websocket.scope.get(CONNECTION_KEY) is not None:
+            raise ConfigurationError("this websocket is connected already: call connect() once")
         channel = self.channel
         node = await channel._node_of(websocket)
         rooms = [_topic(topic) for topic in topics]

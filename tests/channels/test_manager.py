@@ -248,6 +248,27 @@ async def test_on_a_router_alone(manager: Manager, seen: list[Any]):
                 await asyncio.sleep(0.01)
 
 
+async def test_an_endpoint_may_accept_first_and_connects_once(manager: Manager):
+    app, found = FastAPI(), list[str]()
+    add_channel(app)
+
+    @app.websocket("/")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await manager.connect(websocket, "ada")
+        try:
+            await manager.connect(websocket, "bob")
+        except ConfigurationError as exc:
+            found.append(str(exc))
+        async for text in websocket.iter_text():
+            await manager.broadcast(text)
+
+    async with serving(app) as site, site.unharmed(), site.connect("/") as client:
+        await client.send("hi")
+        assert await client.read() == "hi"
+    assert found == ["this websocket is connected already: call connect() once"]
+
+
 async def test_two_names_are_two_crowds(seen: list[Any]):
     one, two = Manager("one"), Manager("two")
     app = FastAPI()
