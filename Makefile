@@ -16,9 +16,11 @@ VERSIONS := 3.11 3.12 3.13
 PINS := constraints.txt
 TESTED := -e .[all] --group test
 RUN := .venv/bin/python -m
+DOCS := mkdir -p build/pages && .ci/venv .venv-docs "$(PYTHON)" $(PINS) --group docs
+MKDOCS := NO_MKDOCS_2_WARNING=1 PATH="$$PWD/.venv-docs/bin:$$PATH" .venv-docs/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults check format bench coverage test-all test-lowest $(VERSIONS:%=test-%) public dist constraints clean
+.PHONY: help demo test test-faults check format bench coverage docs docs-serve docs-version test-all test-lowest $(VERSIONS:%=test-%) public dist constraints clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +71,19 @@ test-lowest: ## Run the tests on the lowest versions that pyproject.toml declare
 	@.ci/venv .venv-lowest "$$(.ci/python $(firstword $(VERSIONS)) || echo $(PYTHON))" \
 		"constraints-lowest.txt $(PINS)" $(TESTED)
 	@.venv-lowest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+
+docs: ## Build the documentation as a site, in build/site
+	@$(DOCS)
+	@$(MKDOCS)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+
+docs-serve: ## Show that site while it is written (PORT=8000)
+	@$(DOCS)
+	@$(MKDOCS)/mkdocs serve --config-file docs/site/mkdocs.yml --dev-addr $(HOST):$(PORT)
+
+docs-version: ## Keep that site as VERSION=1.2 beside the others, on the branch gh-pages
+	@$(DOCS)
+	@$(MKDOCS)/mike deploy --config-file docs/site/mkdocs.yml --update-aliases $(VERSION) latest
+	@$(MKDOCS)/mike set-default --config-file docs/site/mkdocs.yml latest
 
 public: ## Write down what is public (docs/public.txt), when that was meant to change
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
