@@ -14,7 +14,7 @@ CLIENTS = 1000
 
 
 async def test_a_thousand_clients_are_back_with_every_message_once(mortal_redis: RedisServer):
-    """Within ten seconds on a machine of its own; the time is printed."""
+    """Within ten seconds, from the moment when the server is there again."""
     port = str(free_port())
     served = ("tests.client.served:create_app", "--factory", "--port", port)
     environment = {"CHANNELS_URL": mortal_redis.url}
@@ -45,8 +45,9 @@ async def test_a_thousand_clients_are_back_with_every_message_once(mortal_redis:
             for number in range(5):
                 await rooms[number].call("say", {"text": f"after {number}"}, timeout=30.0)
             await wait_until(lambda: all(len(mine) == 10 for mine in heard), within=30)
-            print(f"{CLIENTS} clients are back {back:.1f} s after a server that was away {away:.1f} s")
+            told = time.monotonic() - served_at
+            print(f"away {away:.1f} s; {CLIENTS} clients were back in {back:.1f} s, told in {told:.1f} s")
             expected = [f"{when} {number}" for when in ("before", "after") for number in range(5)]
             assert all(mine == expected for mine in heard)
-            assert back < 30
+            assert told < 10
             await client.close()
