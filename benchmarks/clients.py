@@ -33,7 +33,7 @@ from .tongues import speaking
 ROUNDS: Final = 3
 ROOMS: Final = 200
 """Clients of one process, for its memory."""
-EVENTS: Final = 10_000
+EVENTS: Final = 30_000
 TOOLS: Final = {"esbuild": "0.28.2"}
 OTHERS: Final = {"centrifuge": "5.7.1", "socket.io-client": "4.8.3", "phoenix": "1.8.0"}
 WANTED: Final = {
