@@ -54,9 +54,9 @@ CALLS = {
     "broadcast": 130,
     "personal, in an endpoint": 87,
     "one more member": 0.1,
-    "a connection": 244,
-    "a connection on our own protocol": 328,
-    "a connection in an endpoint": 241,
+    "a connection": 245,
+    "a connection on our own protocol": 333,
+    "a connection in an endpoint": 242,
     "nothing, counted": 71,
     "broadcast, counted": 147,
     "one more member, counted": 0.1,
@@ -198,9 +198,12 @@ class Client:
 
     async def call(self, *names: str) -> None:
         """Call actions by what comes in one read, and let everything happen that they lead to."""
-        frames = [json.dumps({"action": name, "text": "x" * 100}).encode() for name in names]
-        read = b"".join([Frame(Opcode.TEXT, frame).serialize(mask=True) for frame in frames])
-        self.transport.protocol.data_received(read)
+        await self.say(*(json.dumps({"action": name, "text": "x" * 100}) for name in names))
+
+    async def say(self, *texts: str) -> None:
+        """Send texts that come in one read, and let everything happen that they lead to."""
+        frames = [Frame(Opcode.TEXT, text.encode()).serialize(mask=True) for text in texts]
+        self.transport.protocol.data_received(b"".join(frames))
         await settle()
 
     async def leave(self) -> None:
@@ -337,6 +340,35 @@ async def test_what_comes_in_one_read_is_answered_in_one_write(protocol: Any, su
         assert [frames(write) for write in written] == [["reply"] * 2, ["reply"] * 3], (
             "who waits keeps up none"
         )
+
+
+async def test_so_it_is_of_an_endpoint_without_channels_on_our_own_protocol():
+    """And nothing is behind the close frame, or lost when the endpoint returns."""
+    app = FastAPI()
+
+    @app.websocket("/room")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        while (text := await websocket.receive_text()) != "return":
+            if text == "close":
+                await websocket.close()
+                return
+            if text == "wait":
+                await asyncio.sleep(0)
+            await websocket.send_text(text)
+
+    config = uvicorn.Config(app, log_config=None, access_log=False, ws_ping_interval=None)
+    config.load()
+    for last in ("close", "return"):
+        client = Client(config, ServerState(), Protocol)
+        await client.open()
+        await client.say("1", "2", "wait", "3")
+        assert client.transport.written == [b"\x81\x011\x81\x012", b"\x81\x04wait\x81\x013"]
+        client.transport.written.clear()
+        await client.say("1", "2", last, "3")
+        assert client.transport.written[0] == b"\x81\x011\x81\x012"
+        assert client.transport.written[1:] == ([b"\x88\x02\x03\xe8"] if last == "close" else [])
+        await client.leave()
 
 
 @pytest.mark.parametrize("name", ["nothing", "echo", "typed", "depends", "broadcast"])

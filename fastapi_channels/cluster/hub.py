@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import heapq
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
-from time import monotonic
+from collections.abc import Callable, Collection, Iterable
 from typing import Final, Generic, Protocol, TypeVar
 
+from fastapi_channels.wire.bursts import Bursts, Keeper
 from fastapi_channels.wire.messages import Frame
 from fastapi_channels.wire.rooms import name_of
 from fastapi_channels.wire.traffic import Traffic
@@ -23,8 +23,6 @@ MAX_LISTED: Final = 1000
 """Rooms that are told to who asks."""
 MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
-MAX_KEPT: Final = 0.001
-"""Seconds that a reply waits for others while handlers take their time without waiting for anything."""
 
 
 class Transport(Protocol):
@@ -44,12 +42,6 @@ class Recipient(Protocol):
     def push(self, frame: Frame) -> None:
         """Queue `frame`, without waiting and without raising."""
         ...
-
-
-class Keeper(Protocol):
-    """One connection that replies leave by."""
-
-    def send_kept(self, frames: Sequence[Frame], /) -> None: ...
 
 
 class Member(Recipient, Protocol):
@@ -92,19 +84,18 @@ class Hub(Generic[M]):
         at_turns_end: calls a function when the current turn of the event loop has ended.
 
     Attributes:
-        kept: replies that leave together, all of them older than what is collected.
+        bursts: replies that leave together, all of them older than what is collected.
         traffic: is added to once for all members that are written to at once; None where nobody asked.
     """
 
-    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_since", "_size", "kept", "traffic")
+    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size", "bursts", "traffic")
 
     def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
         self._rooms: dict[str, _Room[M]] = {}
         self._at_turns_end = at_turns_end
         self._collected: list[tuple[str, Frame, Collection[str]]] = []
-        self.kept: dict[Keeper, list[Frame]] = {}
-        self._since = 0.0
         self._size = 0
+        self.bursts: Bursts[Frame] = Bursts(at_turns_end)
         self.traffic: Traffic | None = None
 
     @property
@@ -173,24 +164,16 @@ class Hub(Generic[M]):
             else:
                 recipient.push(frame)
 
-    def keep(self, writer: Keeper, frame: Frame) -> None:
+    def keep(self, writer: Keeper[Frame], frame: Frame) -> None:
         """Let `frame` leave by `writer`, behind what was delivered before, together with others."""
         if self._collected:
             self.flush()
-        if not self.kept:
-            self._at_turns_end(self.flush)
-            self._since = monotonic()
-        self.kept.setdefault(writer, []).append(frame)
-        self._size += frame.size
-        if self._size >= MAX_JOINED or monotonic() - self._since > MAX_KEPT:
-            self.flush()
+        self.bursts.keep(writer, frame, frame.size)
 
     def flush(self) -> None:
         """Send what was kept and collected."""
-        if self.kept:
-            kept, self.kept, self._size = self.kept, {}, 0
-            for writer, frames in kept.items():
-                writer.send_kept(frames)
+        if self.bursts.kept:
+            self.bursts.flush()
         if not self._collected:
             return
         collected, self._collected, self._size = self._collected, [], 0

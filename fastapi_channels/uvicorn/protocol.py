@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from uvicorn.config import Config
@@ -14,8 +15,8 @@ from websockets.frames import Close, Frame, Opcode
 from websockets.protocol import Protocol as Parser
 from websockets.protocol import State
 
-from fastapi_channels.wire.messages import BINARY, TEXT, header
-from fastapi_channels.wire.port import MAX_AHEAD, ASGIEvent, Port, unmasking
+from fastapi_channels.wire.messages import header
+from fastapi_channels.wire.port import MAX_AHEAD, ASGIEvent, Port, frame_of, unmasking
 
 from .handshake import read
 from .opening import Opening
@@ -67,8 +68,7 @@ class Protocol(Port):
         """Whether that message is a text."""
         self._paused = False
         """Whether the transport takes no more for now."""
-        self._sending: list[asyncio.Future[None]] | None = None
-        """Who waits for it to take more."""
+        self._sending: asyncio.Future[None] | None = None  # of those who wait for it to take more
         self._spoke: set[Protocol] | None = None
         """Where this waits for its next ping, or for the end of its time to answer one."""
         self._ping: bytes | None = None
@@ -131,14 +131,13 @@ class Protocol(Port):
             self._phase = CLOSED
             self._end_with(found)
             return
-        server = self._server
-        scope = server.scope(found, self.transport)
+        scope = self._server.scope(found, self.transport)
         self._phase = ANSWER
-        self._opening = Opening(found, scope, server.logger)
+        self._opening = Opening(found, scope, self._server.logger)
         self.events.append({"type": "websocket.connect"})
         task = self._loop.create_task(self._run(scope))
-        server.tasks.add(task)
-        task.add_done_callback(server.tasks.discard)
+        self._server.tasks.add(task)
+        task.add_done_callback(self._server.tasks.discard)
 
     async def _run(self, scope: dict[str, Any]) -> None:
         logger = self._server.logger
@@ -156,6 +155,7 @@ class Protocol(Port):
             elif result is not None:
                 logger.error("ASGI callable should return None, but returned '%s'.", result)
         if self._timer is None:
+            self.flush()
             self.transport.close()
 
     def _fail_handshake(self) -> None:
@@ -213,24 +213,30 @@ class Protocol(Port):
             )
 
     def _send_open(self, message: ASGIEvent) -> None:
-        if message["type"] not in ("websocket.send", "websocket.close"):
-            raise RuntimeError(
-                f"Expected ASGI message 'websocket.send' or 'websocket.close', but got '{message['type']}'."
-            )
-        if message["type"] == "websocket.send":
+        kind = message["type"]
+        if kind == "websocket.send":
             if self._shut:
                 raise ClientDisconnected
             self._write(message)
+        elif kind != "websocket.close":
+            raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', got '{kind}'.")
         elif not self._shut:
             self._close(message.get("code", 1000), message.get("reason", "") or "")
 
     def _write(self, message: ASGIEvent) -> None:
-        text, data = message.get("text"), message.get("bytes")
-        if data is not None:
-            self.transport.write(header(BINARY, len(data)) + data)
-        elif text is not None:
-            data = text.encode()
-            self.transport.write(header(TEXT, len(data)) + data)
+        """Send at once, or with more: but for a channel, which has an order of its own."""
+        frame = frame_of(message)
+        if self.on_change is None and (self.events or self in self._server.bursts.kept):
+            self._server.bursts.keep(self, frame, len(frame))
+        elif frame:
+            self.transport.write(frame)
+
+    def flush(self) -> None:
+        self._server.bursts.flush()
+
+    def send_kept(self, frames: Sequence[bytes]) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(b"".join(frames))
 
     def _close(self, code: int, reason: str) -> None:
         """Close, and read on until the client has answered."""
@@ -247,29 +253,28 @@ class Protocol(Port):
         Raises:
             websockets.exceptions.ProtocolError: no endpoint may send this code.
         """
+        self.flush()
         parser = self._parsing()
         parser.send_close(code, reason)
         self._shut_down()
         self.transport.write(b"".join(parser.data_to_send()))
 
     def _end_with(self, data: bytes) -> None:
+        self._server.bursts.flush()
         self._shut_down()
         self.transport.write(data)
         self.transport.close()
 
     async def _resumed(self) -> None:
         if self._sending is None:
-            self._sending = []
-        waiter = self._loop.create_future()
-        self._sending.append(waiter)
-        await waiter
+            self._sending = self._loop.create_future()
+        await asyncio.wait((self._sending,))
 
     def _resume(self) -> None:
         self._paused = False
-        for waiter in self._sending or ():
-            if not waiter.done():
-                waiter.set_result(None)
-        self._sending = None
+        if self._sending is not None:
+            self._sending.set_result(None)
+            self._sending = None
 
     # The way in
 

@@ -14,6 +14,7 @@ from uvicorn.server import ServerState
 from websockets.protocol import Protocol as Parser
 from websockets.protocol import Side
 
+from fastapi_channels.wire.bursts import Bursts
 from fastapi_channels.wire.wheel import Wheel
 
 from .handshake import Handshake, Headers
@@ -30,6 +31,7 @@ class Server:
         connections, tasks: those that uvicorn waits for before it ends.
         pings: calls a connection that is to be pinged; None if none is.
         pongs: calls one whose pong did not come in time; None if that does not matter.
+        bursts: what answers messages that came in one go.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Server:
         self.tasks = state.tasks
         self.pings: Wheel[Any] | None = None
         self.pongs: Wheel[Any] | None = None
+        self.bursts: Bursts[bytes] = Bursts(loop.call_soon)
         self._state = state
         self._app_state = app_state
         self._root = config.root_path

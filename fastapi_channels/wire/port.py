@@ -20,6 +20,8 @@ from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import Any, Final, TypeAlias
 
+from .messages import BINARY, TEXT, header
+
 ASGIEvent: TypeAlias = MutableMapping[str, Any]
 
 
@@ -27,6 +29,18 @@ def body_of(event: ASGIEvent) -> str | bytes:
     """The content of a `websocket.receive`."""
     text = event.get("text")
     return event.get("bytes") or b"" if text is None else text
+
+
+def frame_of(event: ASGIEvent) -> bytes:
+    """The frame of a `websocket.send`; nothing, if it has no content."""
+    text: str | None = event.get("text")
+    data: bytes | None = event.get("bytes")
+    if data is not None:
+        return header(BINARY, len(data)) + data
+    if text is None:
+        return b""
+    data = text.encode()
+    return header(TEXT, len(data)) + data
 
 
 MAX_AHEAD: Final = 64 * 1024
@@ -266,6 +280,9 @@ class Port(asyncio.Protocol, ABC):
         self._read_paused = paused
 
     # The way out
+
+    def flush(self) -> None:
+        """Send what the application has sent through ASGI, and is kept to leave with more of it."""
 
     def _shut_down(self) -> None:
         """Nothing may be written any more: a close frame is there, or on its way."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_channels.exceptions import CloseCode
 
+from .bursts import Bursts
 from .log import Once
 from .messages import Envelope, Frame
 from .outbox import Gap, Item, Lagged, Outbox
@@ -31,20 +32,14 @@ CLOSE_TIMEOUT: Final = 5.0
 
 
 class Collector(Protocol):
-    """What lets frames leave together at the end of a turn of the event loop.
-
-    Attributes:
-        kept: the writers that something is kept for.
-    """
+    """What lets frames leave together: `flush` sends all that was collected, `keep` adds to the `bursts`."""
 
     @property
-    def kept(self) -> Container[object]: ...
+    def bursts(self) -> Bursts[Frame]: ...
 
-    def flush(self) -> None:
-        """Send all that was collected."""
+    def flush(self) -> None: ...
 
-    def keep(self, writer: Writer, frame: Frame) -> None:
-        """Hand `frame` to `writer.send_kept`, with what else is kept for it, when the turn ends at latest."""
+    def keep(self, writer: Writer, frame: Frame) -> None: ...
 
 
 class Writer:
@@ -134,6 +129,7 @@ class Writer:
         if self.closing is not None:
             self.websocket.application_state = WebSocketState.DISCONNECTED
         if self.port is not None:
+            self.port.flush()
             self.port.on_change = self._redirect
             self._redirect()
         if len(self._outbox):
@@ -159,10 +155,15 @@ class Writer:
 
         Args:
             patiently: while more of the client's messages have come and wait for their turn, replies leave
-                together. Each write is a system call, which costs more than an action.
+                together.
         """
         direct, port, collector = self.direct, self.port, self._collector
-        if patiently and direct is not None and port is not None and (port.events or self in collector.kept):
+        if (
+            patiently
+            and direct is not None
+            and port is not None
+            and (port.events or self in collector.bursts.kept)
+        ):
             collector.keep(self, frame)
             return True
         collector.flush()

@@ -341,28 +341,14 @@ def test_replies_leave_together_between_what_is_delivered(
     assert ada.writes == [wire("1")]
     hub.deliver("room", Frame("4"))
     hub.keep(ada, Frame("5"))
-    assert set(hub.kept) == {ada}
+    assert set(hub.bursts.kept) == {ada}
     turn.end()
     assert ada.writes == [wire("1"), wire("2", "3"), wire("4"), wire("5")]
     assert bob.writes == [wire("2", "3")]
-    assert not hub.kept
+    assert not hub.bursts.kept
 
 
 def test_what_is_written_to_one_comes_behind_its_replies(hub: Hub[Listener], ada: Listener) -> None:
     hub.keep(ada, Frame("1"))
     hub.send([ada], Frame("2"))
     assert ada.writes == [wire("1"), wire("2")]
-
-
-def test_what_is_kept_is_bounded_in_bytes_and_in_time(
-    hub: Hub[Listener], ada: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 0.0
-    monkeypatch.setattr(module, "monotonic", lambda: now)
-    hub.keep(ada, Frame("x" * MAX_JOINED))
-    assert len(ada.writes) == 1
-    hub.keep(ada, Frame("1"))
-    assert len(ada.writes) == 1
-    now = 2 * module.MAX_KEPT
-    hub.keep(ada, Frame("2"))
-    assert ada.writes[1:] == [wire("1", "2")]
