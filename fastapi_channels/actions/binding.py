@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping, Sequence
-from types import NoneType, UnionType
-from typing import Annotated, Any, Final, NotRequired, Union, cast, get_args, get_origin
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Annotated, Any, Final, NotRequired, cast, get_origin
 
 from fastapi.params import Depends
 from pydantic import TypeAdapter, ValidationError
@@ -18,7 +18,13 @@ from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError, InvalidPayload
 from fastapi_channels.signatures.dependencies import Dependencies, is_dependency, told
 from fastapi_channels.signatures.graph import DependencyErrors, Resolution
-from fastapi_channels.signatures.signature import evaluate, is_model, where
+from fastapi_channels.signatures.signature import (
+    check_room_parameter,
+    evaluate,
+    is_model,
+    members,
+    where,
+)
 from fastapi_channels.wire.messages import Envelope, Message, RequestId
 
 Source = Callable[[Connection, Message], Any]
@@ -55,7 +61,7 @@ class Binding:
         *,
         method: bool,
         dependencies: Sequence[Depends] = (),
-        room_parameters: Collection[str] = (),
+        room_parameters: Mapping[str, type | None] = MappingProxyType({}),
     ) -> None:
         self._sources: tuple[tuple[str, Source], ...] = ()
         self._payload: TypeAdapter[Any] | None = None
@@ -73,6 +79,7 @@ class Binding:
             elif is_dependency(parameter):
                 resolved.append(parameter)
             elif parameter.name in room_parameters:
+                check_room_parameter(func, parameter, room_parameters[parameter.name])
                 sources[parameter.name] = _room_parameter(parameter.name)
             elif (source := _source_of(func, parameter)) is not None:
                 sources[parameter.name] = source
@@ -159,7 +166,7 @@ def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source
     name, annotation = parameter.name, parameter.annotation
     if annotation == RequestId:
         return SOURCES["request_id"]
-    for candidate in _members(annotation):
+    for candidate in members(annotation):
         if isinstance(candidate, type) and issubclass(candidate, WebSocket):
             return SOURCES["websocket"]
         plain = get_origin(candidate) or candidate  # of Connection[Person]
@@ -173,16 +180,6 @@ def _source_of(func: Callable[..., Any], parameter: inspect.Parameter) -> Source
             problem = f"that name stands for a {_TYPES[name].__name__}, not a {plain.__name__}"
             raise _unbindable(func, name, problem)
     return SOURCES.get(name)
-
-
-def _members(annotation: Any) -> Sequence[Any]:
-    """The types that a value may have besides None."""
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return _members(get_args(annotation)[0])
-    if origin in (Union, UnionType):
-        return [member for member in get_args(annotation) if member is not NoneType]
-    return (annotation,)
 
 
 def _check_kind(func: Callable[..., Any], parameter: inspect.Parameter) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, date, datetime
+from types import MappingProxyType
 from typing import Any, Final, TypeAlias, TypeVar, Unpack, get_args
 
 from fastapi.params import Depends
@@ -78,14 +79,17 @@ class ActionSpec:
             self._reply = adapter(self.response_model, f"the response model of {where(self.func)}")
 
     def bind(
-        self, passes: str, dependencies: Sequence[Depends] = (), room_parameters: Collection[str] = ()
+        self,
+        passes: str,
+        dependencies: Sequence[Depends] = (),
+        room_parameters: Mapping[str, type | None] = MappingProxyType({}),
     ) -> ActionSpec:
         """A copy for one channel, its signature read.
 
         Args:
             passes: what the handler takes before its own parameters: "self", "cls" or nothing.
             dependencies: of the channel, beside its own.
-            room_parameters: names that the room's pattern gives values for.
+            room_parameters: what the room's pattern gives, by name, with its type where that is known.
         """
         bound = copy.copy(self)
         bound.passes = passes
@@ -298,7 +302,9 @@ def is_action(func: Any) -> bool:
 
 
 def collect(
-    cls: type, dependencies: Sequence[Depends] = (), room_parameters: Collection[str] = ()
+    cls: type,
+    dependencies: Sequence[Depends] = (),
+    room_parameters: Mapping[str, type | None] = MappingProxyType({}),
 ) -> dict[str, ActionSpec]:
     """The actions of a channel class, its parents and mixins, by name.
 

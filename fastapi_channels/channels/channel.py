@@ -67,9 +67,9 @@ class Channel(BaseChannel):
         return {spec.name: spec.bind("", cls.dependencies, cls._parameters()) for spec in router.specs()}
 
     @classmethod
-    def _parameters(cls) -> Sequence[str]:
+    def _parameters(cls) -> dict[str, type | None]:
         """What the name of a room says, for actions that want it. A filter may leave it open."""
-        return () if cls.room_pattern is None or cls.topics else RoomPattern(cls.room_pattern).names
+        return {} if cls.room_pattern is None or cls.topics else RoomPattern(cls.room_pattern).types
 
 
 def _merged(actions: dict[str, ActionSpec], more: dict[str, ActionSpec]) -> dict[str, ActionSpec]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi_channels.actions.spec import is_action
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.signatures.dependencies import dependencies_of
-from fastapi_channels.signatures.signature import check_call
+from fastapi_channels.signatures.signature import check_call, check_room_parameter, evaluate
 from fastapi_channels.wire.rooms import RoomPattern
 
 HOOKS: Final = (
@@ -52,9 +52,10 @@ def check_reception(cls: Any, base: type) -> None:
         raise ConfigurationError(
             f"{name} is asked for each message and each client, and cannot be awaited: def, not async def"
         )
-    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    types = {} if cls.room_pattern is None else RoomPattern(cls.room_pattern).types
     first = ["connection"] if isinstance(found, staticmethod | classmethod) else ["self", "connection"]
-    check_call(name, cls.may_receive, first, names)
+    check_call(name, cls.may_receive, first, types)
+    _check_types(cls.may_receive, types)
 
 
 def check_authorize(cls: Any, base: type) -> None:
@@ -67,8 +68,20 @@ def check_authorize(cls: Any, base: type) -> None:
     found = inspect.getattr_static(cls, "authorize")
     if found is vars(base)["authorize"] or is_action(found):
         return
-    names = [] if cls.room_pattern is None else RoomPattern(cls.room_pattern).names
+    types = {} if cls.room_pattern is None else RoomPattern(cls.room_pattern).types
     dependencies = dependencies_of(cls.authorize)
     resolved = dependencies.names if dependencies is not None else ()
     first = ["connection"] if isinstance(found, staticmethod | classmethod) else ["self", "connection"]
-    check_call(f"{cls.__name__}.authorize", cls.authorize, first, [*names, *resolved])
+    check_call(f"{cls.__name__}.authorize", cls.authorize, first, [*types, *resolved])
+    _check_types(cls.authorize, types)
+
+
+def _check_types(hook: Callable[..., Any], types: dict[str, type | None]) -> None:
+    """
+    Raises:
+        ConfigurationError: the hook says another type of a parameter than the pattern gives.
+    """
+    for name, parameter in inspect.signature(hook).parameters.items():
+        if name in types:
+            known = parameter.replace(annotation=evaluate(hook, parameter, types))
+            check_room_parameter(hook, known, types[name])

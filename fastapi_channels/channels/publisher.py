@@ -241,7 +241,9 @@ class Publisher:
             ConfigurationError: `user` is nobody, or has no key; or the code is none that may be sent.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        await self._order(DisconnectUser, user=self._outlet.key_of.named(user), code=int(code), reason=reason)
+        await self._order(
+            DisconnectUser, user=self._outlet.key_of.named(user), code=_close_code(code), reason=reason
+        )
 
     async def revoke_user(self, user: Any, *, seconds: float = REMEMBERED) -> None:
         """Close every WebSocket of a user with 4501, and refuse the tokens that it has got so far: where an
@@ -314,7 +316,9 @@ class Publisher:
             ConfigurationError: the code is none that may be sent.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        await self._order(DisconnectConnection, connection=connection_id, code=int(code), reason=reason)
+        await self._order(
+            DisconnectConnection, connection=connection_id, code=_close_code(code), reason=reason
+        )
 
     async def join_room(self, user: Any, room: str, *, channel: Voice | None = None) -> None:
         """Let the connections that a user has now join a room, those whose channel has that room.
@@ -379,3 +383,13 @@ async def current_publisher(connection: HTTPConnection) -> Publisher:
     `Annotated[Publisher, Depends(current_publisher)]`
     """
     return Publisher._of(Node.of(connection.scope))
+
+
+def _close_code(code: object) -> int:
+    """
+    Raises:
+        ConfigurationError: it is no number.
+    """
+    if not isinstance(code, int):
+        raise ConfigurationError(f"a close code is a number, got {code!r}: a text is given as reason=")
+    return int(code)

@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
@@ -17,6 +17,8 @@ from typing_extensions import is_typeddict
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import ConfigurationError
 
+_IN_PATTERNS: Final = ("str", "int", "float", "UUID")
+"""What a pattern of rooms can give."""
 _CONNECTION: Final = re.compile(r"(\w+\.)*Connection(\[.*\])?")
 
 
@@ -49,6 +51,49 @@ def evaluate(func: Callable[..., Any], parameter: inspect.Parameter, known: Coll
             f"the annotation {annotation!r} of the parameter {parameter.name!r} of {where(func)} "
             f"cannot be read: {exc}; define or import the name at module level"
         ) from exc
+
+
+def members(annotation: Any) -> Sequence[Any]:
+    """The types that a value may have besides None."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return members(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [member for member in get_args(annotation) if member is not NoneType]
+    return (annotation,)
+
+
+def check_room_parameter(func: Callable[..., Any], parameter: inspect.Parameter, kind: type | None) -> None:
+    """Refuse a parameter that would be given another type than it says.
+
+    Args:
+        parameter: named like one of the room's pattern, its annotation evaluated.
+        kind: what the pattern gives; None where that is not known.
+
+    Raises:
+        ConfigurationError: it is not what the annotation says.
+    """
+    annotation = parameter.annotation
+    if kind is None or annotation in (parameter.empty, Any) or any(_is(kind, m) for m in members(annotation)):
+        return
+    name, wanted = parameter.name, annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    mended = (
+        f"room_pattern may say {{{name}:{wanted.lower()}}}"
+        if wanted in _IN_PATTERNS
+        else "one of the two is wrong"
+    )
+    raise ConfigurationError(
+        f"the parameter {name!r} of {where(func)} is annotated as {wanted}, and the room_pattern gives it as "
+        f"{kind.__name__}: {mended}"
+    )
+
+
+def _is(kind: type, wanted: Any) -> bool:
+    """Whether a value of a `kind` is a `wanted`, or may be: of a Literal, for example, its values say so."""
+    plain = get_origin(wanted) or wanted
+    if not isinstance(plain, type) or getattr(plain, "_is_protocol", False):
+        return True
+    return issubclass(kind, plain) or (kind is int and plain is float)
 
 
 def check_call(what: str, func: Callable[..., Any], first: Collection[str], names: Iterable[str]) -> None:

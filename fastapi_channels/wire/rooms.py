@@ -8,13 +8,28 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from starlette.convertors import Convertor, FloatConvertor
+from starlette.convertors import (
+    Convertor,
+    FloatConvertor,
+    IntegerConvertor,
+    PathConvertor,
+    StringConvertor,
+    UUIDConvertor,
+)
 from starlette.routing import compile_path
 
 from fastapi_channels.exceptions import ConfigurationError, ParseError
 
 TAKEN: Final = frozenset({"self", "websocket", "channel", "data", "action", "request_id", "connection"})
 """What a handler, or `authorize`, receives by these names is something else."""
+TYPES: Final[Mapping[type, type]] = {
+    StringConvertor: str,
+    PathConvertor: str,
+    IntegerConvertor: int,
+    FloatConvertor: float,
+    UUIDConvertor: UUID,
+}
+"""What Starlette's convertors give."""
 _ANY_NAME: Final = re.compile(r"\(\?P<\w+>")
 """Of a group in a regular expression."""
 EVERYWHERE: Final = "*"
@@ -121,6 +136,12 @@ class RoomPattern:
     def names(self) -> list[str]:
         """The names of the parameters."""
         return list(self._convertors)
+
+    @property
+    def types(self) -> dict[str, type | None]:
+        """By the names of the parameters, of which type each is; None where a convertor of the application's
+        own does not say so."""
+        return {name: TYPES.get(type(convertor)) for name, convertor in self._convertors.items()}
 
     def expression(self, name: str) -> str:
         """The regular expression of one parameter."""

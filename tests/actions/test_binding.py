@@ -3,7 +3,8 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Generic, Literal, NotRequired, TypeVar
+from typing import Annotated, Any, Generic, Literal, NewType, NotRequired, SupportsInt, TypeVar
+from uuid import UUID
 
 import pytest
 from fastapi import WebSocket
@@ -316,6 +317,61 @@ async def test_parameters_of_the_rooms_name():
         # What the client says of them does not count.
         wire.call("run", text="hi", number=6, topic="x")
         assert (await wire.receive())["data"] == [5, "chess", "hi"]
+
+
+UserId = NewType("UserId", int)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [int, float, object, Any, int | None, Annotated[int, Field(ge=1)], Literal[5], UserId, SupportsInt, None],
+)
+async def test_a_parameter_of_the_rooms_name_may_be_annotated_as_what_it_is(annotation: Any):
+    async def run(number: Any) -> Any:
+        return number
+
+    run.__annotations__ = {} if annotation is None else {"number": annotation}
+    channel = Numbered()
+    channel.action()(run)
+    async with serving(channel) as app, dial(app, "/room:5") as wire:
+        wire.call("run")
+        assert (await wire.receive())["data"] == 5
+
+
+class Numbered(Channel):
+    room_pattern = "room:{number:int}"
+
+
+async def as_int(name: int) -> None: ...
+async def as_number(name: Annotated[int | None, "a number"]) -> None: ...
+async def as_uuid(name: UUID) -> None: ...
+async def as_date(name: "datetime.date") -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "told"),
+    [
+        (as_int, r"is annotated as int, .* gives it as str: room_pattern may say \{name:int\}"),
+        (as_number, r"is annotated as .*int \| None.*, .* gives it as str: one of the two is wrong"),
+        (as_uuid, r"is annotated as UUID, .* gives it as str: room_pattern may say \{name:uuid\}"),
+        (as_date, r"is annotated as date, .* gives it as str: one of the two is wrong"),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["room:{name}", "room:{name:path}"])
+def test_a_parameter_of_the_rooms_name_that_is_annotated_as_what_it_is_not(
+    handler: Handler, told: str, pattern: str
+):
+    channel: Any = type("Room", (Channel,), {"room_pattern": pattern})()
+    with pytest.raises(ConfigurationError, match=rf"the parameter 'name' of .*{handler.__name__} {told}$"):
+        channel.action()(handler)
+
+
+def test_that_is_told_of_methods_too():
+    with pytest.raises(ConfigurationError, match=r"annotated as str, .* gives it as int.*\{number:str\}"):
+
+        class Room(Numbered):
+            @action()
+            async def run(self, number: str) -> None: ...
 
 
 # What cannot be bound is told when it is written

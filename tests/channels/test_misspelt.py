@@ -217,6 +217,15 @@ def test_a_hook_that_does_not_fit_the_pattern_is_told_at_once(authorize: Any, gi
         make("authorize", authorize, room_pattern="room:{number:int}")
 
 
+def test_a_hook_that_takes_another_type_than_the_pattern_gives_is_told_at_once():
+    async def authorize(self: Any, connection: Connection, number: int) -> bool:
+        return True
+
+    told = r"the parameter 'number' of .*authorize is annotated as int, .* gives it as str: .*\{number:int\}$"
+    with pytest.raises(ConfigurationError, match=told):
+        make("authorize", authorize, room_pattern="room:{number}")
+
+
 def test_a_hook_without_a_pattern_is_told_when_the_channel_is_made():
     class Base(Channel):
         async def authorize(self, connection: Connection, number: int) -> bool:

@@ -357,6 +357,9 @@ async def test_what_is_ordered_must_be_possible(shared_redis: RedisServer, kind:
     async with opened(kind, shared_redis.url) as publisher:
         with pytest.raises(ConfigurationError, match=r"code 1006: .*a close code is one of 1000 to 1003"):
             await do(publisher, "disconnect_user", "ada", 1006)
+        for order in ("disconnect_user", "disconnect_connection"):
+            with pytest.raises(ConfigurationError, match=r"a close code is a number, got 'x'.* as reason="):
+                await do(publisher, order, "ada", "x")
         with pytest.raises(ConfigurationError, match="a user is its key"):
             await do(publisher, "join_room", None, "news")
         with pytest.raises(ConfigurationError, match="no room of Auction"):
