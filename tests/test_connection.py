@@ -483,7 +483,7 @@ async def test_a_failing_send_releases_everybody_who_waits() -> None:
 @timeless
 async def test_an_envelope_that_fails_ends_the_connection(caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Envelope):
-        def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
+        def lagged(self, channel: str, dropped: int, since: str = "") -> dict[str, Any]:
             raise LookupError("no words")
 
     class Patient(Room):

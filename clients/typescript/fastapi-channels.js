@@ -71,8 +71,8 @@ var Connection = class {
   refusal = null;
   /** When the next attempt begins, by the clock; only while waiting. */
   until = 0;
-  /** Whether the server knows windows, of streams; while it is open. */
-  knowsWindows = false;
+  /** What the server has said of itself, and of the most that it takes; while it is open. */
+  welcome = {};
   #settings;
   #owner;
   #socket = null;
@@ -84,7 +84,6 @@ var Connection = class {
   /* How often in a row a token was refused because it was over. */
   #expired = 0;
   #retryAfter = 0;
-  #mostBytes = Infinity;
   #heard = 0;
   #ticked = 0;
   #asked = false;
@@ -129,10 +128,9 @@ var Connection = class {
   send(frame) {
     if (this.state !== "open" || this.#socket === null) return false;
     const body = this.#settings.codec.encode(frame);
-    const size = typeof body !== "string" ? body.length : 3 * body.length > this.#mostBytes ? bytesOf(body) : 0;
-    if (size > this.#mostBytes) {
-      throw new RangeError(`a message may have ${this.#mostBytes} bytes, this one has ${size}`);
-    }
+    const most = this.welcome.max_message_size ?? Infinity;
+    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? bytesOf(body) : 0;
+    if (size > most) throw new RangeError(`a message may have ${most} bytes, not ${size}`);
     this.#socket.send(body);
     return true;
   }
@@ -169,16 +167,15 @@ var Connection = class {
     this.#began = clock.now();
     this.#said = null;
     this.#retryAfter = 0;
-    this.#mostBytes = Infinity;
-    this.knowsWindows = false;
-    this.#later(times.connect, () => this.#lost(1006, "no answer in time"));
+    this.welcome = {};
+    this.#later(times.connect, () => this.#lost(1006, "no answer"));
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...this.#settings.protocols ?? []];
     try {
       const brought = await token?.();
       if (brought !== void 0) protocols.push(`bearer.${brought}`);
     } catch (error) {
-      mine(() => this.#lost(1006, "no token"))(error);
+      mine(() => this.#lost(1006, "no answer"))(error);
       this.#settings.onError(error);
     }
     if (attempt !== this.#attempt) return;
@@ -203,7 +200,7 @@ var Connection = class {
     let frame;
     try {
       frame = this.#settings.codec.decode(data);
-      if (typeof frame !== "object" || frame === null) throw new TypeError("a frame is an object");
+      if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
     } catch (error) {
       this.#settings.onError(error);
       return;
@@ -228,8 +225,7 @@ var Connection = class {
     this.#asked = false;
     const { type } = frame;
     if (type === "welcome") {
-      this.#mostBytes = frame.max_message_size ?? Infinity;
-      this.knowsWindows = "max_window" in frame;
+      this.welcome = frame;
       this.#opened();
     } else if (type === "ping") {
       this.send({ type: "pong" });
@@ -270,7 +266,7 @@ var Connection = class {
     this.#asked = true;
     this.send({ type: "ping" });
     this.#later(within, () => {
-      if (this.#asked) this.#lost(1006, "no answer to a ping");
+      if (this.#asked) this.#lost(1006, "no answer");
     });
   }
   #lost(code, reason) {
@@ -403,16 +399,17 @@ var Requests = class {
   ask(asked, room, state, asker) {
     const { signal, timeout } = asked;
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
-    if (state === "left" || state === "refused") return this.#refuse(asker, new NotSent(`the room is ${state}`));
     const waits = state !== "joined";
+    if (waits && (state !== "joining" || this.#settings.away === "fail")) {
+      return this.#refuse(asker, new NotSent(`the room is ${state}`));
+    }
     let size = 0;
     if (waits) {
-      if (this.#settings.away === "fail") return this.#refuse(asker, new NotSent("the room is not joined"));
       size = JSON.stringify(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
-        return this.#refuse(asker, new NotSent("too much waits for the room to be joined"));
+        return this.#refuse(asker, new NotSent("too much waits"));
       }
     }
     const id = this.nextId();
@@ -440,7 +437,7 @@ var Requests = class {
     for (const request of [...this.#all.values()]) {
       if (!request.sent) continue;
       if (request.retry) request.sent = false;
-      else this.#fail(request, new ConnectionLost("the connection was lost before the reply"));
+      else this.#fail(request, new ConnectionLost("lost before the reply"));
     }
   }
   /** The room, or all of them, will not be joined. */
@@ -486,7 +483,7 @@ var Requests = class {
   #limit(request, timeout) {
     const expire = () => {
       const action = request.frame.action;
-      const error = request.sent ? new TimedOut(`no reply to ${action} within ${timeout} ms`) : new NotSent(`${action} waited ${timeout} ms for its room`);
+      const error = request.sent ? new TimedOut(`no reply to ${action} in ${timeout} ms`) : new NotSent(`${action} waited ${timeout} ms`);
       this.cancel(request, error);
     };
     let stop = () => {
@@ -555,7 +552,7 @@ var Feed = class {
       this.#taken?.();
     } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
     else {
-      this.fail(new Overflow(`${MOST_UNTAKEN} items wait, and nobody takes them`));
+      this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
       this.#left();
     }
   }
@@ -653,8 +650,10 @@ var Room = class {
   #frames = /* @__PURE__ */ new Set();
   #all = /* @__PURE__ */ new Set();
   /* Offsets up to this one have been told. */
-  #told = -1;
-  #wasJoined = false;
+  #told;
+  /* Whether the server is asked for what it has dropped. What comes meanwhile comes again with it. */
+  #isBehind = false;
+  #wasJoined;
   #lineTold = null;
   /** @internal */
   constructor(line, name, options) {
@@ -797,6 +796,7 @@ var Room = class {
   joined(frame) {
     const position = frame?.position;
     let gap = null;
+    this.#isBehind = false;
     if (position === void 0) {
       if (this.#wasJoined && this.position === "") gap = "away";
     } else {
@@ -825,24 +825,45 @@ var Room = class {
     if (frame.type === "event") this.#event(frame);
     else if (frame.type === "call") void this.#asked(frame);
     else if (/^presence(_diff)?$/.test(frame.type) && Number.isInteger(frame.version)) this.#present(frame);
-    else if (frame.type === "lagged") this.#gap("lagged", frame.dropped);
+    else if (frame.type === "lagged") this.#lagged(frame);
     else if (frame.type === "resync") {
       if (frame.position !== void 0) this.#move(frame.position);
       this.#gap("resync");
     } else this.#tell(this.#frames, frame);
   }
   #event({ event, channel, data, position = "" }) {
-    if (position !== "" && !this.#move(position)) return;
+    if (position && (this.#isBehind ? this.#isNear(position) : !this.#move(position))) return;
     const about = { event, channel, position };
     for (const listener of [...this.#listeners.get(event) ?? [], ...this.#all]) this.#safely(() => listener(data, about));
   }
   /* Go on to a position. @returns whether it lies ahead */
   #move(position) {
     const offset = offsetOf(position);
-    if (epochOf(position) === epochOf(this.position) && offset <= this.#told) return false;
+    if (this.#isNear(position) && offset <= this.#told) return false;
     this.#told = offset;
     this.position = position;
     return true;
+  }
+  /* Whether it is of the history that the position is of. */
+  #isNear(position) {
+    return position?.split(":")[0] === this.position.split(":")[0];
+  }
+  /* The server has dropped events here. In a room with history it is asked for them. */
+  #lagged({ since, dropped }) {
+    if (this.#isBehind) return;
+    this.#isBehind = this.#isNear(since);
+    if (!this.#isBehind) this.#gap("lagged", dropped);
+    else this.#line.ask(this, { type: "join", since: this.position }, {}, {
+      reply() {
+      },
+      // `joined` says more
+      item() {
+      },
+      // Where the server has not said no, the connection is lost, or the room left.
+      fail: (error) => {
+        if (error.code) this.#gap("lagged");
+      }
+    });
   }
   #present(frame) {
     const now = after(this.presence, frame);
@@ -864,17 +885,18 @@ var Room = class {
       if (handler === void 0) throw new ChannelsError(`nobody here answers ${call}`);
       answer.data = await handler(data) ?? null;
     } catch (error) {
-      answer.errors = error instanceof Error ? error.message : String(error);
+      answer.errors = messageOf(error);
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
     }
     const say = (told) => this.#line.say(this, told);
     try {
       say(answer);
     } catch (error) {
-      this.#safely(() => say({ type: "answer", call_id, errors: error instanceof Error ? error.message : String(error) }));
+      this.#safely(() => say({ type: "answer", call_id, errors: messageOf(error) }));
     }
   }
   #gap(reason, dropped = null) {
+    this.#isBehind = false;
     this.#tell(this.#gaps, { reason, dropped });
   }
   #tell(listeners, told) {
@@ -892,8 +914,8 @@ function added(all, one) {
   all.add(one);
   return () => void all.delete(one);
 }
-var offsetOf = (position) => position === "" ? -1 : Number(position.slice(position.indexOf(":") + 1));
-var epochOf = (position) => position.slice(0, position.indexOf(":"));
+var offsetOf = (position) => Number(position.split(":")[1] ?? -1);
+var messageOf = (error) => error instanceof Error ? error.message : String(error);
 
 // src/topics.ts
 function fits(filter, topic) {
@@ -923,7 +945,7 @@ var Line = class {
     this.requests = new Requests(
       settings,
       (frame, room) => this.isReady(room) && connection.send(frame),
-      () => connection.knowsWindows
+      () => "max_window" in connection.welcome
     );
   }
   get state() {
@@ -952,37 +974,49 @@ var Line = class {
   say(room, frame) {
     this.connection.send(this.addressed(room, frame));
   }
+  /** The connection is. If it is for good, so are the requests. */
+  lost() {
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the room was left") : null;
+    if (over) this.requests.refused(over);
+  }
+  /* What becomes of a room then. */
+  become(room) {
+    const { refusal, state } = this.connection;
+    room.become(state === "closed" ? "refused" : state === "idle" ? "left" : "joining", refusal);
+  }
+  /** Where the room has been, for the handshake. */
+  since() {
+    return {};
+  }
+  addressed(room, frame) {
+    return frame;
+  }
 };
 var Single = class extends Line {
   room;
-  #placed = null;
+  #placed = false;
   constructor(settings, url, name, options) {
     super(settings, url);
     this.room = new Room(this, name, options);
     this.connection.open();
   }
   opened() {
-    const placed = this.#placed;
-    if (placed === null) this.room.joined(null);
+    if (!this.#placed) this.room.joined(null);
     this.requests.flush(this.room.name);
   }
   received(frame) {
     if (frame.type === "joined") {
-      this.#placed = frame;
+      this.#placed = true;
+      this.requests.received(frame);
       this.room.joined(frame);
     } else if (frame.type !== "response" || !this.requests.received(frame)) this.room.received(frame);
   }
   lost() {
-    this.#placed = null;
-    this.requests.lost();
-    const { refusal, state } = this.connection;
-    if (state === "closed" && refusal) {
-      this.requests.refused(refusal);
-      this.room.become("refused", refusal);
-    } else if (state === "idle") {
-      this.requests.refused(new Refused(0, "the room was left"));
-      this.room.become("left");
-    } else this.room.become("joining", refusal);
+    this.#placed = false;
+    super.lost();
+    this.become(this.room);
   }
   retry() {
     if (this.room.state === "joined") return;
@@ -996,11 +1030,7 @@ var Single = class extends Line {
     return this.connection.state === "open";
   }
   since() {
-    const { position, connection } = this.room;
-    return position === "" ? {} : { since: position, ...connection !== "" && { connection } };
-  }
-  addressed(room, frame) {
-    return frame;
+    return sinceOf(this.room);
   }
 };
 var Many = class extends Line {
@@ -1027,7 +1057,10 @@ var Many = class extends Line {
   }
   opened() {
     this.own.joined(null);
-    for (const place2 of this.#places.values()) this.#join(place2);
+    const places = [...this.#places.values()].filter(({ room }) => room.state !== "refused");
+    const { max_joins, max_message_size } = this.connection.welcome;
+    const most = Math.min(max_joins, max_message_size / 1280) | 0 || 1;
+    while (places.length > 0) this.#ask(places.splice(0, most));
   }
   received(frame) {
     const place2 = this.#places.get(frame.channel);
@@ -1041,17 +1074,14 @@ var Many = class extends Line {
     else for (const { room } of this.#reached(frame)) room.received(frame);
   }
   lost() {
-    this.requests.lost();
-    const { refusal, state } = this.connection;
-    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the socket was closed") : null;
-    if (over) this.requests.refused(over);
+    super.lost();
     for (const place2 of [...this.#places.values()]) {
       const { room } = place2;
       place2.joining = null;
       place2.stop();
-      if (room.state !== "refused") this.#become(room, over, state);
+      if (room.state !== "refused") this.become(room);
     }
-    this.#become(this.own, over, state);
+    this.become(this.own);
   }
   retry(room) {
     const place2 = this.#places.get(room.name);
@@ -1068,7 +1098,7 @@ var Many = class extends Line {
     this.#places.delete(room.name);
     place2.stop();
     if (room.state === "joined" || place2.joining !== null) {
-      this.connection.send({ type: "leave", channel: room.name, request_id: this.requests.nextId() });
+      this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
     this.requests.refused(new Refused(0, "the room was left"), room.name);
     room.become("left");
@@ -1080,9 +1110,6 @@ var Many = class extends Line {
   isReady(room) {
     return this.#places.get(room)?.room.state === "joined";
   }
-  since() {
-    return {};
-  }
   addressed(room, frame) {
     return { ...frame, channel: room.name };
   }
@@ -1091,32 +1118,32 @@ var Many = class extends Line {
     const fitting = ([name]) => name === channel || type === "event" && fits(name, channel);
     return [...this.#places].filter(fitting).map(([, place2]) => place2);
   }
-  #become(room, over, state) {
-    if (state === "closed") room.become("refused", over);
-    else if (state === "idle") room.become("left");
-    else room.become("joining", this.connection.refusal);
-  }
   #join(place2) {
-    const { room } = place2;
-    if (this.connection.state !== "open" || room.state === "refused") return;
-    const since = room.position === "" ? {} : { since: room.position, ...room.connection && { connection: room.connection } };
-    place2.joining = this.requests.nextId();
-    this.connection.send({ type: "join", channel: room.name, request_id: place2.joining, ...since });
+    if (this.connection.state === "open" && place2.room.state !== "refused") this.#ask([place2]);
+  }
+  /* Join rooms by one frame. */
+  #ask(places) {
+    const channels = places.map((place2) => {
+      place2.joining = this.requests.nextId();
+      return { channel: place2.room.name, request_id: place2.joining, ...sinceOf(place2.room) };
+    });
+    this.connection.send({ type: "join", ...channels.length > 1 ? { channels } : channels[0] });
   }
   #joined(place2, frame) {
     if (place2 === void 0) return;
     place2.joining = null;
     place2.failures = 0;
+    this.requests.received(frame);
     place2.room.joined(frame);
     this.requests.flush(place2.room.name);
   }
   #left(place2, frame) {
     if (place2 === void 0) return;
     const code = frame.close_code;
-    if (code !== void 0 && comesBack(code)) this.#again(place2, null);
+    if (comesBack(code)) this.#again(place2, null);
     else if (code !== void 0) this.#over(place2, new Refused(code, frame.reason ?? ""));
     else {
-      this.requests.refused(new Refused(0, "the server took it out of the room"), place2.room.name);
+      this.requests.refused(new Refused(0, "the room was left"), place2.room.name);
       this.#places.delete(place2.room.name);
       place2.room.become("left");
     }
@@ -1139,6 +1166,9 @@ var Many = class extends Line {
     place2.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place2));
   }
 };
+function sinceOf({ position, connection }) {
+  return position ? { since: position, ...connection && { connection } } : {};
+}
 
 // src/index.ts
 function createClient(url, options = {}) {

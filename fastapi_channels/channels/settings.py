@@ -30,13 +30,16 @@ NEEDED: Final = {
 """What does nothing without another setting."""
 
 
-def check_limits(owner: Any) -> None:
+def check_limits(owner: Any, *counts: str) -> None:
     """Look at what a channel and a socket have alike.
+
+    Args:
+        counts: limits that `owner` alone has.
 
     Raises:
         ConfigurationError: a limit of `owner` is none, or its authenticator.
     """
-    _check_counts(owner, "max_rooms", "max_message_size", "outbox_limit")
+    _check_counts(owner, "max_rooms", "max_message_size", "outbox_limit", *counts)
     for name in LIMITS:
         if not is_limit(getattr(owner, name)):
             raise _wrong(owner, name, "more than 0 seconds, or None")

@@ -29,11 +29,11 @@ from .settings import Settings, check_limits
 class Socket:
     """A WebSocket over which a client joins rooms of several channels.
 
-    The client joins with `{"type": "join", "channel": room, "request_id": …}`, leaves with
-    `{"type": "leave", …}`, and names the room in the `channel` of every action. Each channel keeps its
-    own permissions, limits, events and error handling; what closes a connection elsewhere ends one room
-    here. The messages for one room are handled in order, those for different rooms do not wait for each
-    other.
+    The client joins with `{"type": "join", "channel": room, "request_id": …}`, or several rooms at once
+    with `"channels": [{"channel": room, …}, …]`. It leaves with `{"type": "leave", …}`, and names the room in
+    the `channel` of every action. Each channel keeps its own permissions, limits, events and error handling;
+    what closes a connection elsewhere ends one room here. The messages for one room are handled in order,
+    those for different rooms do not wait for each other.
 
     Args:
         channels: the first whose `room_pattern` fits a name has the room. All have one envelope.
@@ -44,6 +44,7 @@ class Socket:
         authenticator: as of a channel; those of the channels are not asked.
         connect_throttle_classes: as of a channel.
         max_rooms: how many rooms one client may be in.
+        max_joins: how many rooms one join frame may name.
         max_message_size, outbox_limit, slow_policy, send_timeout, finish_timeout, idle_timeout, max_lifetime,
             heartbeat: as of a channel. What is said here holds for the WebSocket as a whole; a channel's own
             `max_message_size` holds too.
@@ -53,6 +54,7 @@ class Socket:
     authenticator: Authenticator | None = None
     connect_throttle_classes: Any = None
     max_rooms: int = 100
+    max_joins: int = 100
     max_message_size: int = 64 * 1024
     outbox_limit: int = DEFAULT_LIMIT
     slow_policy: SlowPolicy = "disconnect"
@@ -78,7 +80,7 @@ class Socket:
         for number, channel in enumerate(channels):
             _check(channel, channels[0])
             _check_reached(channel, channels[:number])
-        check_limits(self)
+        check_limits(self, "max_joins")
         self.channels = channels
         self.envelope: Envelope = channels[0].envelope
         self._permission = as_permission(permission_classes or self.permission_classes)

@@ -21,6 +21,8 @@ State: TypeAlias = Literal["idle", "connecting", "open", "waiting", "closed"]
 """`closed` is for good, until somebody retries; `waiting` for the next attempt."""
 Frame: TypeAlias = dict[str, Any]
 
+MOST_OF_A_JOIN: Final = 1280
+"""Bytes that a room takes in a join frame: a name of 255 characters, a position and two ids have fewer."""
 LOST: Final = 1006
 COMING_BACK: Final = 3008
 """What a client closes with that comes back: those in its rooms are not told that it has gone."""
@@ -56,6 +58,7 @@ class Connection:
         refusal: why it is closed; while it is not, what the server said to the last attempt, if it said no.
         until: when the next attempt begins, in seconds since 1970, while it waits.
         knows_windows: whether the server does, of streams; as long as the connection is open.
+        max_joins: how many rooms the server takes in one join frame.
     """
 
     def __init__(self, settings: Settings, owner: Owner) -> None:
@@ -63,6 +66,7 @@ class Connection:
         self.refusal: Refused | None = None
         self.until = 0.0
         self.knows_windows = False
+        self.max_joins = 1
         self._settings = settings
         self._owner = owner
         self._task: asyncio.Task[None] | None = None
@@ -181,7 +185,7 @@ class Connection:
         """Connect, and stay as long as it goes; how it ended."""
         settings, loop = self._settings, asyncio.get_running_loop()
         self.state, self._began, self._opened_at = "connecting", loop.time(), 0.0
-        self._said, self._retry_after, self._limit = None, 0.0, float("inf")
+        self._said, self._retry_after, self._limit, self.max_joins = None, 0.0, float("inf"), 1
         self._asked_until, self.knows_windows = None, False
         wire: Wire | None = None
         try:
@@ -310,6 +314,7 @@ class Connection:
         if kind == "welcome":
             self._limit = frame.get("max_message_size") or float("inf")
             self.knows_windows = "max_window" in frame
+            self.max_joins = int(max(1, min(frame.get("max_joins") or 1, self._limit / MOST_OF_A_JOIN)))
             if self.state == "connecting":
                 self._open()
         elif kind == "ping":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastapi_channels.exceptions import ChannelsError
 from fastapi_channels.wire.messages import Envelope
+
+FOR_NOW: Final = frozenset({"unavailable", "channel_full", "rate_limited", "too_many_rooms"})
+"""Errors after which a room may be asked for again."""
 
 
 class ClientError(ChannelsError):

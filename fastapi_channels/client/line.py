@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from typing import Any, Final
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic_core import to_jsonable_python
@@ -13,13 +13,10 @@ from pydantic_core import to_jsonable_python
 from fastapi_channels.topics.names import is_wild, matches
 
 from .connection import Connection, Frame, State, comes_back
-from .errors import ActionError, Refused
+from .errors import FOR_NOW, ActionError, NotSent, Refused
 from .requests import Asker, How, Request, Requests
 from .room import Payload, Room, RoomState
 from .settings import Settings
-
-FOR_NOW: Final = frozenset({"unavailable", "channel_full", "rate_limited", "too_many_rooms"})
-"""Errors after which a room may be asked for again."""
 
 
 class Line(ABC):
@@ -63,6 +60,15 @@ class Line(ABC):
 
     def say(self, room: Room, frame: Frame) -> None:
         self._connection.send(self._addressed(room, frame))
+
+    def recover(self, room: Room) -> str:
+        names = self.settings.envelope
+        id = self._requests.next_id()
+        try:
+            asked = {names.type: "join", names.request_id: id, **_since(room)}
+            return id if self._connection.send(self._addressed(room, asked)) else ""
+        except NotSent:
+            return ""
 
     def _become(self, room: Room, state: RoomState) -> None:
         """The connection is lost: what becomes of a room, and what the server said."""
@@ -176,14 +182,16 @@ class Many(Line):
         place = self._places.get(name)
         if place is None:
             place = self._places[name] = _Place(Room(self, name, since))
-            self._join(place)
+            self._ask(place)
         place.uses += 1
         return place.room
 
     def opened(self) -> None:
         self.own.joined(None)
-        for place in self._places.values():
-            self._join(place)
+        places = [place for place in self._places.values() if place.room.state != "refused"]
+        most = self._connection.max_joins
+        for first in range(0, len(places), most):
+            self._join(*places[first : first + most])
 
     def received(self, frame: Frame) -> None:
         names = self.settings.envelope
@@ -228,7 +236,7 @@ class Many(Line):
         if place is not None and room.state != "joined":
             place.stop()
             room.become("joining")
-            self._join(place)
+            self._ask(place)
 
     async def release(self, room: Room) -> None:
         place = self._places.get(room.name)
@@ -259,13 +267,19 @@ class Many(Line):
     def _addressed(self, room: Room, frame: Frame) -> Frame:
         return {**frame, self.settings.envelope.channel: room.name}
 
-    def _join(self, place: _Place) -> None:
-        room, names = place.room, self.settings.envelope
-        if self._connection.state != "open" or room.state == "refused" or place.joining is not None:
-            return
-        place.joining = self._requests.next_id()
-        asked: dict[str, Any] = {names.channel: room.name, names.request_id: place.joining}
-        self._connection.send({names.type: "join", **asked, **_since(room)})
+    def _ask(self, place: _Place) -> None:
+        if self._connection.state == "open" and place.room.state != "refused" and place.joining is None:
+            self._join(place)
+
+    def _join(self, *places: _Place) -> None:
+        """Join rooms by one frame."""
+        names = self.settings.envelope
+        rooms: list[Frame] = []
+        for place in places:
+            place.joining = self._requests.next_id()
+            asked = {names.channel: place.room.name, names.request_id: place.joining}
+            rooms.append({**asked, **_since(place.room)})
+        self._connection.send({names.type: "join", **(rooms[0] if len(rooms) == 1 else {"channels": rooms})})
 
     def _joined(self, place: _Place | None, frame: Frame) -> None:
         if place is None:  # the server let it in, and nobody here has asked
@@ -315,7 +329,7 @@ class Many(Line):
         told = 0.0 if error is None else error.retry_after or 0.0
         place.room.become("joining", None if error is None else Refused(0, str(error), error))
         delay = max(times.rejoin, random.uniform(0, ceiling), told)  # noqa: S311
-        place.timer = asyncio.get_running_loop().call_later(delay, self._join, place)
+        place.timer = asyncio.get_running_loop().call_later(delay, self._ask, place)
 
 
 def _over(connection: Connection, left: str) -> tuple[RoomState, Refused | None]:

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 from typing_extensions import TypeVar
 
 from fastapi_channels.channels.reading import HistoryPage
-from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.words import Call, Event
 
 from .answers import Answers
@@ -22,6 +21,7 @@ from .feed import Feed, Stream
 from .listeners import About, Caller, Gap, Stop, added
 from .names import action_of, answer_of, as_it_is, event_of, item_of
 from .presence import Presence, PresenceChange, after, change
+from .progress import Progress
 from .requests import Asker, Calling, How, Reply, Request, Streaming
 from .settings import USUAL_WINDOW, Settings
 
@@ -49,6 +49,10 @@ class Line(Protocol):
 
     async def release(self, room: Room) -> None: ...
 
+    def recover(self, room: Room) -> str:
+        """Ask for what has been missed in a joined room; the id of what was sent, empty for nothing."""
+        ...
+
     def say(self, room: Room, frame: Frame) -> None:
         """Send what is answered with no reply."""
         ...
@@ -68,7 +72,6 @@ class Room:
         state: whether it is joined.
         refusal: why, where it is refused; while it is being joined, what the server said to the last attempt,
             if it said no.
-        position: of the newest event, in a room with history: keep it to come back in another process.
         connection: the id of the connection, as the server knows it; empty before it is joined.
         presence: who is here, in a room with presence; while the room is joined again, who was.
     """
@@ -77,11 +80,16 @@ class Room:
         self.name = name
         self.state: RoomState = "joining"
         self.refusal: Refused | None = None
-        self.position = since
         self.connection = ""
         self.presence = Presence()
         self._line = line
-        self._told = _offset(since)
+        self._progress = Progress(
+            line.settings,
+            since,
+            recover=lambda: line.recover(self),
+            tell=self._event,
+            gap=lambda reason, dropped: self._caller.tell(self._gaps, Gap(reason, dropped)),
+        )
         self._was_joined = bool(since)
         self._line_told: State | None = None
         self._all: list[Callable[[Any, About], Any]] = []
@@ -92,6 +100,11 @@ class Room:
         self._frames: list[Callable[[Frame], Any]] = []
         self._caller = Caller(line.settings)
         self._answers = Answers(line.settings, partial(line.say, self))
+
+    @property
+    def position(self) -> str:
+        """Of the newest event, in a room with history: keep it to come back in another process."""
+        return self._progress.position
 
     @property
     def line(self) -> State:
@@ -330,29 +343,28 @@ class Room:
 
     def joined(self, frame: Frame | None) -> None:
         """The room is joined; the frame says where, in a room with history."""
-        names = self._line.settings.envelope
-        said = frame or {}
-        position, gap = said.get(names.position), ""
-        if position is None:
-            if self._was_joined and not self.position:
-                gap = "away"
+        names, said = self._line.settings.envelope, frame or {}
+        position = said.get(names.position)
+        if said.get(names.request_id) and said.get("recovered") and position != self.position:
+            return  # it comes too late: what was missing has been given up, or has come by another join
+        if position is not None:
+            gap = self._progress.joined(said)
         else:
-            # Without `recovered` the latest event may follow, which stands at this position itself.
-            self._told = _offset(position) - ("recovered" not in said)
-            self.position = position
-            if said.get("recovered") is False:
-                gap = said.get("reason") or "expired"
+            gap = "away" if self._was_joined and not self.position else ""
         self.connection = said.get("connection") or self.connection
         self._was_joined = True
         self.become("joined")
         if gap:
             self._caller.tell(self._gaps, Gap(gap))
+        self._progress.go_on(position if gap else None)
 
     def become(self, state: RoomState, refusal: Refused | None = None) -> None:
         waits = state == "joining" and (self._line_told, self.refusal) != (self.line, refusal)
         if self.state == state and not waits:
             return
         self.state, self.refusal, self._line_told = state, refusal, self.line
+        if state != "joined":
+            self._progress.stop()
         if state == "joining":
             self.presence = replace(self.presence, version=None)
         elif state != "joined":
@@ -363,37 +375,26 @@ class Room:
         names = self._line.settings.envelope
         kind = frame.get(names.type)
         if kind == "event":
-            self._event(frame, names)
+            self._progress.event(frame)
         elif kind == "call":
             self._answers.asked(frame)
         elif kind in ("presence", "presence_diff") and isinstance(frame.get("version"), int):
             self._present(frame)  # else an application's own frame has the name
         elif kind == "lagged":
-            self._caller.tell(self._gaps, Gap("lagged", frame.get("dropped")))
+            self._progress.lagged(frame)
         elif kind == "resync":
             if frame.get(names.position):
-                self._move(frame[names.position])
+                self._progress.move(frame[names.position])
             self._caller.tell(self._gaps, Gap("resync"))
-        else:
+        elif kind != "response" or not self._progress.refused(frame):
             self._caller.tell(self._frames, frame)
 
-    def _event(self, frame: Frame, names: Envelope) -> None:
-        position = frame.get(names.position) or ""
-        # It moves before anybody is told: who leaves and joins in a listener gets nothing twice.
-        if position and not self._move(position):
-            return
+    def _event(self, frame: Frame) -> None:
+        names = self._line.settings.envelope
         name = frame.get(names.event, "")
-        about = About(name, frame.get(names.channel, ""), position)
+        about = About(name, frame.get(names.channel, ""), frame.get(names.position) or "")
         for listener in [*self._listeners.get(name, ()), *self._all]:
             self._caller.run(partial(listener, frame.get(names.data), about))
-
-    def _move(self, position: str) -> bool:
-        """Go on to a position; whether it lies ahead."""
-        offset = _offset(position)
-        if position.partition(":")[0] == self.position.partition(":")[0] and offset <= self._told:
-            return False
-        self._told, self.position = offset, position
-        return True
 
     def _present(self, frame: Frame) -> None:
         now = after(self.presence, frame)
@@ -408,7 +409,3 @@ class Room:
         before, self.presence = self.presence, now
         if before.devices or now.devices:
             self._caller.tell(self._changes, change(before, now))
-
-
-def _offset(position: str) -> int:
-    return int(position.rpartition(":")[2]) if position else -1

@@ -220,6 +220,16 @@ class Histories:
         tail = await self._tail(room, found, begins)
         return gone(begins, since) if tail is None else tail.arrival(begins, since, user, see)
 
+    async def catch_up(self, room: str, connection: str, since: Since, user: str | None, see: See) -> Arrival:
+        """What a member gets that has missed something, and receives what passes from now on.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        missed = since.position._replace(offset=since.position.offset + 1)
+        since = Since(since.position, self.connection_at(room, connection, missed))
+        return await self.arrive(room, self._open[room].gate.position, since, user, see)
+
     async def _opened(self, room: str, found: _History) -> Position:
         while found.began is None:
             if found.opening is None:

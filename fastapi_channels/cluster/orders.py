@@ -11,9 +11,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from fastapi_channels.exceptions import CloseCode, ParseError
+from fastapi_channels.wire.closing import clip, valid_close_code
 from fastapi_channels.wire.messages import Body, size_of
 from fastapi_channels.wire.rooms import check_room, name_of
-from fastapi_channels.wire.writer import clip, valid_close_code
 
 MAX_ORDER: Final = 16 * 1024
 """Bytes of an order."""

@@ -36,10 +36,10 @@ OF_ENTERING: Final = (
     *("permission_denied", "rate_limited", "too_many_connections", "unavailable"),
 )
 """Those of a room that is refused: clients that offer the subprotocol read it in a frame."""
-OF_HISTORY: Final = ("invalid_position",)
+OF_HISTORY: Final = ("already_joined", "invalid_position", "not_joined")
 OF_PRESENCE: Final = ("invalid_presence",)
 OF_TOPICS: Final = ("invalid_filter", "invalid_topic")
-OF_ROOMS: Final = ("already_joined", "not_joined", "too_many_rooms")
+OF_ROOMS: Final = ("already_joined", "cancelled", "not_joined", "too_many_rooms")
 """Those of joining and leaving one of many rooms, and of naming one that was not joined."""
 
 

@@ -35,7 +35,7 @@ class Address:
         self._frames = Frames(
             self._owner.envelope,
             parts.schemas,
-            many_rooms=self._many,
+            max_joins=self._owner.max_joins if isinstance(self._owner, Socket) else None,
             keeps=self._keeps,
             data=self._said(),
         )

@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 from fastapi_channels.auth.authenticator import MAX_TOKEN
 from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.sessions.plan import CATCH_ALL
+from fastapi_channels.sessions.socket_session import CHANNELS
 from fastapi_channels.topics.pattern import TopicPattern
 from fastapi_channels.wire.messages import MAX_REQUEST_ID, MAX_WINDOW, WINDOW, Envelope
 from fastapi_channels.wire.positions import POSITION
@@ -62,7 +63,7 @@ class Frames:
     Args:
         envelope: that of its channels.
         schemas: where payloads are looked up.
-        many_rooms: whether frames name the room that they are about.
+        max_joins: how many rooms a join may name; None where there is one, which no frame names.
         keeps: whether a room has a history.
         data: what is said of those who are shown in a room; None where nobody is.
     """
@@ -72,13 +73,14 @@ class Frames:
         envelope: Envelope,
         schemas: Schemas,
         *,
-        many_rooms: bool,
+        max_joins: int | None,
         keeps: bool = False,
         data: Schema | None = None,
     ) -> None:
         self._names = envelope
         self._schemas = schemas
-        self._many_rooms = many_rooms
+        self._many_rooms = max_joins is not None
+        self._max_joins = max_joins
         self._keeps = keeps
         self._data = data
 
@@ -217,10 +219,17 @@ class Frames:
             where = {names.channel: room} if self._many_rooms else {}
             found["presence.ask"] = _object({names.type: const("presence"), **where})
         if self._many_rooms:
-            for kind in ("join", "leave"):
-                fields = {names.type: const(kind), names.channel: room, names.request_id: REQUEST_ID}
-                where = SINCE if kind == "join" and self._keeps else {}
-                found[kind] = _object({**fields, **where}, [names.type, names.channel])
+            asked: Schema = {names.channel: room, names.request_id: REQUEST_ID}
+            joined = {**asked, **(SINCE if self._keeps else {})}
+            items = _object(joined, [names.channel])
+            some: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": self._max_joins}
+            together: Schema = {names.type: const("join"), CHANNELS: some, names.request_id: REQUEST_ID}
+            found["join"] = _object({names.type: const("join"), **joined}, [names.type, names.channel])
+            found["join.many"] = _object(together, [names.type, CHANNELS])
+            found["leave"] = _object({names.type: const("leave"), **asked}, [names.type, names.channel])
+        elif self._keeps:
+            again: Schema = {names.type: const("join"), names.request_id: REQUEST_ID, "since": _POSITION}
+            found["join"] = _object(again, [names.type, "since"])
         return found
 
     def of_server(self, *, lags: bool, resyncs: bool, pings: bool) -> dict[str, Schema]:
@@ -234,6 +243,8 @@ class Frames:
         names = self._names
         ending = {"within": _SECONDS, "retry_after": _SECONDS}
         limits: Schema = {"max_message_size": _POSITIVE, "max_window": _POSITIVE}
+        if self._many_rooms:
+            limits["max_joins"] = _POSITIVE
         found = {
             "welcome": _object({names.type: const("welcome"), "connection": _TEXT, **limits}),
             "drain": _object({names.type: const("drain"), **ending}),
@@ -242,8 +253,9 @@ class Frames:
         if pings:
             found["heartbeat"] = _object({names.type: const("ping")})
         if lags:
-            dropped = {"type": "integer", "minimum": 1}
-            found["lagged"] = _object({names.type: const("lagged"), names.channel: _TEXT, "dropped": dropped})
+            told = {names.type: const("lagged"), names.channel: _TEXT, "dropped": _POSITIVE}
+            since = {"since": _POSITION} if self._keeps else {}
+            found["lagged"] = _object({**told, **since}, list(told))
         if resyncs:
             fields = {names.type: const("resync"), names.channel: _TEXT}
             found["resync"] = _object({**fields, **self._position()}, list(fields))
@@ -256,8 +268,9 @@ class Frames:
                 "recovered": {"type": "boolean"},
                 "reason": {"enum": list(get_args(Reason))},
             }
-            asked = {names.request_id: REQUEST_ID} if self._many_rooms else {}
-            found["joined"] = _object({**fields, **asked, **recovery}, [*fields, *asked])
+            asked = {names.request_id: REQUEST_ID}
+            required = [*fields, *asked] if self._many_rooms else fields
+            found["joined"] = _object({**fields, **asked, **recovery}, list(required))
         if self._many_rooms:
             about = {names.channel: _TEXT, names.request_id: REQUEST_ID}
             why = {"close_code": {"type": "integer"}, "reason": _TEXT}

@@ -15,9 +15,9 @@ from websockets.typing import Subprotocol
 
 from fastapi_channels.client.sockets import Connect
 from fastapi_channels.exceptions import CloseCode
+from fastapi_channels.wire.closing import valid_close_code
 from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body
-from fastapi_channels.wire.writer import valid_close_code
 
 from .line import BadGateway, Line, Lost, Upstream
 from .target import Target

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, Final, TypeAlias
 
 from fastapi_channels.cluster.recovery import Since
-from fastapi_channels.exceptions import CloseCode, WebSocketException
+from fastapi_channels.exceptions import Cancelled, CloseCode, WebSocketException
 from fastapi_channels.signatures.callables import finish, is_failure
 from fastapi_channels.wire.messages import Message
 
@@ -37,7 +38,7 @@ class NotJoined(WebSocketException):
 
 
 class AlreadyJoined(WebSocketException):
-    """A join of a room that the client is in."""
+    """A join of a room that the client is in, and that does not say what is missing."""
 
     error_code = "already_joined"
     http_status = 409
@@ -48,44 +49,73 @@ def not_joined(room: Any) -> NotJoined:
     return NotJoined(close=False, context={"room": repr(room)[:64]})
 
 
+async def join_again(member: Membership, message: Message) -> None:
+    """Let a member that says where it was have what it has missed since.
+
+    Raises:
+        AlreadyJoined: it does not say so, or the room has no history.
+        InvalidPosition: that is no position.
+        NotJoined: the server has taken it out of the room.
+        StoreUnavailable: the store did not answer.
+    """
+    room = member.connection.room
+    since = None if member.plan.history is None else Since.read(message.data.get("since"), None)
+    if since is None:
+        raise AlreadyJoined(close=False, context={"room": repr(room)[:64]})
+    if not await member.catch_up(since, message):
+        raise not_joined(room)
+
+
+def _check_wanted(message: Message) -> None:
+    """
+    Raises:
+        Cancelled: the client has cancelled it.
+    """
+    if message.cancelled:
+        raise Cancelled()
+
+
 class Lane:
     """What one client asks of one room, in turn; a task works it off, and lives no longer.
 
     Args:
         plan: of the channel that has the room.
-        on_done: called for each message that is done.
         on_idle: called when nothing is left to do.
     """
 
-    __slots__ = ("_on_done", "_on_idle", "_ordered", "_session", "_steps", "member", "plan", "room", "task")
+    __slots__ = ("_joining", "_on_idle", "_ordered", "_session", "_steps", "member", "plan", "room", "task")
 
-    def __init__(
-        self,
-        session: Session,
-        plan: Plan,
-        room: str,
-        *,
-        on_done: Callable[[], None],
-        on_idle: Callable[[Lane], None],
-    ) -> None:
+    def __init__(self, session: Session, plan: Plan, room: str, *, on_idle: Callable[[Lane], None]) -> None:
         self.plan = plan
         self.room = room
         self.member: Membership | None = None
         """The client's membership, from the question whether it may to the last leave handler."""
         self.task: asyncio.Task[None] | None = None
         self._session = session
-        self._steps: deque[tuple[Message | None, Step]] = deque()
-        self._on_done = on_done
+        self._steps: deque[tuple[Message | None, Step, Callable[[], None] | None]] = deque()
+        self._joining: Message | None = None
+        """The join that is under way."""
         self._on_idle = on_idle
         self._ordered: bool | None = None
         """Whether the client is to be in the room, if somebody has said so meanwhile."""
 
-    def put(self, message: Message, size: int) -> None:
-        """Handle `message` of `size` bytes when everything before it is done."""
+    def put(
+        self,
+        message: Message,
+        size: int,
+        on_done: Callable[[], None],
+        gate: asyncio.Semaphore | None = None,
+    ) -> None:
+        """Handle `message` of `size` bytes when everything before it is done.
+
+        Args:
+            on_done: called when it is done too.
+            gate: lets in so many joins at a time.
+        """
         step: Callable[[Message], Awaitable[None]] = partial(self._act, size=size)
         if isinstance(message, Control):
-            step = self._join if message.action == JOIN else self._leave
-        self._steps.append((message, partial(step, message)))
+            step = partial(self._join, gate=gate) if message.action == JOIN else self._leave
+        self._steps.append((message, partial(step, message), on_done))
         self._start()
 
     def expel(self, member: Membership, code: int, reason: str) -> None:
@@ -95,20 +125,20 @@ class Lane:
         member.depart(code)
         grace = self.plan.channel.finish_timeout
         asyncio.get_running_loop().call_later(grace, member.dispatcher.cancel_all)
-        self._steps.appendleft((None, partial(self._end, member, None, code, reason)))
+        self._steps.appendleft((None, partial(self._end, member, None, code, reason), None))
         self._start()
 
     def order(self, *, inside: bool) -> None:
         """Have the client in the room, or out of it, when what was before is done; the last order counts."""
         if self._ordered is None:
-            self._steps.append((None, self._obey))
+            self._steps.append((None, self._obey, None))
         self._ordered = inside
         self._start()
 
     def find(self, request_id: Any) -> Message | None:
-        """The message of that id, if it waits for its turn."""
-        waiting = (message for message, _ in self._steps if message is not None)
-        return next((message for message in waiting if message.request_id == request_id), None)
+        """The message of that id, if it waits for its turn or is a join."""
+        known = (self._joining, *(message for message, _, _ in self._steps))
+        return next((each for each in known if each is not None and each.request_id == request_id), None)
 
     def dissolve(self, member: Membership) -> None:
         """The membership has ended: let go of it, and of what refers back to it."""
@@ -123,27 +153,36 @@ class Lane:
     async def _work(self) -> None:
         try:
             while self._steps:
-                message, step = self._steps.popleft()
+                message, step, on_done = self._steps.popleft()
                 try:
                     await step()
                 except Exception as exc:
                     await self._session.reporter.report(exc, message, self.member)
                 finally:
-                    if message is not None:
-                        self._on_done()
+                    if on_done is not None:
+                        on_done()
         finally:
             self.task = None
             self._on_idle(self)
 
-    async def _join(self, message: Message) -> None:
-        if self.member is not None:
-            raise AlreadyJoined(close=False, context={"room": repr(self.room)[:64]})
+    async def _join(self, message: Message, gate: asyncio.Semaphore | None = None) -> None:
+        self._joining = message
+        try:
+            async with gate or nullcontext():
+                await (self._enter(message) if self.member is None else join_again(self.member, message))
+        finally:
+            self._joining = None
+
+    async def _enter(self, message: Message) -> None:
         member = self.member = Membership(self._session, self.plan, self.room, addressed=True)
         member.hold()
         try:
             said = message.data
+            _check_wanted(message)
             await member.ask()
+            _check_wanted(message)
             arrival = await member.enter(Since.read(said.get("since"), said.get("connection")))
+            _check_wanted(message)
         except BaseException as exc:
             member.depart()
             member.release(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket
@@ -160,6 +161,32 @@ class Membership:
             tell(plan.name, arrival.recovered if arrival is not None else None)
         return arrival
 
+    async def catch_up(self, since: Since, message: Message) -> bool:
+        """Give a member what it has missed since then; it is told so as when it came. Returns when that has
+        left: whoever does not read cannot ask for ever more. False if it is not in the room.
+
+        Raises:
+            StoreUnavailable: the store did not answer.
+        """
+        connection, node, key = self.connection, self.node, self.plan.key(self.connection.room)
+        histories = node.rooms.histories
+        assert histories is not None
+        await histories.reach(key, since)
+        if key not in connection.keys:
+            return False
+        # It has got what has passed, and what passes from now on waits.
+        self.hold()
+        frames: Sequence[Frame] = ()
+        try:
+            see = partial(node.rooms.renditions.frame, connection)
+            user = node.key_of(connection.user)
+            arrival = await histories.catch_up(key, connection.id, since, user, see)
+            frames = self.arrived(arrival, message)
+        finally:
+            self.release(frames)
+        await self.writer.passed()
+        return True
+
     async def begin(self) -> bool:
         """Run the join handlers; False if one of them failed, which ends the membership."""
         self._began = True
@@ -239,6 +266,7 @@ class Membership:
     def hold(self) -> None:
         """Keep back what the room sends until `release`. What is sent to the client behind that, by whomever,
         waits too: it is to see one order."""
+        self.node.hub.flush()
         self.connection.push = self._keep_back
         self.redirect()
 
@@ -253,9 +281,8 @@ class Membership:
             writer.withdraw(self.connection.room)
         if gap is not None:
             gap.fill(*frames or ())
-            return
-        for frame in frames or ():
-            writer.post(frame)
+        else:
+            writer.post_all(frames or ())
 
     def _keep_back(self, frame: Frame) -> None:
         self._gap = self.writer.keep_back()

@@ -10,9 +10,10 @@ from starlette.websockets import WebSocket
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.recovery import Since
 from fastapi_channels.connection import Connection
-from fastapi_channels.wire.messages import Body
+from fastapi_channels.wire.messages import Body, Message
 
 from .arrival import check_arrival, check_ban, give_place, take_place
+from .lanes import JOIN, join_again
 from .membership import Membership
 from .plan import Plan
 from .session import CONNECTION_KEY, Session
@@ -109,7 +110,24 @@ class RoomSession(Session):
     def _act(self, frame: Any) -> Awaitable[None] | None:
         if self.relays:
             return self._member.dispatcher.relay(frame)
+        if self._member.plan.history is not None and self._joins(frame):
+            return self._join_again(frame)
         return self._member.dispatcher.handle(self._open(frame), self._task)
+
+    def _joins(self, frame: Any) -> bool:
+        """Whether a frame asks for what was missed in this room."""
+        names, room = self.envelope, self._member.connection.room
+        if not isinstance(frame, dict) or names.action in frame or frame.get(names.type) != JOIN:
+            return False
+        return bool(frame.get(names.channel, room) == room)
+
+    async def _join_again(self, frame: dict[str, Any]) -> None:
+        message: Message | None = None
+        try:
+            message = self._open({**frame, self.envelope.action: JOIN})
+            await join_again(self._member, message)
+        except Exception as exc:
+            await self.reporter.report(exc, message, self._member)
 
     @property
     def _speaker(self) -> Membership:

@@ -61,13 +61,11 @@ class Session(Client):
 
     relays = False
     """Whether frames of text and of bytes are taken alike, and none of this package's are sent unasked."""
-
     is_one_way = False
     """Whether the client can send nothing here: no first frame, no answer to a call, no sign of life."""
     _writes: type[Writer] = Writer
     _reports: type[Reporter] = Reporter
-    _sign_in: SignIn | None = None
-    """If the channel has an authenticator."""
+    _sign_in: SignIn | None = None  # if the channel has an authenticator
 
     def __init__(
         self,
@@ -77,8 +75,7 @@ class Session(Client):
         node: Node,
         user: Any = None,
     ) -> None:
-        self.websocket = websocket
-        self.node = node
+        self.websocket, self.node = websocket, node
         self.envelope = terms.envelope
         self.user = user_of(websocket) if user is None else user
         self.writer = self._writes(
@@ -158,6 +155,11 @@ class Session(Client):
     def _members(self) -> Iterable[Membership]:
         """The rooms that the client is in."""
 
+    @property
+    def _limits(self) -> dict[str, int]:
+        """What a client that knows the protocol is told."""
+        return {"max_message_size": self._terms.max_message_size}
+
     # For the drain
 
     def announce(self, within: float, retry_after: float) -> None:
@@ -209,8 +211,7 @@ class Session(Client):
         if self.tally is not None:
             begin(self.node, self.tally)
         if self.is_fluent:
-            welcome = self.envelope.welcome(self.writer.name, self._terms.max_message_size)
-            self.writer.post(self.envelope.frame(welcome))
+            self.writer.post(self.envelope.frame(self.envelope.welcome(self.writer.name, **self._limits)))
         self.writer.watch(self._wind_up, self._redirect)
         self.writer.release()
         if (terms := self._terms).idle_timeout or terms.max_lifetime or terms.heartbeat:
@@ -319,8 +320,7 @@ class Session(Client):
             return False
         try:
             return self._take_control(await awaited(self._decode(body)))
-        except Exception:
-            # It is read again in its turn, and answered then.
+        except Exception:  # it is read again in its turn, and answered then
             return False
 
     def _take_control(self, frame: Any) -> bool:

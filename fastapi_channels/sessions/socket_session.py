@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket, WebSocketState
 
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import NotFound, PermissionDenied, TooManyRooms
+from fastapi_channels.exceptions import (
+    NotFound,
+    ParseError,
+    PermissionDenied,
+    TooManyRooms,
+    WebSocketException,
+)
 from fastapi_channels.permission import BasePermission, allows, combine
 from fastapi_channels.signatures.callables import MaybeAwaited
 from fastapi_channels.wire.messages import Body, Message, size_of
 from fastapi_channels.wire.rooms import check_room, name_of
 
 from .arrival import check_arrival, check_ban, give_place, take_place
+from .foretold import Foretold, tell
 from .guard import refusal
 from .lanes import JOIN, LEAVE, Control, Lane, not_joined
 from .membership import Membership
@@ -26,12 +33,53 @@ from .session import CONNECTION_KEY, Session
 
 IN_FLIGHT: Final = 64
 """How many messages of one socket may be waiting or running; beyond them the client waits."""
+JOINS_AT_ONCE: Final = 32
+"""How many joins of one frame are under way at a time."""
+CHANNELS: Final = "channels"
+"""The field of a join frame that names several rooms."""
 
 
 class SocketTerms(Terms, Protocol):
     """What a socket says of its WebSockets."""
 
     max_rooms: int
+    max_joins: int
+
+
+class _Joins:
+    """Those of one frame.
+
+    Args:
+        count: how many there are.
+        on_done: called when all are done.
+    """
+
+    def __init__(self, count: int, on_done: Callable[[], None]) -> None:
+        self.gate = asyncio.Semaphore(JOINS_AT_ONCE)
+        self._count = count
+        self._on_done = on_done
+
+    def done(self) -> None:
+        """One more is."""
+        self._count -= 1
+        if not self._count:
+            self._on_done()
+
+
+class _Several(Message):
+    """Stands for messages of one id, such as the joins of one frame.
+
+    Args:
+        messages: these.
+    """
+
+    def __init__(self, messages: Iterable[Message]) -> None:
+        super().__init__("", {})
+        self._messages = messages
+
+    def cancel(self) -> None:
+        for message in self._messages:
+            message.cancel()
 
 
 class SocketSession(Session):
@@ -57,6 +105,7 @@ class SocketSession(Session):
         self._slots = asyncio.Semaphore(IN_FLIGHT)
         """Each message has one until it is done."""
         self._max_rooms = terms.max_rooms
+        self._max_joins = terms.max_joins
         self._permission = permission
         self._find = find
         self._lanes: dict[str, Lane] = {}
@@ -118,6 +167,7 @@ class SocketSession(Session):
         return super()._handle(body)
 
     async def _act(self, frame: Any) -> None:
+        foretold = {**self._foretold}
         try:
             message = self._entering = self._read(frame)
         except Exception as exc:
@@ -126,7 +176,10 @@ class SocketSession(Session):
         # Before the lane is looked for: one that is found idle may be closed while this waits.
         await self._slots.acquire()
         try:
-            self._lane_of(message).put(message, self._size)
+            if isinstance(message, Control) and self._is_of_many(message):
+                await self._join_all(self._joins_of(message, {**foretold, **self._foretold}))
+            else:
+                self._lane_of(message).put(message, self._size, self._slots.release)
         except Exception as exc:
             self._slots.release()
             await self.reporter.report(exc, message)
@@ -141,7 +194,50 @@ class SocketSession(Session):
         if kind not in (JOIN, LEAVE) and not is_lost:
             return self._open(frame)
         message = self._open({**frame, self.envelope.action: kind})
-        return Control(kind, message.data, message.request_id)
+        return Control(kind, message.data, message.request_id, message.cancelled)
+
+    def _is_of_many(self, message: Control) -> bool:
+        said = message.data
+        return message.action == JOIN and CHANNELS in said and self.envelope.channel not in said
+
+    def _joins_of(self, whole: Control, foretold: Foretold) -> list[Control]:
+        """The joins of a frame that names several rooms, each as an object like a join frame.
+
+        Args:
+            foretold: what was said of requests before their turn.
+
+        Raises:
+            ParseError: one of them cannot be read.
+        """
+        names, rooms = self.envelope, whole.data[CHANNELS]
+        if not isinstance(rooms, list) or not 0 < len(rooms) <= self._max_joins:
+            got = f"{len(rooms)} of them" if isinstance(rooms, list) else "no list"
+            problem = f"{CHANNELS!r} must be a list of 1 to {self._max_joins} rooms, got {got}"
+            raise ParseError(close=False, context={"problem": problem})
+        found: list[Control] = []
+        for number, each in enumerate(rooms):
+            if not isinstance(each, dict) or not isinstance(each.get(names.channel), str):
+                problem = f"{CHANNELS}[{number}] must be an object with a text as {names.channel!r}"
+                raise ParseError(close=False, context={"problem": problem})
+            message = names.open({names.request_id: whole.request_id, **each, names.action: JOIN})
+            tell(foretold, message, is_last=False)
+            cancelled = whole.cancelled or message.cancelled
+            found.append(Control(JOIN, message.data, message.request_id, cancelled))
+        return found
+
+    async def _join_all(self, messages: Sequence[Control]) -> None:
+        joins = _Joins(len(messages), self._slots.release)
+        refused: list[tuple[WebSocketException, Control]] = []
+        for message in messages:
+            room = message.data[self.envelope.channel]
+            try:
+                self._lane_of(message).put(message, self._size, joins.done, joins.gate)
+            except WebSocketException as exc:
+                exc.extra[self.envelope.channel] = room
+                refused.append((exc, message))
+        for fault, message in refused:
+            await self.reporter.report(fault, message)
+            joins.done()
 
     def _lane_of(self, message: Message) -> Lane:
         """The lane of the room that `message` names, which a join opens.
@@ -170,9 +266,7 @@ class SocketSession(Session):
         plan = self._find(check_room(room))
         if plan is None:
             raise NotFound(close=False)
-        lane = self._lanes[room] = Lane(
-            self, plan, room, on_done=self._slots.release, on_idle=self._close_lane
-        )
+        lane = self._lanes[room] = Lane(self, plan, room, on_idle=self._close_lane)
         return lane
 
     def _close_lane(self, lane: Lane) -> None:
@@ -182,8 +276,14 @@ class SocketSession(Session):
     def _known(self, request_id: str | float) -> Run | Message | None:
         if self._entering is not None and self._entering.request_id == request_id:
             return self._entering
-        waiting = (lane.find(request_id) for lane in self._lanes.values())
-        return next(filter(None, waiting), None) or super()._known(request_id)
+        waiting = [found for lane in self._lanes.values() if (found := lane.find(request_id)) is not None]
+        if len(waiting) > 1:
+            return _Several(waiting)
+        return waiting[0] if waiting else super()._known(request_id)
+
+    @property
+    def _limits(self) -> dict[str, int]:
+        return {**super()._limits, "max_joins": self._max_joins}
 
     @property
     def is_working(self) -> bool:

@@ -27,8 +27,7 @@ TRACE: Final = ("traceparent", "tracestate")
 MAX_REQUEST_ID: Final = 256
 """Characters of a textual request id: it is echoed, so it must not amplify."""
 WINDOW: Final = "window"
-"""What a request for a stream says beside its payload: how many items the client takes, until it gives credit
-for more. No field of such an action has that name."""
+"""How many items a stream's client takes until it gives credit; no field of such an action has that name."""
 MAX_WINDOW: Final = 65_536
 """Items that a stream may be ahead of a client that said a window. More is as much."""
 
@@ -312,8 +311,10 @@ class Envelope:
     def to_event(self, event: str, channel: str, data: Any) -> dict[str, Any]:
         return {self.type: "event", self.event: event, self.channel: channel, self.data: data}
 
-    def lagged(self, channel: str, dropped: int) -> dict[str, Any]:
-        return {self.type: "lagged", self.channel: channel, "dropped": dropped}
+    def lagged(self, channel: str, dropped: int, since: str = "") -> dict[str, Any]:
+        """So many frames of the room are missing at this place; in one with history: all after `since`."""
+        said = {"since": since} if since else {}
+        return {self.type: "lagged", self.channel: channel, "dropped": dropped, **said}
 
     def resync(self, channel: str, position: str | None = None) -> dict[str, Any]:
         """What was sent to the room may be missing at this place, and nobody knows what. In a room with
@@ -323,10 +324,9 @@ class Envelope:
             frame[self.position] = position
         return frame
 
-    def welcome(self, connection: str, max_message_size: int) -> dict[str, Any]:
-        """The client is in: as whom, how many bytes a message of its own may have, and that the server knows
-        windows."""
-        limits = {"max_message_size": max_message_size, "max_window": MAX_WINDOW}
+    def welcome(self, connection: str, max_message_size: int, **limits: int) -> dict[str, Any]:
+        """The client is in: as whom, how many bytes a message of its own may have, and other limits."""
+        limits |= {"max_message_size": max_message_size, "max_window": MAX_WINDOW}
         return {self.type: "welcome", "connection": connection, **limits}
 
     def drain(self, within: float, retry_after: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from fastapi_channels.exceptions import ConfigurationError
 
 from .messages import Frame
+from .positions import Position
 from .traffic import Traffic
 
 SlowPolicy: TypeAlias = Literal["disconnect", "drop_oldest", "drop_newest"]
@@ -23,13 +24,25 @@ OVERHEAD: Final = 128
 
 
 class Lagged:
-    """Says that `dropped` frames of `room` are missing at this place."""
+    """Says that frames of `room` are missing at this place.
 
-    __slots__ = ("dropped", "room")
+    Attributes:
+        dropped: how many.
+        since: the position before the first that has one; empty where none has.
+    """
 
-    def __init__(self, room: str, dropped: int) -> None:
+    __slots__ = ("dropped", "room", "since")
+
+    def __init__(self, room: str) -> None:
         self.room = room
-        self.dropped = dropped
+        self.dropped = 0
+        self.since = ""
+
+    def add(self, frame: Frame) -> None:
+        """That one too."""
+        self.dropped += 1
+        if frame.position and not self.since:
+            self.since = str(Position.parse(frame.position).before)
 
 
 class Gap:
@@ -74,7 +87,8 @@ class Outbox:
         self._traffic = traffic
         # Most are empty, and an empty deque takes thirteen times the memory of an empty list.
         self._items: list[Item] = []
-        self._dropped: dict[str, int] = {}
+        self._dropped: dict[str, Lagged] = {}
+        """What is still to be said, behind all that is queued."""
         self.size = 0
         """Bytes of the room frames that wait, each with its overhead."""
 
@@ -88,23 +102,25 @@ class Outbox:
             if self._policy == "disconnect":
                 return False
             if self._policy == "drop_newest":
-                self._drop(frame)
+                self._drop(frame, self._dropped.setdefault(frame.room, Lagged(frame.room)))
                 return True
             self._drop_oldest(size)
-        elif self._dropped and self._policy == "drop_newest":
-            self._items.extend(self._notices())
+        elif self._dropped:
+            self._tell()
         self.size += size
         self._items.append(frame)
         return True
 
     def put_last(self, item: Item) -> None:
         """Queue what the bound does not concern: replies, notices of waiters, a close."""
+        if self._dropped:
+            self._tell()
         self._items.append(item)
 
     def pop(self) -> Item | None:
         """The next to leave, or None."""
-        if self._dropped and (self._policy == "drop_oldest" or not self._items):
-            self._items[:0] = self._notices()
+        if self._dropped and not self._items:
+            self._tell()
         if not self._items:
             return None
         item = self._items.pop(0)
@@ -113,12 +129,13 @@ class Outbox:
         return item
 
     def withdraw(self, room: str) -> None:
-        """Drop the frames of `room`."""
+        """Drop the frames of `room`, and what is said of those that were dropped."""
+        self._dropped.pop(room, None)
         kept: list[Item] = []
         for item in self._items:
             if type(item) is Frame and item.room == room:
                 self.size -= item.size + OVERHEAD
-            else:
+            elif type(item) is not Lagged or item.room != room:
                 kept.append(item)
         self._items = kept
 
@@ -131,24 +148,32 @@ class Outbox:
         self._dropped.clear()
         self.size = 0
 
-    def _notices(self) -> list[Lagged]:
-        notices = [Lagged(room, dropped) for room, dropped in self._dropped.items()]
+    def _tell(self) -> None:
+        self._items.extend(self._dropped.values())
         self._dropped.clear()
-        return notices
 
-    def _drop(self, frame: Frame) -> None:
-        self._dropped[frame.room] = self._dropped.get(frame.room, 0) + 1
+    def _drop(self, frame: Frame, notice: Lagged) -> None:
+        notice.add(frame)
         if self._traffic is not None:
             self._traffic.dropped += 1
 
     def _drop_oldest(self, needed: int) -> None:
-        """Drop room frames from the front until `needed` bytes fit, or none is left."""
+        """Drop room frames from the front until `needed` bytes fit, or none is left. A notice stands where
+        they stood: behind the `joined` of their room, for example."""
         kept: list[Item] = []
+        notices: dict[str, Lagged] = {}
         while self._items and self.size and self.size + needed > self._limit:
             item = self._items.pop(0)
             if type(item) is Frame and item.room:
                 self.size -= item.size + OVERHEAD
-                self._drop(item)
+                if item.room not in notices:
+                    notices[item.room] = Lagged(item.room)
+                    kept.append(notices[item.room])
+                self._drop(item, notices[item.room])
+                continue
+            kept.append(item)
+            if type(item) is Lagged:
+                notices[item.room] = item
             else:
-                kept.append(item)
+                notices = {}
         self._items[:0] = kept

@@ -56,6 +56,11 @@ class Position(NamedTuple):
     def __str__(self) -> str:
         return f"{self.epoch}:{self.offset}"
 
+    @property
+    def before(self) -> Position:
+        """That of the publication before: offsets have no gaps."""
+        return Position(self.epoch, self.offset - 1)
+
     @classmethod
     def parse(cls, text: object) -> Position:
         """

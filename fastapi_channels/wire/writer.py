@@ -12,6 +12,7 @@ from starlette.websockets import WebSocket, WebSocketState
 from fastapi_channels.exceptions import CloseCode
 
 from .bursts import Bursts
+from .closing import COME_BACK, STANDING_IN, close_event
 from .log import Once
 from .messages import Envelope, Frame
 from .outbox import Gap, Item, Lagged, Outbox
@@ -21,12 +22,6 @@ from .traffic import Traffic
 
 logger = logging.getLogger("fastapi_channels")
 
-MAX_REASON: Final = 123
-"""Bytes of a close reason (RFC 6455 section 5.5)."""
-STANDING_IN: Final[dict[int, int]] = {1003: 4515, 1007: 4500, 1008: 4503, 1009: 4513}
-"""What is sent where the server refuses a close code from an application: with these the client is to stay
-away, with any other, `COME_BACK`, to come again."""
-COME_BACK: Final = 4003
 CLOSE_TIMEOUT: Final = 5.0
 """Seconds that a client which did not read gets to take its close frame."""
 
@@ -205,6 +200,18 @@ class Writer:
             self._outbox.put_last(frame)
             self._start()
 
+    def post_all(self, frames: Sequence[Frame]) -> None:
+        """The same for several, of which the bound on what a room sends does not concern those of a room."""
+        for number, frame in enumerate(() if self.closed else frames):
+            if not self.write_now(frame):
+                self.keep_back().fill(*frames[number:])
+                return
+
+    async def passed(self) -> None:
+        """Wait until all that waits now has left; what comes later may still wait."""
+        if self._task is not None:
+            await self._behind()
+
     def keep_back(self) -> Gap:
         """From now on nothing leaves, until the gap that is returned is filled."""
         self._collector.flush()
@@ -232,7 +239,7 @@ class Writer:
             return
         if not self._held:
             self.websocket.application_state = WebSocketState.DISCONNECTED
-        self.closing = _close_event(code, reason)
+        self.closing = close_event(code, reason)
         self._outbox.put_last(self.closing)
         self._start()
         self.lost()
@@ -273,7 +280,7 @@ class Writer:
             return
         self._collector.flush()
         closes = event["type"] == "websocket.close"
-        event = _close_event(event.get("code"), event.get("reason")) if closes else dict(event)
+        event = close_event(event.get("code"), event.get("reason")) if closes else dict(event)
         left = self._queue(event)
         if closes:
             self.closing = event
@@ -282,8 +289,12 @@ class Writer:
 
     def _queue(self, item: Item) -> asyncio.Future[bool]:
         """Queue `item`; the future tells whether it left."""
-        left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._outbox.put_last(item)
+        return self._behind()
+
+    def _behind(self) -> asyncio.Future[bool]:
+        """Tells whether all that waits now left."""
+        left: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._outbox.put_last(left)
         self._start()
         return left
@@ -337,7 +348,7 @@ class Writer:
         if isinstance(item, Frame):
             event = self._form(item)
         elif isinstance(item, Lagged):
-            notice = self._envelope.lagged(item.room, item.dropped)
+            notice = self._envelope.lagged(item.room, item.dropped, item.since)
             event = self._form(self._envelope.frame(notice))
         else:
             event = item
@@ -397,23 +408,3 @@ class Writer:
 
 async def _discard(event: MutableMapping[str, Any]) -> None:
     """What a WebSocket that is gone does with what it is sent."""
-
-
-def _close_event(code: int | None, reason: str | None) -> dict[str, Any]:
-    return {"type": "websocket.close", "code": valid_close_code(code), "reason": clip(reason)}
-
-
-def clip(reason: str | None) -> str:
-    """`reason` cut to what a close frame can carry, at a character's end."""
-    encoded = (reason or "").encode(errors="replace")
-    if len(encoded) <= MAX_REASON:
-        return encoded.decode()
-    return encoded[: MAX_REASON - 3].decode(errors="ignore") + "…"
-
-
-def valid_close_code(code: int | None) -> int:
-    """`code` if an endpoint may send it (RFC 6455 section 7.4), else 1011."""
-    if code is None:
-        return CloseCode.NORMAL
-    sendable = (1000 <= code <= 1014 and code not in (1004, 1005, 1006)) or 3000 <= code <= 4999
-    return int(code) if sendable else CloseCode.INTERNAL_ERROR

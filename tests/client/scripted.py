@@ -158,6 +158,21 @@ async def has_gaps(visit: Visit) -> None:
     await visit.stay()
 
 
+async def lags(visit: Visit) -> None:
+    """What was dropped is asked for in the open room, and what comes meanwhile comes again."""
+    await visit.placed("e:0")
+    await visit.event(1)
+    await visit.say({"type": "lagged", "channel": "a", "dropped": 2, "since": "e:1"})
+    await visit.event(4)
+    frame = await visit.hear()
+    assert (frame["type"], frame["since"]) == ("join", "e:1")
+    joined = {"type": "joined", "channel": "a", "position": "e:1", "recovered": True}
+    await visit.say({**joined, "request_id": frame["request_id"], "connection": f"c.{visit.number}"})
+    for number in range(2, 6):
+        await visit.event(number)
+    await visit.stay()
+
+
 async def asks(visit: Visit) -> None:
     await visit.welcome()
     await visit.say({"type": "ping"})
@@ -225,12 +240,15 @@ async def shows_people(visit: Visit) -> None:
 
 
 async def has_rooms(visit: Visit) -> None:
-    """Many on one socket: one is full at first, one is taken away for now, and all are joined again."""
-    await visit.welcome()
+    """Many on one socket: one is full at first, one is taken away for now, and all are joined again: one by
+    one where the server does not say that it knows better, and then by one frame."""
+    await visit.welcome(**({"max_joins": 100} if visit.number == 2 else {}))
     joins: list[Frame] = []
     while len(joins) < 2:
-        joins.append(frame := await visit.hear())
+        frame = await visit.hear()
         assert frame["type"] == "join"
+        assert ("channels" in frame) == (visit.number == 2)
+        joins += frame.get("channels", [frame])
     for join in joins:
         named = {"channel": join["channel"], "request_id": join["request_id"]}
         if visit.number == 1 and join["channel"] == "b":
@@ -306,6 +324,7 @@ ROWS: Final[Mapping[str, Script]] = {
     "loses-a-reply": loses_a_reply,
     "loses-the-first": loses_the_first,
     "shows-people": shows_people,
+    "lags": lags,
     "has-rooms": has_rooms,
     "streams": streams,
     "streams-all": streams_all,

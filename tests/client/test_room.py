@@ -21,6 +21,7 @@ from fastapi_channels.client import (
     Room,
     TimedOut,
 )
+from fastapi_channels.client.settings import MOST_UNTAKEN
 from fastapi_channels.testing.clock import now, timeless
 
 from .fake import FakeWire, Frame, World, joined, settle
@@ -180,10 +181,133 @@ async def test_other_gaps():
     await settle()
     assert places == ["e:3", "g:4"], "from the first the hole can be filled"
     assert room.position == "g:4"
-    room.position = ""
+    assert gaps == [Gap("lagged", 12), Gap("resync")]
+    await room.leave()
+
+
+class Lagging:
+    """A room that has been told the first event, and then that the others up to the seventh were dropped."""
+
+    def __init__(self, world: World, room: Room) -> None:
+        self.world, self.room = world, room
+        self.heard: list[int] = []
+        self.gaps: list[Gap] = []
+        room.on(Said, lambda event: self.heard.append(event.number))
+        room.on_gap(self.gaps.append)
+
+    async def say(self, *frames: Frame) -> None:
+        self.world.wire.say(*frames)
+        await settle()
+
+    async def answer(self, position: str, *frames: Frame, **more: Any) -> None:
+        asked = self.world.wire.sent[-1]
+        named = {"type": "joined", "request_id": asked["request_id"], "connection": "c.1"}
+        await self.say({**named, "position": position, **more}, *frames)
+
+
+async def lagging() -> Lagging:
+    world = Kept()
+    room = await world.client().room("/a").ready()
+    found = Lagging(world, room)
+    lagged = {"type": "lagged", "channel": "a", "dropped": 6, "since": "e:1"}
+    await found.say(said(1), lagged, said(8), {**lagged, "since": "e:8"}, said(9))
+    assert (found.heard, found.gaps, room.position) == ([1], [], "e:1")
+    asked = {key: value for key, value in world.wire.sent[-1].items() if key != "request_id"}
+    assert asked == {"type": "join", "since": "e:1", "connection": "c.1"}
+    assert [frame["type"] for frame in world.wire.sent] == ["join"], "once"
+    return found
+
+
+@timeless
+async def test_what_was_dropped_for_a_slow_client_is_asked_for_in_the_open_room():
+    found = await lagging()
+    missing = [said(number) for number in range(2, 11)]
+    await found.answer("e:1", *missing, said(11), recovered=True)
+    assert (found.heard, found.gaps) == ([*range(1, 12)], [])
+    assert (found.room.position, found.room.state, len(found.world.wires)) == ("e:11", "joined", 1)
+    await found.room.leave()
+
+
+@timeless
+async def test_what_cannot_be_given_is_a_gap_and_what_came_meanwhile_is_told():
+    found = await lagging()
+    await found.answer("e:9", said(10), recovered=False, reason="limit")
+    assert (found.heard, found.gaps, found.room.position) == ([1, 8, 9, 10], [Gap("limit")], "e:10")
+    await found.room.leave()
+
+
+@pytest.mark.parametrize(("code", "again"), [("unavailable", True), ("internal_error", False)])
+@timeless
+async def test_who_cannot_be_answered_now_asks_again(code: str, again: bool):
+    found = await lagging()
+    found.world.wire.fail(code)
+    await settle()
+    if again:
+        assert (found.heard, found.gaps) == ([1], [])
+        await asyncio.sleep(1.5)
+        await found.answer("e:1", *(said(number) for number in range(2, 10)), recovered=True)
+        assert (found.heard, found.gaps) == ([*range(1, 10)], [])
+    else:
+        assert (found.heard, found.gaps, found.room.position) == ([1, 8, 9], [Gap("lagged")], "e:9")
+        assert [frame["type"] for frame in found.world.wire.sent] == ["join"]
+    await found.room.leave()
+
+
+@timeless
+async def test_who_is_lost_meanwhile_comes_back_from_where_it_was():
+    found = await lagging()
+    world: Any = found.world
+    world.top = 12
     world.wire.shut()
-    await asyncio.sleep(2)
-    assert gaps == [Gap("lagged", 12), Gap("resync"), Gap("away")]
+    await asyncio.sleep(3)
+    assert "since=e%3A1" in world.wires[1].url
+    assert (found.heard, found.gaps) == ([*range(1, 13)], [])
+    await asyncio.sleep(3)
+    assert [frame for frame in world.wire.sent if frame["type"] == "join"] == []
+    await found.room.leave()
+
+
+@timeless
+async def test_too_much_that_comes_meanwhile_is_told_with_a_gap_and_a_late_answer_changes_nothing():
+    found = await lagging()
+    asked = found.world.wire.sent[-1]
+    await found.say(*(said(number) for number in range(10, 10 + MOST_UNTAKEN)))
+    heard = [1, *range(8, 10 + MOST_UNTAKEN)]
+    assert (found.heard, found.gaps) == (heard, [Gap("lagged")])
+    late = {"type": "joined", "request_id": asked["request_id"], "position": "e:1", "recovered": True}
+    await found.say(late, *(said(number) for number in range(2, 12)))
+    assert (found.heard, found.room.position) == (heard, f"e:{9 + MOST_UNTAKEN}")
+    await found.room.leave()
+
+
+@timeless
+async def test_on_a_socket_the_room_is_named():
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        room, other = await socket.room("a").ready(), await socket.room("b").ready()
+        heard: list[Any] = []
+        for each in (room, other):
+            each.on_any(lambda data, about: heard.append((about.channel, about.position)))
+        event = {"type": "event", "event": "said", "channel": "a", "data": 1, "position": "e:7"}
+        lagged = {"type": "lagged", "channel": "a", "dropped": 6, "since": "e:0"}
+        world.wire.say(lagged, event, {**event, "channel": "b"})
+        await settle()
+        assert (world.joins[-1]["channel"], world.joins[-1]["since"]) == ("a", "e:0")
+        assert heard == [("b", "e:7")]
+        world.wire.say(event)
+        await settle()
+        assert heard == [("b", "e:7"), ("a", "e:7")]
+
+
+@timeless
+async def test_a_room_without_history_has_a_gap_with_each_loss():
+    world, room = await joined()
+    gaps: list[Gap] = []
+    room.on_gap(gaps.append)
+    for _ in range(2):
+        world.wire.shut()
+        await asyncio.sleep(2)
+    assert gaps == [Gap("away")] * 2
     await room.leave()
 
 
@@ -714,8 +838,15 @@ async def test_whatever_happens_everything_is_settled_and_nothing_is_left(seed: 
 
 
 class Desk(World):
-    def __init__(self) -> None:
+    """
+    Attributes:
+        frames: the rooms of each join frame.
+    """
+
+    def __init__(self, **limits: int) -> None:
         super().__init__(self._arrive)
+        self.limits = limits
+        self.frames: list[list[str]] = []
         self.members: set[str] = set()
         self.joins: list[Frame] = []
         self.refusing: dict[str, str] = {}
@@ -723,9 +854,18 @@ class Desk(World):
     def _arrive(self, wire: FakeWire) -> None:
         self.members.clear()
         wire.heard = lambda frame: self._heard(wire, frame)
-        wire.welcome()
+        wire.welcome(**self.limits)
 
     def _heard(self, wire: FakeWire, frame: Frame) -> None:
+        if frame.get("type") == "join":
+            rooms = frame.get("channels", [frame])
+            self.frames.append([room["channel"] for room in rooms])
+            for room in rooms:
+                self._hear(wire, {"type": "join", **room})
+        else:
+            self._hear(wire, frame)
+
+    def _hear(self, wire: FakeWire, frame: Frame) -> None:
         named = {key: frame[key] for key in ("channel", "request_id") if key in frame}
         code = self.refusing.get(frame.get("channel", ""))
         if frame.get("type") == "join" and code:
@@ -743,9 +883,22 @@ class Desk(World):
             wire.say({"type": "left", **named})
 
 
+@pytest.mark.parametrize(
+    ("limits", "sizes"),
+    [
+        ({}, [1] * 99),
+        ({"max_joins": 100}, [51, 48]),
+        ({"max_joins": 40}, [40, 40, 19]),
+        ({"max_joins": 100, "max_message_size": 1_000_000}, [99]),
+        ({"max_joins": 100, "max_message_size": 1000}, [1] * 99),
+    ],
+)
 @timeless
-async def test_a_hundred_rooms_are_joined_again_each_from_where_it_was():
-    world = Desk()
+async def test_a_hundred_rooms_are_joined_again_each_from_where_it_was(
+    limits: dict[str, int], sizes: list[int]
+):
+    """By one frame, or few, where the server takes that; an older one gets a frame for each."""
+    world = Desk(**limits)
     async with world.client().socket("/desk") as socket:
         rooms = [socket.room(f"room:{number}") for number in range(100)]
         for room in rooms:
@@ -760,8 +913,11 @@ async def test_a_hundred_rooms_are_joined_again_each_from_where_it_was():
         assert {room.state for room in rooms} == {"joining"}
         await rooms[7].leave()
         world.joins.clear()
+        world.frames.clear()
         await asyncio.sleep(2)
+        assert [len(rooms) for rooms in world.frames] == sizes
         assert len(world.joins) == len(world.members) == 99
+        assert {room.state for room in rooms if room.name != "room:7"} == {"joined"}
         assert "room:7" not in world.members
         assert all(
             (join["since"], join["connection"]) == (f"e:{int(join['channel'][5:]) + 1}", "m")

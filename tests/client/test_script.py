@@ -68,6 +68,9 @@ async def met(client: Driven, server: Scripted, row: str) -> None:
         case "has-gaps":
             await told(said=6)
             assert (client.of(row, "gap"), client.of(row, "said")) == (["lagged", "resync"], [6])
+        case "lags":
+            await told(said=5)
+            assert (client.of(row, "gap"), client.of(row, "said")) == ([], [1, 2, 3, 4, 5])
         case "asks" | "renews":
             await told(said=1)
         case "loses-a-reply":

@@ -167,7 +167,7 @@ def test_disconnect_keeps_what_is_queued() -> None:
     assert drained(outbox) == [first, second]
 
 
-def test_drop_oldest_says_first_what_is_missing() -> None:
+def test_drop_oldest_says_what_is_missing_where_it_is_missing() -> None:
     outbox = Outbox(2 * OVERHEAD, "drop_oldest", traffic := Traffic())
     frames = [frame(room=room) for room in "aabab"]
     for each in frames[:2]:
@@ -175,10 +175,43 @@ def test_drop_oldest_says_first_what_is_missing() -> None:
     outbox.put_last(reply := Frame("reply"))
     for each in frames[2:]:
         outbox.put(each)
-    *notices, said, fourth, fifth = drained(outbox)
-    assert {(n.room, n.dropped) for n in notices if isinstance(n, Lagged)} == {("a", 2), ("b", 1)}
-    assert (said, fourth, fifth) == (reply, *frames[3:])
+    first, said, second, fourth, fifth = drained(outbox)
+    assert (_told(first), said, _told(second)) == (("a", 2), reply, ("b", 1))
+    assert [fourth, fifth] == frames[3:]
     assert traffic.dropped == 3
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_is_missing_stands_behind_what_was_said_before(policy: SlowPolicy) -> None:
+    """As the `joined` of a room that was left and joined again: both sides tell the two stays apart."""
+    outbox = Outbox(1, policy)
+    for _ in range(2):
+        for _ in range(3):
+            outbox.put(frame())
+        outbox.put_last(Frame("joined"))
+    outbox.put(frame())
+    told = [item.dropped if isinstance(item, Lagged) else item for item in drained(outbox)]
+    if policy == "drop_newest":
+        kept, first, said, second, again, last = told
+        assert (first, second, last) == (2, 3, 1)
+    else:
+        first, said, second, again, kept = told
+        assert (first, second) == (3, 3)
+    assert [each.body for each in (kept, said, again) if isinstance(each, Frame)] == ["", "joined", "joined"]
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_the_position_before_the_first_that_is_missing_is_named(policy: SlowPolicy) -> None:
+    outbox = Outbox(1, policy)
+    for position in ("e:6", "", "e:7", "e:9"):
+        outbox.put(Frame("", "room", position))
+    outbox.put(Frame("", "other"))
+    notices = {item.room: item for item in drained(outbox) if isinstance(item, Lagged)}
+    if policy == "drop_newest":
+        assert (notices["room"].since, notices["room"].dropped) == ("e:6", 3)
+        assert (notices["other"].since, notices["other"].dropped) == ("", 1)
+    else:
+        assert (notices["room"].since, notices["room"].dropped) == ("e:5", 4)
 
 
 def test_drop_newest_says_what_is_missing_where_it_is_missing() -> None:
@@ -243,6 +276,17 @@ def test_what_a_room_has_sent_can_be_withdrawn():
     assert box.size == 3 + OVERHEAD
     assert [item.body for item in iter(box.pop, None) if isinstance(item, Frame)] == ["two", "three"]
     assert box.size == 0
+
+
+@pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
+def test_what_was_dropped_of_a_room_is_withdrawn_with_the_rest(policy: SlowPolicy):
+    box = Outbox(1, policy)
+    for _ in range(2):
+        for room in ("tea", "coffee"):
+            box.put(Frame("", room))
+    box.withdraw("tea")
+    told = [_told(item) for item in drained(box) if isinstance(item, Lagged)]
+    assert told == [("coffee", 1 if policy == "drop_oldest" else 2)]
 
 
 async def test_a_gap_is_filled_once_and_keeps_its_place():

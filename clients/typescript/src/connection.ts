@@ -42,8 +42,8 @@ export class Connection {
   refusal: Refused | null = null;
   /** When the next attempt begins, by the clock; only while waiting. */
   until = 0;
-  /** Whether the server knows windows, of streams; while it is open. */
-  knowsWindows = false;
+  /** What the server has said of itself, and of the most that it takes; while it is open. */
+  welcome: Frame = {};
   readonly #settings: Settings;
   readonly #owner: Owner;
   #socket: WebSocketLike | null = null;
@@ -55,7 +55,6 @@ export class Connection {
   /* How often in a row a token was refused because it was over. */
   #expired = 0;
   #retryAfter = 0;
-  #mostBytes = Infinity;
   #heard = 0;
   #ticked = 0;
   #asked = false;
@@ -105,10 +104,9 @@ export class Connection {
   send(frame: Frame): boolean {
     if (this.state !== "open" || this.#socket === null) return false;
     const body = this.#settings.codec.encode(frame);
-    const size = typeof body !== "string" ? body.length : 3 * body.length > this.#mostBytes ? bytesOf(body) : 0;
-    if (size > this.#mostBytes) {
-      throw new RangeError(`a message may have ${this.#mostBytes} bytes, this one has ${size}`);
-    }
+    const most = this.welcome.max_message_size ?? Infinity;
+    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? bytesOf(body) : 0;
+    if (size > most) throw new RangeError(`a message may have ${most} bytes, not ${size}`);
     this.#socket.send(body);
     return true;
   }
@@ -147,9 +145,8 @@ export class Connection {
     this.#began = clock.now();
     this.#said = null;
     this.#retryAfter = 0;
-    this.#mostBytes = Infinity;
-    this.knowsWindows = false;
-    this.#later(times.connect, () => this.#lost(1006, "no answer in time"));
+    this.welcome = {};
+    this.#later(times.connect, () => this.#lost(1006, "no answer"));
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...(this.#settings.protocols ?? [])];
     try {
@@ -157,7 +154,7 @@ export class Connection {
       const brought = await token?.();
       if (brought !== undefined) protocols.push(`bearer.${brought}`);
     } catch (error) {
-      mine(() => this.#lost(1006, "no token"))(error);
+      mine(() => this.#lost(1006, "no answer"))(error);
       this.#settings.onError(error);
     }
     if (attempt !== this.#attempt) return;
@@ -182,7 +179,7 @@ export class Connection {
     let frame: unknown;
     try {
       frame = this.#settings.codec.decode(data);
-      if (typeof frame !== "object" || frame === null) throw new TypeError("a frame is an object");
+      if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
     } catch (error) {
       this.#settings.onError(error);
       return;
@@ -207,8 +204,7 @@ export class Connection {
     this.#asked = false;
     const { type } = frame;
     if (type === "welcome") {
-      this.#mostBytes = frame.max_message_size ?? Infinity;
-      this.knowsWindows = "max_window" in frame;
+      this.welcome = frame;
       this.#opened();
     } else if (type === "ping") {
       this.send({ type: "pong" });
@@ -252,7 +248,7 @@ export class Connection {
     if (this.#asked || this.state !== "open") return;
     this.#asked = true;
     this.send({ type: "ping" });
-    this.#later(within, () => { if (this.#asked) this.#lost(1006, "no answer to a ping"); });
+    this.#later(within, () => { if (this.#asked) this.#lost(1006, "no answer"); });
   }
 
   #lost(code: number, reason: string): void {

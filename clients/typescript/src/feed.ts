@@ -30,7 +30,7 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
       this.#taken?.();
     } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
     else {
-      this.fail(new Overflow(`${MOST_UNTAKEN} items wait, and nobody takes them`));
+      this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
       this.#left();
     }
   }

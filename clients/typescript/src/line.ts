@@ -36,7 +36,7 @@ export abstract class Line {
     this.connection = new Connection(settings, this);
     const { connection } = this;
     this.requests = new Requests(
-      settings, (frame, room) => this.isReady(room) && connection.send(frame), () => connection.knowsWindows,
+      settings, (frame, room) => this.isReady(room) && connection.send(frame), () => "max_window" in connection.welcome,
     );
   }
 
@@ -73,21 +73,40 @@ export abstract class Line {
     this.connection.send(this.addressed(room, frame));
   }
 
+  /** The connection is. If it is for good, so are the requests. */
+  lost(): void {
+    this.requests.lost();
+    const { refusal, state } = this.connection;
+    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the room was left") : null;
+    if (over) this.requests.refused(over);
+  }
+
+  /* What becomes of a room then. */
+  protected become(room: Room<any>): void {
+    const { refusal, state } = this.connection;
+    room.become(state === "closed" ? "refused" : state === "idle" ? "left" : "joining", refusal);
+  }
+
   abstract opened(): void;
   abstract received(frame: Frame): void;
-  abstract lost(): void;
   abstract retry(room: Room<any>): void;
   abstract release(room: Room<any>): void;
   protected abstract isReady(room: string): boolean;
-  /** Where the rooms have been, for the handshake. */
-  protected abstract since(): Record<string, string>;
-  protected abstract addressed(room: Room<any>, frame: Frame): Frame;
+
+  /** Where the room has been, for the handshake. */
+  protected since(): Record<string, string> {
+    return {};
+  }
+
+  protected addressed(room: Room<any>, frame: Frame): Frame {
+    return frame;
+  }
 }
 
 /** A WebSocket whose address is that of a room. */
 export class Single extends Line {
   readonly room: Room<any>;
-  #placed: Frame | null = null;
+  #placed = false;
 
   constructor(settings: Settings, url: string, name: string, options: RoomOptions) {
     super(settings, url);
@@ -96,30 +115,23 @@ export class Single extends Line {
   }
 
   opened(): void {
-    const placed = this.#placed;
     // In a room with history `joined` has come before.
-    if (placed === null) this.room.joined(null);
+    if (!this.#placed) this.room.joined(null);
     this.requests.flush(this.room.name);
   }
 
   received(frame: Frame): void {
     if (frame.type === "joined") {
-      this.#placed = frame;
+      this.#placed = true;
+      this.requests.received(frame);
       this.room.joined(frame);
     } else if (frame.type !== "response" || !this.requests.received(frame)) this.room.received(frame);
   }
 
-  lost(): void {
-    this.#placed = null;
-    this.requests.lost();
-    const { refusal, state } = this.connection;
-    if (state === "closed" && refusal) {
-      this.requests.refused(refusal);
-      this.room.become("refused", refusal);
-    } else if (state === "idle") {
-      this.requests.refused(new Refused(0, "the room was left"));
-      this.room.become("left");
-    } else this.room.become("joining", refusal);
+  override lost(): void {
+    this.#placed = false;
+    super.lost();
+    this.become(this.room);
   }
 
   retry(): void {
@@ -136,13 +148,8 @@ export class Single extends Line {
     return this.connection.state === "open";
   }
 
-  protected since(): Record<string, string> {
-    const { position, connection } = this.room;
-    return position === "" ? {} : { since: position, ...(connection !== "" && { connection }) };
-  }
-
-  protected addressed(room: Room<any>, frame: Frame): Frame {
-    return frame;
+  protected override since(): Record<string, string> {
+    return sinceOf(this.room);
   }
 }
 
@@ -173,7 +180,11 @@ export class Many extends Line {
 
   opened(): void {
     this.own.joined(null);
-    for (const place of this.#places.values()) this.#join(place);
+    const places = [...this.#places.values()].filter(({ room }) => room.state !== "refused");
+    const { max_joins, max_message_size } = this.connection.welcome;
+    // A name of 255 characters, a position and two ids have fewer bytes than that.
+    const most = Math.min(max_joins, max_message_size / 1280) | 0 || 1;
+    while (places.length > 0) this.#ask(places.splice(0, most));
   }
 
   received(frame: Frame): void {
@@ -188,18 +199,15 @@ export class Many extends Line {
     else for (const { room } of this.#reached(frame)) room.received(frame);
   }
 
-  lost(): void {
-    this.requests.lost();
-    const { refusal, state } = this.connection;
-    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the socket was closed") : null;
-    if (over) this.requests.refused(over);
+  override lost(): void {
+    super.lost();
     for (const place of [...this.#places.values()]) {
       const { room } = place;
       place.joining = null;
       place.stop();
-      if (room.state !== "refused") this.#become(room, over, state);
+      if (room.state !== "refused") this.become(room);
     }
-    this.#become(this.own, over, state);
+    this.become(this.own);
   }
 
   retry(room: Room<any>): void {
@@ -218,7 +226,7 @@ export class Many extends Line {
     this.#places.delete(room.name);
     place.stop();
     if (room.state === "joined" || place.joining !== null) {
-      this.connection.send({ type: "leave", channel: room.name, request_id: this.requests.nextId() });
+      this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
     this.requests.refused(new Refused(0, "the room was left"), room.name);
     room.become("left");
@@ -233,11 +241,7 @@ export class Many extends Line {
     return this.#places.get(room)?.room.state === "joined";
   }
 
-  protected since(): Record<string, string> {
-    return {};
-  }
-
-  protected addressed(room: Room<any>, frame: Frame): Frame {
+  protected override addressed(room: Room<any>, frame: Frame): Frame {
     return { ...frame, channel: room.name };
   }
 
@@ -247,24 +251,24 @@ export class Many extends Line {
     return [...this.#places].filter(fitting).map(([, place]) => place);
   }
 
-  #become(room: Room<any>, over: Refused | null, state: State): void {
-    if (state === "closed") room.become("refused", over);
-    else if (state === "idle") room.become("left");
-    else room.become("joining", this.connection.refusal);
+  #join(place: Place): void {
+    if (this.connection.state === "open" && place.room.state !== "refused") this.#ask([place]);
   }
 
-  #join(place: Place): void {
-    const { room } = place;
-    if (this.connection.state !== "open" || room.state === "refused") return;
-    const since = room.position === "" ? {} : { since: room.position, ...(room.connection && { connection: room.connection }) };
-    place.joining = this.requests.nextId();
-    this.connection.send({ type: "join", channel: room.name, request_id: place.joining, ...since });
+  /* Join rooms by one frame. */
+  #ask(places: Place[]): void {
+    const channels = places.map((place) => {
+      place.joining = this.requests.nextId();
+      return { channel: place.room.name, request_id: place.joining, ...sinceOf(place.room) };
+    });
+    this.connection.send({ type: "join", ...(channels.length > 1 ? { channels } : channels[0]) });
   }
 
   #joined(place: Place | undefined, frame: Frame): void {
     if (place === undefined) return; // the server let it in, and nobody here has asked
     place.joining = null;
     place.failures = 0;
+    this.requests.received(frame);
     place.room.joined(frame);
     this.requests.flush(place.room.name);
   }
@@ -272,10 +276,10 @@ export class Many extends Line {
   #left(place: Place | undefined, frame: Frame): void {
     if (place === undefined) return;
     const code = frame.close_code;
-    if (code !== undefined && comesBack(code)) this.#again(place, null);
+    if (comesBack(code)) this.#again(place, null);
     else if (code !== undefined) this.#over(place, new Refused(code, frame.reason ?? ""));
     else {
-      this.requests.refused(new Refused(0, "the server took it out of the room"), place.room.name);
+      this.requests.refused(new Refused(0, "the room was left"), place.room.name);
       this.#places.delete(place.room.name);
       place.room.become("left");
     }
@@ -301,4 +305,8 @@ export class Many extends Line {
     place.room.become("joining", error && new Refused(0, error.message, error));
     place.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place));
   }
+}
+
+function sinceOf({ position, connection }: Room<any>): Record<string, string> {
+  return position ? { since: position, ...(connection && { connection }) } : {};
 }

@@ -89,16 +89,17 @@ export class Requests {
   ask(asked: Asked, room: string, state: RoomState, asker: Asker): Request | null {
     const { signal, timeout } = asked;
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
-    if (state === "left" || state === "refused") return this.#refuse(asker, new NotSent(`the room is ${state}`));
     const waits = state !== "joined";
+    if (waits && (state !== "joining" || this.#settings.away === "fail")) {
+      return this.#refuse(asker, new NotSent(`the room is ${state}`));
+    }
     let size = 0;
     if (waits) {
-      if (this.#settings.away === "fail") return this.#refuse(asker, new NotSent("the room is not joined"));
       size = JSON.stringify(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
-        return this.#refuse(asker, new NotSent("too much waits for the room to be joined"));
+        return this.#refuse(asker, new NotSent("too much waits"));
       }
     }
     const id = this.nextId();
@@ -127,7 +128,7 @@ export class Requests {
     for (const request of [...this.#all.values()]) {
       if (!request.sent) continue;
       if (request.retry) request.sent = false;
-      else this.#fail(request, new ConnectionLost("the connection was lost before the reply"));
+      else this.#fail(request, new ConnectionLost("lost before the reply"));
     }
   }
 
@@ -179,8 +180,8 @@ export class Requests {
     const expire = (): void => {
       const action = request.frame.action;
       const error = request.sent
-        ? new TimedOut(`no reply to ${action} within ${timeout} ms`)
-        : new NotSent(`${action} waited ${timeout} ms for its room`);
+        ? new TimedOut(`no reply to ${action} in ${timeout} ms`)
+        : new NotSent(`${action} waited ${timeout} ms`);
       this.cancel(request, error);
     };
     let stop = (): void => {};

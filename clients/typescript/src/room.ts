@@ -1,7 +1,7 @@
 /** One room, as an application sees it: what is called there, what is told, and what may have been missed. */
 
 import type { Frame, State } from "./connection.ts";
-import { ChannelsError, Refused } from "./errors.ts";
+import { ActionError, ChannelsError, Refused } from "./errors.ts";
 import { Feed } from "./feed.ts";
 import { NOBODY, after, changeOf } from "./presence.ts";
 import type { Presence, PresenceChange } from "./presence.ts";
@@ -90,8 +90,10 @@ export class Room<W = AnyWords> {
   readonly #frames = new Set<(frame: Frame) => void>();
   readonly #all = new Set<Listener>();
   /* Offsets up to this one have been told. */
-  #told = -1;
-  #wasJoined = false;
+  #told: number;
+  /* Whether the server is asked for what it has dropped. What comes meanwhile comes again with it. */
+  #isBehind = false;
+  #wasJoined: boolean;
   #lineTold: State | null = null;
 
   /** @internal */
@@ -259,6 +261,7 @@ export class Room<W = AnyWords> {
   joined(frame: Frame | null): void {
     const position: string | undefined = frame?.position;
     let gap: Gap["reason"] | null = null;
+    this.#isBehind = false;
     if (position === undefined) {
       if (this.#wasJoined && this.position === "") gap = "away";
     } else {
@@ -291,7 +294,7 @@ export class Room<W = AnyWords> {
     else if (frame.type === "call") void this.#asked(frame);
     // Without a version it is an application's own frame of that name.
     else if (/^presence(_diff)?$/.test(frame.type) && Number.isInteger(frame.version)) this.#present(frame);
-    else if (frame.type === "lagged") this.#gap("lagged", frame.dropped);
+    else if (frame.type === "lagged") this.#lagged(frame);
     else if (frame.type === "resync") {
       if (frame.position !== undefined) this.#move(frame.position);
       this.#gap("resync");
@@ -300,7 +303,7 @@ export class Room<W = AnyWords> {
 
   #event({ event, channel, data, position = "" }: Frame): void {
     // The position moves before anybody is told: who leaves and joins in a listener gets nothing twice.
-    if (position !== "" && !this.#move(position)) return;
+    if (position && (this.#isBehind ? this.#isNear(position) : !this.#move(position))) return;
     const about: About = { event, channel, position };
     for (const listener of [...(this.#listeners.get(event) ?? []), ...this.#all]) this.#safely(() => listener(data, about));
   }
@@ -308,10 +311,28 @@ export class Room<W = AnyWords> {
   /* Go on to a position. @returns whether it lies ahead */
   #move(position: string): boolean {
     const offset = offsetOf(position);
-    if (epochOf(position) === epochOf(this.position) && offset <= this.#told) return false;
+    if (this.#isNear(position) && offset <= this.#told) return false;
     this.#told = offset;
     this.position = position;
     return true;
+  }
+
+  /* Whether it is of the history that the position is of. */
+  #isNear(position?: string): boolean {
+    return position?.split(":")[0] === this.position.split(":")[0];
+  }
+
+  /* The server has dropped events here. In a room with history it is asked for them. */
+  #lagged({ since, dropped }: Frame): void {
+    if (this.#isBehind) return; // what it is asked for has these too
+    this.#isBehind = this.#isNear(since);
+    if (!this.#isBehind) this.#gap("lagged", dropped);
+    else this.#line.ask(this as Room<any>, { type: "join", since: this.position }, {}, {
+      reply() {}, // `joined` says more
+      item() {},
+      // Where the server has not said no, the connection is lost, or the room left.
+      fail: (error: any) => { if (error.code) this.#gap("lagged"); },
+    });
   }
 
   #present(frame: Frame): void {
@@ -337,7 +358,7 @@ export class Room<W = AnyWords> {
       if (handler === undefined) throw new ChannelsError(`nobody here answers ${call}`);
       answer.data = (await handler(data)) ?? null;
     } catch (error) {
-      answer.errors = error instanceof Error ? error.message : String(error);
+      answer.errors = messageOf(error);
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
     }
     const say = (told: Frame) => this.#line.say(this as Room<any>, told);
@@ -345,11 +366,12 @@ export class Room<W = AnyWords> {
       say(answer);
     } catch (error) {
       // It is too large, as a rule: then the server need not wait for it.
-      this.#safely(() => say({ type: "answer", call_id, errors: error instanceof Error ? error.message : String(error) }));
+      this.#safely(() => say({ type: "answer", call_id, errors: messageOf(error) }));
     }
   }
 
   #gap(reason: Gap["reason"], dropped: number | null = null): void {
+    this.#isBehind = false;
     this.#tell(this.#gaps, { reason, dropped });
   }
 
@@ -371,5 +393,5 @@ function added<T>(all: Set<T>, one: T): () => void {
   return () => void all.delete(one);
 }
 
-const offsetOf = (position: string): number => (position === "" ? -1 : Number(position.slice(position.indexOf(":") + 1)));
-const epochOf = (position: string): string => position.slice(0, position.indexOf(":"));
+const offsetOf = (position: string): number => Number(position.split(":")[1] ?? -1);
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

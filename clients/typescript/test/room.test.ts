@@ -521,28 +521,33 @@ test("whatever happens, everything that was asked is settled and nothing is left
 
 // Many rooms on one WebSocket
 
-async function socketed() {
+async function socketed(limits = {}) {
   const world = new World();
   const members = new Set<string>();
   const joins: any[] = [];
+  const sizes: number[] = [];
   world.arrives = (socket) => {
     members.clear();
     socket.heard = (frame) => {
       const { type, channel, request_id } = frame;
       if (type === "join") {
-        joins.push(frame);
-        members.add(channel);
-        socket.say({ type: "joined", channel, request_id, position: frame.since ?? "e:0", connection: "m", ...(frame.since && { recovered: true }) });
+        const rooms = frame.channels ?? [frame];
+        sizes.push(rooms.length);
+        for (const { channel, request_id, since, connection } of rooms) {
+          joins.push({ channel, since, connection });
+          members.add(channel);
+          socket.say({ type: "joined", channel, request_id, position: since ?? "e:0", connection: "m", ...(since && { recovered: true }) });
+        }
       } else if (type === "leave") {
         members.delete(channel);
         socket.say({ type: "left", channel, request_id });
       }
     };
-    socket.welcome();
+    socket.welcome(limits);
   };
   const socket = world.client().socket("/desk");
   await world.clock.pass(1);
-  return { world, socket, members, joins, clock: world.clock };
+  return { world, socket, members, joins, sizes, clock: world.clock };
 }
 
 test("an event on a topic is told in each room whose filter it fits", async () => {
@@ -568,8 +573,15 @@ test("an event on a topic is told in each room whose filter it fits", async () =
   assert.deepEqual(gaps, ["sport/#"]);
 });
 
-test("a hundred rooms are joined again, each from where it was, and none that was left", async () => {
-  const { world, socket, members, joins, clock } = await socketed();
+const FRAMES: [object, number[]][] = [
+  [{}, Array(99).fill(1)],
+  [{ max_joins: 100 }, [51, 48]],
+  [{ max_joins: 40 }, [40, 40, 19]],
+  [{ max_joins: 100, max_message_size: 1_000_000 }, [99]],
+];
+
+for (const [limits, wanted] of FRAMES) test(`a hundred rooms are joined again, each from where it was: ${JSON.stringify(limits)}`, async () => {
+  const { world, socket, members, joins, sizes, clock } = await socketed(limits);
   const rooms = Array.from({ length: 100 }, (_, n) => socket.room(`room:${n}`));
   for (const [n, room] of rooms.entries()) {
     world.socket.say({ type: "event", event: "said", channel: room.name, data: n, position: `e:${n + 1}` });
@@ -577,10 +589,66 @@ test("a hundred rooms are joined again, each from where it was, and none that wa
   world.socket.shut(1006);
   assert.deepEqual(new Set(rooms.map(({ state }) => state)), new Set(["joining"]));
   rooms[7]!.leave();
-  joins.length = 0;
+  joins.length = sizes.length = 0;
   await clock.pass(2_000);
+  assert.deepEqual(sizes, wanted);
   assert.deepEqual([members.size, joins.length, members.has("room:7")], [99, 99, false]);
   assert.ok(joins.every(({ channel, since, connection }) => since === `e:${Number(channel.slice(5)) + 1}` && connection === "m"));
+});
+
+test("what was dropped for a slow client is asked for in the open room", async () => {
+  const { world, socket, joins } = await socketed();
+  const [room, other] = [socket.room("a"), socket.room("b")];
+  const heard: unknown[] = [];
+  const gaps: unknown[] = [];
+  room.onAny((_, { position }) => heard.push(position));
+  room.onGap(({ reason, dropped }) => gaps.push([reason, dropped]));
+  const said = (n: number) => world.socket.say({ type: "event", event: "said", channel: "a", data: n, position: `e:${n}` });
+  const lagged = (since?: string) => world.socket.say({ type: "lagged", channel: "a", dropped: 6, since });
+  const { heard: hear } = world.socket;
+  let asked: any = null;
+  world.socket.heard = (frame) => { asked = frame; };
+  said(1);
+  lagged("e:1");
+  said(8);
+  lagged("e:8");
+  assert.deepEqual([asked.type, asked.channel, asked.since, heard, gaps, room.position], ["join", "a", "e:1", ["e:1"], [], "e:1"]);
+  const { request_id } = asked;
+  world.socket.say({ type: "joined", channel: "a", request_id, position: "e:1", connection: "m", recovered: true });
+  for (let n = 2; n <= 9; n++) said(n);
+  assert.deepEqual([heard.length, room.position, gaps, room.state, other.state], [9, "e:9", [], "joined", "joined"]);
+  lagged("e:9");
+  world.socket.say({ type: "joined", channel: "a", request_id: asked.request_id, position: "e:20", connection: "m", recovered: false, reason: "limit" });
+  said(21);
+  assert.deepEqual([heard.at(-1), room.position, gaps], ["e:21", "e:21", [["limit", null]]]);
+  lagged("e:21");
+  world.socket.say({ type: "response", action: "join", channel: "a", request_id: asked.request_id, status: "bad", code: "internal_error", errors: "no" });
+  lagged();
+  lagged("other:7");
+  assert.deepEqual(gaps.slice(1), [["lagged", null], ["lagged", 6], ["lagged", 6]]);
+  world.socket.heard = hear;
+  lagged("e:21");
+  assert.deepEqual(joins.at(-1), { channel: "a", since: "e:21", connection: undefined });
+  said(22);
+  assert.deepEqual([heard.at(-1), gaps.length], ["e:22", 4]);
+});
+
+test("who is lost while it asks for what was dropped comes back from where it was", async () => {
+  const { world, room, clock } = await welcomed();
+  const gaps: unknown[] = [];
+  room.onGap((gap) => gaps.push(gap));
+  world.socket.say({ type: "joined", position: "e:3", connection: "c" });
+  world.socket.say({ type: "lagged", channel: "lobby", dropped: 6, since: "e:3" });
+  assert.deepEqual([world.socket.last().type, world.socket.last().since], ["join", "e:3"]);
+  world.arrives = (socket) => {
+    socket.accept();
+    socket.say({ type: "joined", position: "e:3", connection: "d", recovered: true });
+    socket.say({ type: "event", event: "said", channel: "lobby", data: 4, position: "e:4" });
+    socket.welcome();
+  };
+  world.socket.shut(1006);
+  await clock.pass(2_000);
+  assert.deepEqual([world.socket.query().since, room.position, gaps, world.socket.sent.length], ["e:3", "e:4", [], 0]);
 });
 
 test("events, calls and answers go to the room that they name", async () => {

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 from fastapi_channels.cluster.bans import MAX_SECONDS, Ban
 from fastapi_channels.cluster.orders import MAX_NAME
 from fastapi_channels.exceptions import CloseCode
-from fastapi_channels.wire.writer import MAX_REASON
+from fastapi_channels.wire.closing import MAX_REASON
 
 DAY: Final = 86_400.0
 
