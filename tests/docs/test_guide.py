@@ -1,4 +1,4 @@
-"""What the guide shows of the wire is what passes over it.
+"""What the guide, and the tutorial, show of the wire is what passes over it.
 
 The Python blocks under a second-level heading are one application, `app`, served by a real server. A JSON
 block below `<!-- ada at /rooms/lobby -->` is what passes over the WebSocket of a client of that name, in
@@ -29,7 +29,8 @@ from tests.support.live import Client, Site, serving
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDERS: Final = ("docs/guide", "docs/zh/guide")
-PAGES: Final = [path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}/*.md"))]
+TUTORIALS: Final = [ROOT / "docs/tutorial.md", ROOT / "docs/zh/tutorial.md"]
+PAGES: Final = [*TUTORIALS, *(path for folder in FOLDERS for path in sorted(ROOT.glob(f"{folder}/*.md")))]
 MARKER: Final = re.compile(r"<!-- (\w+)(?: at (\S+?))?(?:, (refused|closed) (\d+))? -->\n\Z")
 STREAMED: Final = re.compile(r"<!-- (\w+) streams (\S+) -->\n\Z")
 ANSWER: Final = "<!-- the answer -->\n"
