@@ -193,9 +193,10 @@ def add_channel(
     encryption = encryption_by(encryption_keys)
     broker_url = limiter_url if url is None else url
     listens = backend is None and broadcast is None
+    carrying = _backend(broker_url, backend, broadcast)
     kept = _store(store, store_url, broker_url, namespace, listens)
     node = Node(
-        _backend(broker_url, backend, broadcast),
+        carrying,
         _limiter(limiter_url, url, storage, prefix),
         settings,
         encryption.over(kept),
