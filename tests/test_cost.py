@@ -36,6 +36,7 @@ import fastapi_channels
 from fastapi_channels import BasePermission, Channel, Connection, action, add_channel, limiter
 from fastapi_channels.contract.document import document, encoded
 from fastapi_channels.uvicorn import Protocol
+from fastapi_channels.wire import bursts
 
 PACKAGE = str(Path(fastapi_channels.__file__).parent)
 HANDSHAKE = (
@@ -320,7 +321,14 @@ async def calls_of_connection(connect: Connect) -> int:
     return min(counts)
 
 
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reply has waited too long for others, however busy the machine is."""
+    monkeypatch.setattr(bursts, "monotonic", lambda: 0.0)
+
+
 @each_protocol
+@pytest.mark.usefixtures("unhurried")
 async def test_what_comes_in_one_read_is_answered_in_one_write(protocol: Any, suffix: str):
     """In the order in which it came. What is broadcast between two replies is between them, and nobody waits
     for an action that waits."""
@@ -342,6 +350,7 @@ async def test_what_comes_in_one_read_is_answered_in_one_write(protocol: Any, su
         )
 
 
+@pytest.mark.usefixtures("unhurried")
 async def test_so_it_is_of_an_endpoint_without_channels_on_our_own_protocol():
     """And nothing is behind the close frame, or lost when the endpoint returns."""
     app = FastAPI()

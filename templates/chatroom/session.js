@@ -302,10 +302,11 @@ class Session {
     const { toasts, limits } = this.#view;
     const asked = action ?? (this.#outgoing.has(id) ? this.chatAction : this.#call?.action);
     // How long, the toast itself counts down.
-    const detail = this.#language === locale.language && !retryAfter ? message : "";
+    const waits = retryAfter > 0;
+    const detail = this.#language === locale.language && !waits ? message : "";
     const known = Object.hasOwn(TEXTS.en, `error_${code}`) ? code : "other";
-    const toast = toasts.show(known, detail, { lasts: retryAfter ? 0 : undefined });
-    if (retryAfter) limits.add(asked, retryAfter, toast);
+    const toast = toasts.show(known, detail, { lasts: waits ? 0 : undefined });
+    if (waits) limits.add(asked, retryAfter, toast);
     this.#decide(id, "failed");
     this.#answerCall(id, { errors: message, code, data });
   }

@@ -110,6 +110,7 @@ async def test_calls_of_a_store_that_are_made_twice_and_that_are_overtaken():
     store = FaultyStore()
     async with running(create_app(store=store, backend=FaultyBroker().backend()), within=60) as site:
         ann, bob = await site.client("/rooms/lobby"), await site.client("/rooms/lobby")
+        await asyncio.sleep(1)  # which passes at once: the store knows who is in the room
         store.fates = ["double"]
         await ann.call("say", text="twice")
         store.fates = ["swap"]

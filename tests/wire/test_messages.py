@@ -149,7 +149,8 @@ class Opaque:
         ((1, 2), "[1,2]"),
         (
             Publication("r", "hi", kind="k"),
-            '{"topic":"r","body":"hi","exclude":[],"kind":"k","to":[],"position":"","for_each":""}',
+            '{"topic":"r","body":"hi","exclude":[],"kind":"k","to":[],"position":"","for_each":"",'
+            '"traceparent":"","tracestate":""}',
         ),
     ],
 )
