@@ -165,6 +165,11 @@ class Connection(Generic[User]):
         """The client's address; of proxies only those named as trusted are believed."""
         return self._carrier.address
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of rooms that wait for the client, which reads more slowly than it is sent to; mostly 0."""
+        return self._carrier.writer.waiting
+
     async def join(self, room: str) -> None:
         """Also receive what is broadcast to `room`. Returns once nothing sent there can be missed.
 

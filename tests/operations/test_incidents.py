@@ -119,10 +119,12 @@ async def test_a_client_that_does_not_read(tmp_path: Path):
 
         (report,) = (await http.get("/nodes")).json().values()
         assert report["dropped"] > 0
-        members = (await http.get("/rooms/lobby/members")).json()["items"]
-        assert [member["user"] for member in members] == ["ada", "sleeper"]
+        (slow,) = (await http.get("/slow")).json()
+        assert (slow["user"], slow["rooms"]) == ("sleeper", ["lobby"])
+        assert slow["waiting"] > Room.outbox_limit / 2
 
-        await http.post("/users/sleeper/disconnect", json={"code": 4503, "reason": "you do not read"})
+        closing = {"code": 4503, "reason": "you do not read"}
+        assert (await http.post(f"/connections/{slow['id']}/disconnect", json=closing)).status_code == 202
         await becomes(http, "/rooms/lobby/members", lambda found: found["total"] == 1)
         await talk()
         await watch.scrape(6 * MINUTE)

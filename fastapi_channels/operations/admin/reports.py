@@ -64,13 +64,14 @@ class MemberPage(BaseModel):
 
 
 class ConnectionReport(BaseModel):
-    """A connection that is in a room, or in several."""
+    """A connection that is in a room, or in several. `waiting`: bytes that it has not taken."""
 
     id: str
     process: str
     user: str | None
     address: str
     rooms: list[str]
+    waiting: int = 0
 
 
 class Said(BaseModel):

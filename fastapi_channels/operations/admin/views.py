@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
+from heapq import nlargest
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -37,6 +38,10 @@ CONNECTIONS: Final = "connections"
 """The question for a user's connections."""
 CONNECTION: Final = "connection"
 """The question for one connection, by its id."""
+SLOW: Final = "slow"
+"""The question for those that something waits for."""
+MAX_SLOW: Final = 100
+"""Of one process that are listed."""
 MAX_CONNECTIONS: Final = 1000
 """Of one user in one process that are listed."""
 
@@ -53,6 +58,7 @@ class Views:
         self._channels = channels
         node.questions.answers[CONNECTIONS] = self._connections_of
         node.questions.answers[CONNECTION] = self._connection
+        node.questions.answers[SLOW] = self._slow
 
     def add(self, router: APIRouter, who: Callable[..., Any]) -> None:
         """
@@ -125,6 +131,17 @@ class Views:
                 for id, report in answer.items()
             ]
 
+        @router.get("/slow")
+        async def slow() -> list[ConnectionReport]:
+            """The connections that do not read what they are sent, those that most waits for first: of each
+            process a hundred."""
+            found = [
+                ConnectionReport(id=id, process=process, **report)
+                for process, answer in (await ask(SLOW)).items()
+                for id, report in answer.items()
+            ]
+            return sorted(found, key=lambda each: each.waiting, reverse=True)
+
         @router.get("/connections/{id}")
         async def connection(id: Name) -> ConnectionReport:
             """One connection, by its id."""
@@ -171,12 +188,18 @@ class Views:
         found = self._node.rooms.connections.get(id)
         return None if found is None else self._described(found)
 
+    def _slow(self) -> dict[str, dict[str, Any]]:
+        waiting = (each for each in self._node.rooms.connections.values() if each.waiting)
+        slowest = nlargest(MAX_SLOW, waiting, key=lambda each: each.waiting)
+        return {each.id: self._described(each) for each in slowest}
+
     def _described(self, connection: Connection) -> dict[str, Any]:
         node = self._node
         return {
             "user": node.key_of(connection.user),
             "address": connection.address,
             "rooms": sorted(connection.rooms),
+            "waiting": connection.waiting,
         }
 
 

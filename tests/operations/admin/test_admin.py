@@ -221,8 +221,9 @@ async def test_one_process_knows_its_members_without_a_store():
         (member,) = (await http.get("/rooms/a/members")).json()["items"]
         assert member == {"id": member["id"], "user": "ada", "since": None, "data": None}
         found = (await http.get("/users/ada/connections")).json()
-        where = {"user": "ada", "address": "127.0.0.1", "rooms": ["a"]}
+        where = {"user": "ada", "address": "127.0.0.1", "rooms": ["a"], "waiting": 0}
         assert found == [{"id": member["id"], "process": site.node.id, **where}]
+        assert (await http.get("/slow")).json() == []
 
 
 async def test_the_log_has_no_values_of_what_does_not_fit(caplog: pytest.LogCaptureFixture):
@@ -294,6 +295,7 @@ async def test_who_is_not_let_in_gets_nothing_and_a_line_in_the_log(caplog: pyte
             ("GET", "/rooms/a/tail", None),
             ("GET", "/users/ada/connections", None),
             ("GET", f"/connections/{member}", None),
+            ("GET", "/slow", None),
             ("GET", "/jobs", None),
             ("GET", "/bans", None),
             ("POST", "/rooms/a/publish", {"event": "x"}),
