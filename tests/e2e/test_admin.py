@@ -88,6 +88,34 @@ async def test_it_shows_the_processes_and_what_passes(operators: Guests) -> None
         await expect(they.page.locator('[data-tile="inRate"] .value')).not_to_have_text("—")
 
 
+async def test_who_does_not_read_is_listed_and_closed(operators: Guests) -> None:
+    they = await operator(operators)
+    await they.open()
+    await expect(they.card("Processes").get_by_text("ready", exact=True)).to_be_visible()
+    await expect(they.card("Who does not read")).to_be_hidden()
+    async with client(operators, "busy", "sleeper") as sleeper:
+        (member,) = (await (await they.page.request.get(f"{they.url}admin/rooms/busy/members")).json())[
+            "items"
+        ]
+        slow = {
+            "process": "a",
+            "user": "sleeper",
+            "address": "127.0.0.1",
+            "rooms": ["busy"],
+            "waiting": 70_000,
+        }
+
+        async def answer(route: Any) -> None:
+            await route.fulfill(json=[{"id": member["id"], **slow}])
+
+        await they.page.route("**/admin/slow", answer)
+        await they.page.reload()
+        await expect(they.row("70,000").get_by_role("link", name="sleeper")).to_be_visible()
+        await they.click("Disconnect", they.row("70,000"))
+        await they.confirm("Disconnect")
+        await sleeper.wait_closed()
+
+
 async def test_rooms_are_found_by_name_and_by_pages(operators: Guests) -> None:
     they = await operator(operators)
     async with client(operators, "tea/green", "ada"), client(operators, "north", "bob", at="orders"):

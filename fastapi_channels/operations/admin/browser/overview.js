@@ -2,12 +2,12 @@
 
 import { make, say, show } from "./basics.js";
 import { ask, pathOf } from "./api.js";
-import { act, askFor } from "./dialog.js";
+import { act, askFor, disconnect } from "./dialog.js";
 import { Table, button, card } from "./table.js";
-import { count, lasting, moment, rate } from "./words.js";
+import { count, hrefOfUser, lasting, moment, rate } from "./words.js";
 
 const KEPT = 60; // looks that a line shows
-const COUNT = 5; // looks for one at the rooms
+const COUNT = 5; // looks for one at the rooms, and at the slow
 const [WIDTH, HEIGHT] = [120, 32]; // of a line, in its own units
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -15,6 +15,7 @@ export class Overview {
   every = 2000;
   #before = new Map(); // of each process, what it had counted
   #rooms = null;
+  #slow = [];
   #looks = 0;
   #tiles = new Map();
 
@@ -25,22 +26,30 @@ export class Overview {
       { key: "errorCode", make: ({ code }) => make("code", { textContent: code }) },
       { key: "howOften", class: "figure", text: ({ number }) => count(number) },
     ], ({ code }) => code, { empty: "noErrors", label: "errors" });
+    this.slow = new Table(slowColumns(readOnly), ({ id }) => id, { empty: "noConnections", label: "slow" });
+    this.slowCard = card("slow", this.slow.element);
+    this.slowCard.hidden = true;
     this.jobs = new Table(JOBS, ({ node, name }) => `${node} ${name}`, { empty: "noJobs", label: "jobs" });
     this.jobCard = card("jobs", this.jobs.element);
     this.jobCard.hidden = true;
     this.element = make(
       "div", { className: "parts" }, say("h1", "overview", {}, { className: "unseen" }), make("div", { className: "tiles" }, ...tiles),
-      card("processes", this.nodes.element), make("div", { className: "two" }, card("errors", this.errors.element), this.jobCard),
+      card("processes", this.nodes.element), this.slowCard, make("div", { className: "two" }, card("errors", this.errors.element), this.jobCard),
     );
   }
 
   async refresh() {
-    // To count rooms costs each process with their number.
-    const counted = this.#looks % COUNT === 0 ? ask("rooms", { query: { limit: 1 } }).catch(() => this.#rooms) : this.#rooms;
+    // To count rooms, or to look who is slow, costs each process with their number.
+    const isTurn = this.#looks % COUNT === 0;
+    const counted = isTurn ? ask("rooms", { query: { limit: 1 } }).catch(() => this.#rooms) : this.#rooms;
+    const slowest = isTurn ? ask("slow").catch(() => []) : this.#slow;
     // While the broker is away, the process that is asked says how it is, and nothing of the others.
-    const [nodes, rooms, jobs] = await Promise.all([ask("nodes"), counted, ask("jobs").catch(() => ({}))]);
+    const [nodes, rooms, slow, jobs] = await Promise.all([ask("nodes"), counted, slowest, ask("jobs").catch(() => ({}))]);
     this.#looks += 1;
     this.#rooms = rooms;
+    this.#slow = slow;
+    this.slowCard.hidden = slow.length === 0;
+    this.slow.show(slow);
     const all = Object.entries(nodes).map(([id, report]) => ({ id, ...report, ...this.#rates(id, report) }));
     this.nodes.show(all.sort((a, b) => (a.host + a.id < b.host + b.id ? -1 : 1)));
     this.#figures(all, rooms);
@@ -119,6 +128,17 @@ function nodeColumns(readOnly) {
     figure("dropped", ({ dropped, cut_off: cut }) => (dropped === undefined ? "—" : count(dropped + cut))),
     figure("uptime", ({ uptime }) => (uptime === undefined ? "—" : lasting(uptime))),
     ...(readOnly ? [] : [{ key: "", class: "acts", make: drain }]),
+  ];
+}
+
+function slowColumns(readOnly) {
+  const close = ({ id }) => button("disconnect", () => disconnect(`${pathOf("connections", id)}/disconnect`, id, "disconnect"));
+  return [
+    { key: "user", make: ({ user }) => (user === null ? make("span", { className: "muted", textContent: "—" }) : make("a", { href: hrefOfUser(user), className: "name", textContent: user })) },
+    { key: "connection", make: ({ id }) => make("code", { className: "muted", textContent: id }) },
+    { key: "rooms", class: "data", text: ({ rooms }) => rooms.join(", ") },
+    { key: "waiting", class: "figure", text: ({ waiting }) => count(waiting) },
+    ...(readOnly ? [] : [{ key: "", class: "acts", make: close }]),
   ];
 }
 
