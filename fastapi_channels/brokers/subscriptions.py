@@ -9,7 +9,7 @@ from typing import Final
 
 from fastapi_channels.exceptions import BrokerUnavailable
 
-GRACE: Final = 0.1
+GRACE: Final = 0.5
 """Seconds after the deadline in which a change that fails can still tell its callers why."""
 
 

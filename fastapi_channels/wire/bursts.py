@@ -12,8 +12,8 @@ from typing import Final, Generic, Protocol, TypeVar
 MAX_KEPT: Final = 64 * 1024
 """Bytes that are kept for all connections together."""
 MAX_WAIT: Final = 0.001
-"""Seconds that a frame waits for others while those who make them take their time without waiting. It is looked at
-with each further frame: code that blocks the event loop holds back what is kept, as it holds back everybody."""
+"""Seconds that a frame waits for others while those who make them take their time without waiting. It is
+looked at with each further frame: code that blocks the event loop holds back what is kept too."""
 
 T_contra = TypeVar("T_contra", contravariant=True)
 T = TypeVar("T")

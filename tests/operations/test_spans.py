@@ -770,6 +770,7 @@ async def test_an_instrumentation_around_send_is_named_once(traced: Traced, capl
     assert traced.one("Room/plain").parent is None, "it is in no trace as long as the connection"
 
 
+@pytest.mark.direct
 async def test_what_the_warning_says_gives_the_port_back(traced: Traced, caplog: pytest.LogCaptureFixture):
     async with instrumented(traced, excluded_urls="/rooms/") as (_, site, client):
         await client.call("plain")
@@ -778,6 +779,7 @@ async def test_what_the_warning_says_gives_the_port_back(traced: Traced, caplog:
     assert caplog.records == []
 
 
+@pytest.mark.direct
 async def test_fastapi_s_own_telemetry_leaves_the_port(traced: Traced):
     app = FastAPI(telemetry={"tracer_provider": traced.provider})
     add_channel(app, tracing=Tracing(traced.provider))

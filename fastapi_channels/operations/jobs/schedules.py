@@ -11,6 +11,8 @@ from fastapi_channels.exceptions import ConfigurationError
 
 SHORTEST: Final = 0.1
 """Seconds between two ticks, at least: each process asks the store at each."""
+FIELDS: Final = 5
+"""Of a cron expression."""
 
 
 class Schedule(Protocol):
@@ -56,6 +58,9 @@ class Cron:
         self._zone = zone
         self._ticks = CronSim
         try:
+            # With a sixth it would be of seconds, which Debian's cron does not have.
+            if len(expression.split()) > FIELDS:
+                raise CronSimError("Too many fields")
             self.after(0.0)
         except CronSimError as exc:
             raise ConfigurationError(

@@ -81,6 +81,7 @@ def test_the_hour_that_comes_twice_is_not_gone_through_twice():
 @pytest.mark.parametrize(
     ("expression", "tz", "problem"),
     [
+        ("* * * * * *", "UTC", "is no cron expression: Too many fields; it has five fields"),
         ("61 * * * *", "UTC", "is no cron expression: Bad minute; it has five fields"),
         ("* * *", "UTC", "is no cron expression: Wrong number of fields"),
         ("0 0 31 2 *", "UTC", "is no cron expression: Bad day-of-month"),

@@ -19,9 +19,12 @@ export function pathOf(...parts) {
   return parts.map(encodeURIComponent).join("/");
 }
 
+/* Of the page without a name and a password, which its own address may have: browsers fetch nothing by such a one. */
 const withQuery = (path, query) => {
   const given = Object.entries(query).filter(([, value]) => value !== undefined && value !== null && value !== "");
-  return given.length ? `${path}?${new URLSearchParams(given)}` : path;
+  const url = new URL(path, location.origin + location.pathname);
+  url.search = new URLSearchParams(given);
+  return url;
 };
 
 /* Where a stream of events is. */
