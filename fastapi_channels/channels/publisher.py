@@ -100,7 +100,8 @@ class Publisher:
 
     Raises:
         ConfigurationError: the URL is none of a broker that others can reach, or a package is missing. Later,
-            of each method: the application has other `encryption_keys`, as its store says.
+            of each method: the application has other `encryption_keys`, as its store says, or it does not say
+            that the application has some, and there are some here.
     """
 
     def __init__(
@@ -219,7 +220,8 @@ class Publisher:
 
         Raises:
             ParseError: the room's name is not usable.
-            ConfigurationError: the channel has no such room; or there is no store.
+            ConfigurationError: the channel has no such room; there is no store; or what is said of somebody
+                was encrypted with none of the `encryption_keys` here.
             StoreUnavailable: the store did not answer in time.
         """
         return people_of(await self._crowd.occupants(self._words_of(channel).key(room)))

@@ -38,8 +38,9 @@ AGAIN: Final = 5.0
 class Outside:
     """Connects with its first call, in the event loop in which that is; in the next one anew.
 
-    Every call raises ConfigurationError where the store says that the application has other keys. A store
-    that does not say, or a broker without one, holds nothing up.
+    Every call raises ConfigurationError where the store says that the application has other keys, or where
+    there are keys here and it does not say that the application has some. A store that does not answer, or a
+    broker without one, holds nothing up.
 
     Args:
         backend: reaches the broker of the application.
@@ -70,11 +71,12 @@ class Outside:
         self._namespace = check_namespace(namespace)
         self._encryption = encryption
         self._make_store = make_store
+        self._listens = deliver is not None
         self._checks_at = 0.0
         self._checking: asyncio.Task[None] | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.key_of = UserKeys(user_key)
-        packing, store = encryption.packing, encryption.over(make_store())
+        packing, store = encryption.packing, encryption.over(make_store(), True)
         self._broker = Broker(backend, deliver or _ignore, packing=packing, publish_timeout=publish_timeout)
         self.sender = Sender(
             self._publish,
@@ -187,7 +189,7 @@ class Outside:
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
             self._broker.reset()
-            self.sender.store = self._encryption.over(self._make_store())
+            self.sender.store = self._encryption.over(self._make_store(), True)
             self._checks_at, self._checking = 0.0, None
             self.loop = loop
         self._broker.begin()
@@ -203,7 +205,7 @@ class Outside:
         assert store is not None
         try:
             async with asyncio.timeout(self._patience):
-                await check(store, self._namespace, self._encryption.keys)
+                await check(store, self._namespace, self._encryption.keys, self._listens)
         except (StoreUnavailable, TimeoutError) as exc:
             logger.debug("the store does not say whether the application encrypts: %s", exc)
             pause = AGAIN

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi_channels.channels.publisher import Publisher
 from fastapi_channels.exceptions import CloseCode
 
-from .broker import add_broker, keys, url_of
+from .broker import add_broker, add_store, keys, store_url_of, url_of
 
 CONNECTION: Final = re.compile(r"[0-9a-f]{12}\.\d+")
 """The id of one: that of its process, and a number."""
@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--reason", default="", help="that the client is told, in at most 123 bytes")
     add_broker(parser)
+    add_store(parser)
     parser.set_defaults(run=run)
 
 
@@ -37,7 +38,9 @@ def run(given: argparse.Namespace) -> None:
 
 
 async def _kick(given: argparse.Namespace) -> None:
-    async with Publisher(url_of(given), encryption_keys=keys(), namespace=given.namespace) as publisher:
+    async with Publisher(
+        url_of(given), store_url=store_url_of(given), encryption_keys=keys(), namespace=given.namespace
+    ) as publisher:
         is_connection = CONNECTION.fullmatch(given.who) and not given.user
         close = publisher.disconnect_connection if is_connection else publisher.disconnect_user
         await close(given.who, given.code, given.reason)

@@ -6,14 +6,19 @@ So do times, sizes and positions. Without keys none of it runs, and `cryptograph
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import Store
 from fastapi_channels.wire.packing import PLAIN, Packing
 
 from .notice import Keys, Notice
+
+
+class Over(Protocol):
+    def __call__(self, store: Store | None, strict: bool = False) -> Store | None:
+        """The store through which to use `store`. `strict` is as `SealedStore` has it."""
 
 
 class Encryption(NamedTuple):
@@ -25,7 +30,7 @@ class Encryption(NamedTuple):
     """
 
     packing: Packing
-    over: Callable[[Store | None], Store | None]
+    over: Over
     keys: Keys | None
 
     def notices(self, store: Store | None, namespace: str) -> list[Notice]:
@@ -35,7 +40,7 @@ class Encryption(NamedTuple):
         return [Notice(store, namespace, self.keys)]
 
 
-NONE: Final = Encryption(PLAIN, lambda store: store, None)
+NONE: Final = Encryption(PLAIN, lambda store, strict=False: store, None)
 
 
 def encryption_by(keys: str | Sequence[str] | None) -> Encryption:
@@ -60,7 +65,7 @@ def encryption_by(keys: str | Sequence[str] | None) -> Encryption:
 
     cipher = Cipher(keys.split(",") if isinstance(keys, str) else keys)
 
-    def over(store: Store | None) -> Store | None:
-        return SealedStore(store, cipher) if store is not None and store.shared else store
+    def over(store: Store | None, strict: bool = False) -> Store | None:
+        return SealedStore(store, cipher, strict) if store is not None and store.shared else store
 
     return Encryption(SealedPacking(cipher), over, cipher)

@@ -64,6 +64,13 @@ class Cipher:
                     return True
         return False
 
+    def reads(self, what: str, samples: Sequence[str]) -> bool:
+        """Whether what is sealed where those `samples` are from can be opened here."""
+        try:
+            return self.open(what, samples[0]) == b""
+        except (Unreadable, IndexError):
+            return False
+
 
 def _bound(what: str) -> bytes:
     name = what.encode()

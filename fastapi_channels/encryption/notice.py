@@ -1,5 +1,5 @@
-"""That an application encrypts, said in its store: who speaks to it without its keys learns that nobody can
-read it."""
+"""That an application encrypts, said in its store: who speaks to it with other keys, without any, or with
+keys where it has none, learns that nobody can read it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ logger = logging.getLogger("fastapi_channels")
 
 LASTS: Final = 60.0
 """Seconds for which it is believed after it was said."""
-RENEWAL: Final = 20.0
-"""Seconds after which it is said again."""
+RENEWAL: Final = 5.0
+"""Seconds after which it is said again: so long are those with the keys refused when a store has lost it."""
 _WHAT: Final = "notice"
 
 
@@ -27,6 +27,8 @@ class Keys(Protocol):
     def samples(self, what: str) -> list[str]: ...
 
     def is_read_by(self, what: str, samples: Sequence[str]) -> bool: ...
+
+    def reads(self, what: str, samples: Sequence[str]) -> bool: ...
 
 
 class Notice:
@@ -45,7 +47,10 @@ class Notice:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._say())
+        """Return when it was said, or could not be."""
+        said = " ".join(self._keys.samples(_WHAT))
+        await self._say(said)
+        self._task = asyncio.create_task(self._renew(said))
 
     async def stop(self) -> None:
         task, self._task = self._task, None
@@ -53,18 +58,23 @@ class Notice:
             task.cancel()
             await asyncio.wait((task,))
 
-    async def _say(self) -> None:
-        said = " ".join(self._keys.samples(_WHAT))
+    async def _renew(self, said: str) -> None:
         while True:
-            try:
-                await self._store.put(self._key, said, LASTS)
-            except StoreUnavailable as exc:
-                logger.debug("who publishes without keys is not told: %s", exc)
             await asyncio.sleep(RENEWAL)
+            await self._say(said)
+
+    async def _say(self, said: str) -> None:
+        try:
+            await self._store.put(self._key, said, LASTS)
+        except StoreUnavailable as exc:
+            logger.debug("who publishes is not told of encryption_keys=: %s", exc)
 
 
-async def check(store: Store, namespace: str, keys: Keys | None) -> None:
-    """Whether the application can read what is encrypted with `keys`, or with none, as far as its store says.
+async def check(store: Store, namespace: str, keys: Keys | None, listens: bool = False) -> None:
+    """Whether the application can read what is encrypted with `keys`, or with none, as its store says. Where
+    one `listens`, also whether what the application encrypts can be read with them.
+
+    An application without keys says nothing, so none is taken to have keys that does not say so.
 
     Raises:
         ConfigurationError: it cannot.
@@ -72,6 +82,11 @@ async def check(store: Store, namespace: str, keys: Keys | None) -> None:
     """
     samples = await store.get(_key(namespace))
     if samples is None:
+        if keys is not None:
+            raise ConfigurationError(
+                f"no application with encryption_keys= has said in this store that it runs, in the last "
+                f"{LASTS:g} s: it has none, another store or namespace, or has not started; nothing was sent"
+            )
         return
     if keys is None:
         raise ConfigurationError(
@@ -82,6 +97,11 @@ async def check(store: Store, namespace: str, keys: Keys | None) -> None:
         raise ConfigurationError(
             "the application has other encryption_keys=, and nobody there can read what the first one of "
             "these encrypts; nothing was sent"
+        )
+    if listens and not keys.reads(_WHAT, samples.split()):
+        raise ConfigurationError(
+            "the application has other encryption_keys=, and what its first one encrypts cannot be read with "
+            "these: give all of them; nothing was sent"
         )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
+from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import (
     MAX_OUTCOME,
     Addition,
@@ -43,9 +44,10 @@ class SealedStore:
     Args:
         store: keeps it.
         cipher: has the keys.
+        strict: who asks for `occupancy` is told that it cannot be read, and not that nothing is said.
     """
 
-    def __init__(self, store: Store, cipher: Cipher) -> None:
+    def __init__(self, store: Store, cipher: Cipher, strict: bool = False) -> None:
         self.shared = store.shared
         self.announces = store.announces
         self.open = store.open
@@ -55,6 +57,7 @@ class SealedStore:
         self.count_people = store.count_people
         self._store = store
         self._cipher = cipher
+        self._strict = strict
         self._losses = Seldom(logger)
         # Who is entered again, unchanged, is no change of the room.
         self._seal = lru_cache(REMEMBERED)(lambda what, id, data: cipher.seal(what, data.encode()))
@@ -89,8 +92,19 @@ class SealedStore:
         return self._of_left(await self._store.leave(room, ids))
 
     async def occupancy(self, room: str) -> Occupancy:
+        """
+        Raises:
+            ConfigurationError: where this is strict: what is said of somebody cannot be read.
+        """
         found = await self._store.occupancy(room)
-        return found._replace(occupants=self._opened(room, found.occupants))
+        opened = self._opened(room, found.occupants)
+        lost = sum(bool(each.data) for each in found.occupants) - sum(bool(each.data) for each in opened)
+        if self._strict and lost:
+            raise ConfigurationError(
+                f"{lost} of {len(opened)} in the room cannot be read: the application has encrypted what "
+                "it says of them with none of these encryption_keys=, or not at all; give all that it has"
+            )
+        return found._replace(occupants=opened)
 
     def _of_left(self, left: Left) -> Left:
         return left._replace(occupants=self._opened(left.room, left.occupants))

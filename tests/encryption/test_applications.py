@@ -46,11 +46,15 @@ class Passing(Channel):
 
 
 @asynccontextmanager
-async def served(url: str, namespace: str, keys: list[str] | None) -> AsyncIterator[Site]:
+async def served(
+    url: str, namespace: str, keys: list[str] | None, *more: type[Channel]
+) -> AsyncIterator[Site]:
     app = FastAPI()
     add_channel(app, url=url, namespace=namespace, encryption_keys=keys)
     Kept().mount(app, "/kept/{channel}")
     Passing().mount(app, "/passing/{channel}")
+    for channel in more:
+        channel().mount(app, f"/{channel.scope}/{{channel}}")
     async with serving(app) as site:
         await wait_until(lambda: site.node.rooms.pulse._tasks._running)
         yield site

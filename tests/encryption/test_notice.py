@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from fastapi_channels import Publisher, SyncPublisher
+from fastapi_channels import Channel, Publisher, SyncPublisher
 from fastapi_channels.encryption import notice
 from fastapi_channels.encryption.cipher import Cipher
 from fastapi_channels.encryption.notice import Notice, check
@@ -23,6 +23,13 @@ OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 MISSING = (
     r"^the application has encryption_keys=, and nobody there can read what is said without: .* nothing was"
 )
+
+NOWHERE = r"^no application with encryption_keys= has said in this store that it runs, .* nothing was sent"
+
+
+class Seen(Channel):
+    scope = "seen"
+    presence = True
 
 
 @pytest.fixture(params=SERVERS)
@@ -88,6 +95,91 @@ async def test_a_script_and_a_command_are_told_too(
         )
         assert (told.status, told.out) == (2, "")
         assert "has encryption_keys=" in told.err
+
+
+async def test_with_keys_nothing_is_sent_where_the_application_has_none(
+    url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    """Nor where it does not run yet; what is sent once it does is taken, by the same publisher."""
+    namespace = unique()
+    async with (
+        served(url, namespace, None) as site,
+        site.connect("/passing/a") as client,
+        Publisher(url, namespace=namespace, encryption_keys=NEW) as publisher,
+    ):
+        for call in (
+            publisher.broadcast("a", "said", "hi", channel=Passing),
+            publisher.broadcast("a", "said", "hi", channel=Kept),
+            publisher.send_to_user("ada", "said", "hi"),
+            publisher.disconnect_user("ada"),
+            publisher.people("a"),
+            publisher.count_people("a"),
+        ):
+            with pytest.raises(ConfigurationError, match=NOWHERE):
+                await call
+        monkeypatch.setenv("CHANNELS_ENCRYPTION_KEYS", NEW)
+        told = await inside(capsys, "publish", "a", "x", "1", "--url", url, "--namespace", namespace)
+        assert (told.status, told.out) == (2, "")
+        assert "no application with encryption_keys=" in told.err
+        async with Publisher(url, namespace=namespace) as plain:
+            await plain.broadcast("a", "said", "as it is", channel=Passing)
+        assert (await client.receive())["data"] == "as it is", "nothing came before that, and no resync"
+        async with served(url, namespace, [NEW]) as begun, begun.connect("/passing/a") as reader:
+            await publisher.broadcast("a", "said", "with the key", channel=Passing)
+            assert (await reader.receive())["data"] == "with the key"
+
+
+async def test_what_some_of_the_keys_do_not_read_is_no_empty_room(url: str):
+    """What they encrypt is read, so it is sent. Who is counted needs no key."""
+    namespace = unique()
+    async with (
+        served(url, namespace, [OLD, NEW], Seen) as site,
+        site.connect("/seen/a") as client,
+        Publisher(url, namespace=namespace, encryption_keys=NEW) as publisher,
+        Publisher(url, namespace=namespace, encryption_keys=[NEW, OLD]) as whole,
+    ):
+        await client.receive()
+        await publisher.broadcast("a", "said", "hi", channel=Seen)
+        await client.receive_until(lambda frame: frame.get("data") == "hi")
+        async with asyncio.timeout(10):
+            while not await whole.count_people("a", channel=Seen):
+                await asyncio.sleep(0.01)
+        with pytest.raises(
+            ConfigurationError, match=r"^1 of 1 in the room cannot be read: .* give all that it has"
+        ):
+            await publisher.people("a", channel=Seen)
+        assert await publisher.count_people("a", channel=Seen) == 1
+        assert len(await whole.people("a", channel=Seen)) == 1
+
+
+async def test_the_doctor_says_that_the_keys_differ(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    namespace = unique()
+    words = ("doctor", "--url", shared_redis.url, "--namespace", namespace, "--wait", "0.1")
+    async with served(shared_redis.url, namespace, [OLD, NEW]):
+        for keys, why in (
+            (NEW, "what its first one encrypts cannot be read with these: give all of them"),
+            (OTHER, "the application has other encryption_keys="),
+        ):
+            monkeypatch.setenv("CHANNELS_ENCRYPTION_KEYS", keys)
+            told = await inside(capsys, *words)
+            assert (told.status, told.out) == (2, "")
+            assert why in told.err
+
+
+async def test_a_command_looks_in_the_store_that_it_is_told_of(
+    shared_redis: RedisServer,
+    shared_nats: NatsServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("CHANNELS_ENCRYPTION_KEYS", NEW)
+    words = ("--url", shared_nats.url, "--namespace", unique(), "--store-url", shared_redis.url)
+    for command in (("kick", "ada"), ("publish", "a", "x", "1"), ("doctor", "--wait", "0")):
+        told = await inside(capsys, *command, *words)
+        assert (told.status, told.out) == (2, "")
+        assert "no application with encryption_keys=" in told.err
 
 
 async def test_an_application_without_keys_says_nothing(shared_redis: RedisServer):
@@ -160,12 +252,28 @@ async def test_every_process_in_a_rotation_is_understood():
     ):
         one = noticed(theirs)
         await one.start()
-        await wait_until(lambda one=one: one._store._values)  # type: ignore[misc]  # a MemoryStore's
         if is_read:
             await check(one._store, "", Cipher(ours))
         else:
             with pytest.raises(ConfigurationError, match="other encryption_keys="):
                 await check(one._store, "", Cipher(ours))
+        await one.stop()
+
+
+async def test_who_listens_reads_what_is_encrypted_there():
+    for theirs, ours, is_read in (
+        ([OLD, NEW], [NEW, OLD], True),
+        ([NEW, OLD], [NEW], True),
+        ([OLD, NEW], [NEW], False),
+    ):
+        one = noticed(theirs)
+        await one.start()
+        await check(one._store, "", Cipher(ours))
+        if is_read:
+            await check(one._store, "", Cipher(ours), listens=True)
+        else:
+            with pytest.raises(ConfigurationError, match="give all of them"):
+                await check(one._store, "", Cipher(ours), listens=True)
         await one.stop()
 
 

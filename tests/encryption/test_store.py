@@ -11,6 +11,7 @@ from cryptography.fernet import Fernet
 from fastapi_channels.encryption import encryption_by
 from fastapi_channels.encryption.cipher import Cipher
 from fastapi_channels.encryption.store import SealedStore
+from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import Addition, MemoryStore, Part, Record, Retention, StoreUnavailable
 from fastapi_channels.stores.store import MAX_OUTCOME
 from tests.support.stores import KEEP, a_node, enter, someone
@@ -79,6 +80,20 @@ async def test_what_is_said_of_members(inner: MemoryStore):
     assert (await after.occupancy("room")).occupants[0].data == '{"mood":"fine"}'
     assert [each.data for each in (await without.occupancy("room")).occupants] == ["", ""]
     assert (await after.leave("room", [f"{node}.1"])).occupants[0].data == '{"mood":"fine"}'
+
+
+async def test_who_asks_strictly_is_not_told_that_nothing_is_said_of_members(inner: MemoryStore):
+    node = a_node()
+    said, unsaid = someone(node, 1, user="ada", data='{"mood":"fine"}'), someone(node, 2)
+    await enter(sealed(inner, OLD, NEW), "room", said, unsaid)
+    await enter(inner, "plain", said)
+    await enter(inner, "nothing", unsaid)
+    for keys, room, lost in (([NEW], "room", "1 of 2"), ([OLD], "plain", "1 of 1")):
+        with pytest.raises(ConfigurationError, match=f"^{lost} in the room cannot be read: "):
+            await SealedStore(inner, Cipher(keys), strict=True).occupancy(room)
+    strict = SealedStore(inner, Cipher([NEW, OLD]), strict=True)
+    assert [each.data for each in (await strict.occupancy("room")).occupants] == ['{"mood":"fine"}', ""]
+    assert [each.data for each in (await strict.occupancy("nothing")).occupants] == [""]
 
 
 async def test_outcomes(inner: MemoryStore):
