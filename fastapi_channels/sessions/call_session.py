@@ -10,8 +10,10 @@ from starlette.websockets import WebSocketDisconnect
 
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.exceptions import (
+    Banned,
     CloseCode,
     ParseError,
+    TokenExpired,
     Unauthenticated,
     Unavailable,
     WebSocketException,
@@ -86,9 +88,9 @@ class CallSession(RoomSession):
                 with suppress(Exception):  # the cancellation goes on, whether anybody takes the answer or not
                     await self.exchange.end()
             raise
-        code = (self.writer.closing or {}).get("code")
-        if code == CloseCode.UNAUTHENTICATED and not self.is_answered:
-            self._cut(Unauthenticated())
+        code = (self.writer.closing or {}).get("code", CloseCode.NORMAL)
+        if code != CloseCode.NORMAL and not self.is_answered:
+            self._cut(self._reason(code))
 
     async def _admit(self) -> None:
         if self.node.settings.bans:
@@ -107,6 +109,13 @@ class CallSession(RoomSession):
     async def _serve(self) -> None:
         await self._call()
         self.is_answered |= not self.writer.closed
+
+    def _reason(self, code: int) -> WebSocketException:
+        """Why there is no answer, of what was closed with `code`."""
+        for kind in (Unauthenticated, TokenExpired, Banned):
+            if code == kind.code:
+                return kind()
+        return Unavailable(retry_after=self.node.settings.retry_after)
 
     def _cut(self, error: WebSocketException) -> bool:
         """Let the answer be that what was asked for was cut; False if a part of it has left."""

@@ -124,6 +124,9 @@ class Room(Channel):
             raise Unauthenticated(reason="sign in first")
         if how == "http":
             raise HTTPException(409, "not now")
+        if how == "close":
+            await connection.websocket.close(1011)
+            return
         if how == "ask":
             await connection.call("where")
         raise {"": ZeroDivisionError, "key": KeyError, "index": IndexError, "type": TypeError}[how]
@@ -395,6 +398,11 @@ async def test_who_goes_before_its_stream_may_begin_leaves_nothing(
             pass
         await wait_until(lambda: site.node.served == site.open_connections == 0)
     assert room.joined == []
+
+
+async def test_what_is_closed_before_it_answers_is_no_success(site: Site) -> None:
+    answer = await post(site, "fail", {"how": "close"})
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
 
 
 async def test_a_server_that_waits_no_longer_says_so(room: Room) -> None:
