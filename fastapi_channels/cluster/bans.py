@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +17,7 @@ from fastapi_channels.wire.rooms import RESERVED
 from fastapi_channels.wire.writer import Writer
 
 from .expulsions import Expulsions
-from .orders import Banish, Order
+from .orders import MAX_NAME, Banish, Order
 from .sender import without_store
 
 MAX_SECONDS: Final = 10 * 365 * 86_400.0
@@ -48,6 +48,11 @@ class Ban(NamedTuple):
         """Whom it is of, as a key in the store."""
         return f"user {self.user}" if self.user is not None else f"address {self.address}"
 
+    @property
+    def order(self) -> Banish:
+        """That closes what is open."""
+        return Banish(user=self.user, address=self.address)
+
 
 class Barred(NamedTuple):
     """Whose a WebSocket is: the key of its user, and the address as bans name it."""
@@ -61,18 +66,39 @@ def new_ban(
 ) -> Ban:
     """
     Raises:
-        ConfigurationError: it is of nobody, or of two; the address is none; or it would last too long.
+        ConfigurationError: it is of nobody, or of two; the address is none, or a network that has more or
+            fewer than a ban is of; the key of the user is too long; or it would last too long.
     """
     if (user is None) == (address is None):
         raise ConfigurationError("a ban is of a user or of an address: give one of user= and address=")
     if not 0 <= seconds <= MAX_SECONDS:
         raise ConfigurationError(f"a ban lasts for 0 to {MAX_SECONDS:.0f} seconds, got {seconds!r}")
     if address is not None:
-        try:
-            address = address_group(str(ip_address(address.partition("/")[0])))
-        except ValueError:
-            raise ConfigurationError(f"address= takes an address of IPv4 or IPv6, got {address!r}") from None
-    return Ban(user, address, time.time() + seconds, reason, by)
+        address = _group(address)
+    ban = Ban(user, address, time.time() + seconds, reason, by)
+    try:
+        ban.order  # noqa: B018  # before anything is written
+    except ValidationError:
+        raise ConfigurationError(
+            f"the key of a user that is banned has 1 to {MAX_NAME} characters that UTF-8 can hold, "
+            f"got {len(user or '')}"
+        ) from None
+    return ban
+
+
+def _group(address: str) -> str:
+    """What handshakes look up, who look up no other network."""
+    host, slash, _ = address.partition("/")
+    try:
+        group = address_group(str(ip_address(host)))
+        if not slash or ip_network(address, strict=False) == ip_network(group):
+            return group
+    except ValueError:
+        raise ConfigurationError(f"address= takes an address of IPv4 or IPv6, got {address!r}") from None
+    raise ConfigurationError(
+        f"a ban is of one address of IPv4, or of a network of 64 bits of IPv6: address= was {address!r}, "
+        f"say {group!r}, or have your proxy or firewall refuse the network"
+    )
 
 
 class Book:
@@ -170,7 +196,7 @@ class Bans(Expulsions[Barred, Banish]):
         """
         if not self._on:
             raise ConfigurationError("nobody is refused for a ban without add_channel(bans=True)")
-        order = Banish(user=ban.user, address=ban.address)
+        order = ban.order
         self.carry_out(order)
         try:
             await self.book.write(ban)

@@ -56,6 +56,8 @@ class Expulsions(Generic[W, O]):
         """Run in whatever event loop comes next."""
         self._tasks = Tasks()
         self._heals = False
+        self._again = False
+        """Whether the broker came back since what heals has begun to look."""
 
     async def stop(self) -> None:
         await self._tasks.stop()
@@ -108,7 +110,9 @@ class Expulsions(Generic[W, O]):
 
     def heal(self) -> None:
         """The broker is back: nobody knows what was ordered meanwhile, but the store."""
-        if not self._heals and (self._present or self._unsent):
+        if self._heals:  # it was away meanwhile: whoever was looked up before may have to go now
+            self._again = True
+        elif self._present or self._unsent:
             self._heals = True
             self._tasks.spawn(self._heal())
 
@@ -122,16 +126,22 @@ class Expulsions(Generic[W, O]):
 
     async def _heal(self) -> None:
         try:
-            unsent, self._unsent = self._unsent, {}
-            for name, order in unsent.items():
-                await self._give(name, order)
-            for writer, known in list(self._present.items()):
-                while writer in self._present:
-                    try:
-                        if any([await self.has_to_go(who) for who in known]):
-                            self._close(writer)
-                        break
-                    except StoreUnavailable:
-                        await asyncio.sleep(PAUSE)
+            self._again = True
+            while self._again:
+                self._again = False
+                await self._heal_once()
         finally:
             self._heals = False
+
+    async def _heal_once(self) -> None:
+        unsent, self._unsent = self._unsent, {}
+        for name, order in unsent.items():
+            await self._give(name, order)
+        for writer, known in list(self._present.items()):
+            while writer in self._present:
+                try:
+                    if any([await self.has_to_go(who) for who in known]):
+                        self._close(writer)
+                    break
+                except StoreUnavailable:
+                    await asyncio.sleep(PAUSE)

@@ -20,7 +20,7 @@ from fastapi_channels.wire.rooms import check_namespace
 
 from .bans import Ban, Book
 from .observer import Observers
-from .orders import Banish, Revoke
+from .orders import Revoke
 from .recovery import Keeping
 from .revocations import remember
 from .sender import Nobody, Sender
@@ -144,7 +144,7 @@ class Outside:
         """
         await self._begin()
         await Book(self.sender.store, self._namespace).write(ban)
-        await self.sender.order(Banish(user=ban.user, address=ban.address))
+        await self.sender.order(ban.order)
 
     @in_its_loop
     async def unban(self, ban: Ban) -> None:

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, cast
 
 import httpx
 import pytest
@@ -14,11 +14,12 @@ from starlette.requests import HTTPConnection
 
 from fastapi_channels import Channel, ConfigurationError, Publisher, Socket, action, add_channel
 from fastapi_channels.auth import Authenticator, Identity
-from fastapi_channels.cluster.bans import Bans, Barred, new_ban
+from fastapi_channels.cluster.bans import Bans, Barred, Book, new_ban
 from fastapi_channels.cluster.orders import Order
 from fastapi_channels.stores import MemoryStore, StoreUnavailable
 from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.store import FaultyStore
+from fastapi_channels.wire.writer import Writer
 from tests.support.live import Client, Site, serving, unique, wait_until
 
 
@@ -26,6 +27,10 @@ class Room(Channel):
     @action()
     async def quick(self) -> str:
         return "quick"
+
+    @action()
+    async def wait(self) -> None:
+        await asyncio.Event().wait()
 
 
 def identify(token: str, connection: HTTPConnection) -> Identity:
@@ -118,6 +123,18 @@ async def test_a_user_is_gone_from_every_process_until_the_ban_ends():
         await wait_until(lambda: not any(len(site.node.bans) for site in they.sites))
 
 
+async def test_a_call_by_http_that_a_ban_cuts_off_is_no_success():
+    async with cluster() as they:
+        one, two = they.sites
+        async with httpx.AsyncClient(base_url=two.http, trust_env=False) as http:
+            calling = asyncio.create_task(http.post("/rooms/tea/actions/wait?user=ada"))
+            await wait_until(lambda: len(two.node.bans))
+            await they.publisher.ban(user="ada")
+            answer = await calling
+        assert (answer.status_code, answer.json()["code"]) == (403, "banned")
+        assert len(one.node.bans) == len(two.node.bans) == 0
+
+
 async def test_a_ban_ends_by_itself():
     async with cluster() as they:
         await they.publisher.ban(user="ada", seconds=1)
@@ -167,29 +184,50 @@ async def test_a_process_that_was_cut_off_heals_when_it_is_back():
             assert (await there.closed()).code == 4503
 
 
+class Slow(MemoryStore):
+    """Its answers are under way while others write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def get(self, key: str) -> str | None:
+        found = await super().get(key)
+        self.asked.set()
+        await self.answers.wait()
+        return found
+
+
+class Line:
+    closed: tuple[int, str] | None = None
+
+    def start_close(self, code: int, reason: str) -> None:
+        self.closed = (code, reason)
+
+
+async def nobody_else(order: Order) -> None: ...
+
+
+async def test_a_second_outage_while_it_heals_is_healed_too():
+    store, line = Slow(), Line()
+    bans, writer = Bans(store, "", nobody_else), cast(Writer, line)
+    store.answers.set()
+    assert not await bans.enter(writer, Barred("ada", "127.0.0.1"))
+    store.answers.clear()
+    store.asked.clear()
+    bans.heal()
+    await store.asked.wait()  # and has been told that nobody is banned
+    await Book(store, "").write(new_ban("ada", None, 60))
+    bans.heal()
+    store.answers.set()
+    await wait_until(lambda: line.closed == (4503, "banned"))
+    await bans.stop()
+
+
 async def test_who_comes_while_the_ban_is_begun_is_not_missed():
-    class Slow(MemoryStore):
-        """Its answers are under way while others write."""
-
-        asked, answers = asyncio.Event(), asyncio.Event()
-
-        async def get(self, key: str) -> str | None:
-            found = await super().get(key)
-            self.asked.set()
-            await self.answers.wait()
-            return found
-
-    class Line:
-        closed: tuple[int, str] | None = None
-
-        def start_close(self, code: int, reason: str) -> None:
-            self.closed = (code, reason)
-
-    async def nobody_else(order: Order) -> None: ...
-
     store, line = Slow(), Line()
     bans = Bans(store, "", nobody_else)
-    writer: Any = line
+    writer = cast(Writer, line)
     coming = asyncio.create_task(bans.enter(writer, Barred("ada", "127.0.0.1")))
     await store.asked.wait()
     await bans.ban(new_ban("ada", None, 60))
@@ -244,6 +282,13 @@ async def test_in_one_process_nothing_is_asked_where_nobody_asked_for_it():
         ((None, None), "give one of user= and address="),
         (("ada", "127.0.0.1"), "give one of user= and address="),
         ((None, "example.com"), "takes an address of IPv4 or IPv6, got 'example.com'"),
+        ((None, "10.0.0.0/8"), "of one address of IPv4, .* '10.0.0.0/8', say '10.0.0.0'"),
+        ((None, "2001:db8::/32"), "a network of 64 bits of IPv6: .* '2001:db8::/32', say '2001:db8::/64'"),
+        ((None, "2001:db8::1/128"), "a network of 64 bits"),
+        ((None, "127.0.0.1/"), "takes an address"),
+        (("a" * 1025, None), "has 1 to 1024 characters .*, got 1025"),
+        (("\ud800", None), "that UTF-8 can hold"),
+        (("", None), "got 0"),
         (("ada", None, -1.0), "0 to 315360000 seconds, got -1.0"),
         (("ada", None, float("nan")), "got nan"),
     ],
@@ -251,6 +296,19 @@ async def test_in_one_process_nothing_is_asked_where_nobody_asked_for_it():
 def test_what_is_no_ban(given: tuple[str | None, str | None], said: str):
     with pytest.raises(ConfigurationError, match=said):
         new_ban(*given)
+
+
+@pytest.mark.parametrize(
+    ("given", "stands_for"),
+    [
+        ("127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1/32", "127.0.0.1"),
+        ("2001:DB8::/64", "2001:db8::/64"),
+        ("2001:db8::7/64", "2001:db8::/64"),
+    ],
+)
+def test_a_network_is_the_one_that_a_ban_is_of(given: str, stands_for: str):
+    assert new_ban(None, given).address == stands_for
 
 
 def test_there_has_to_be_a_store():
