@@ -120,12 +120,7 @@ class Stream:
         if self._ended or self._has_left:
             return
         if self._is_stuck:
-            server = behind(self._send)
-            if server is not None:
-                server.transport.abort()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(CUT_OFF_WITHIN):
-                        await self.receive()  # uvicorn calls it an error to return before it has noticed
+            await cut_off(self.receive, self._send)
         elif self._began:
             self._ended = True
             await self._give({"type": "http.response.body", "body": b"", "more_body": False})
@@ -315,6 +310,22 @@ def farewell(code: int, reason: str) -> bytes:
     wait = NEVER if not may_return(code) else round(1000 * float(found[1])) if found else None
     retry = "" if wait is None else f"retry: {wait}\n"
     return f"{retry}event: close\ndata: {encode_json({'code': code, 'reason': reason})}\n\n".encode()
+
+
+async def cut_off(receive: Receive, send: Send) -> None:
+    """Close the transport of a client that takes nothing, where uvicorn has it; returns when it has noticed.
+
+    Args:
+        receive, send: of the request; nobody else awaits one of the two.
+    """
+    server = behind(send)
+    if server is not None:
+        server.transport.abort()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_OFF_WITHIN):
+                # uvicorn calls it an error to return before it has noticed.
+                while not (await receive())["type"].endswith(".disconnect"):
+                    pass
 
 
 def behind(send: Any) -> Any:

@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.wire.messages import Publication, encode_json, size_of
+from fastapi_channels.wire.stream import cut_off
 
 PER_SECOND: Final = 20
 """Messages of one room that are shown in a second; the others are counted."""
@@ -20,6 +21,9 @@ MAX_SHOWN: Final = 2000
 """Characters of a message that are shown."""
 LONGEST: Final = 600.0
 """Seconds after which nobody may be looking any more."""
+UNREAD: Final = 10.0
+"""Seconds in which whoever looks has to take an event. It bounds what is kept meanwhile, and how much later
+than it should a response ends."""
 MOST: Final = 10
 """Rooms that are listened to in one process at a time."""
 BEAT: Final = 1.0
@@ -93,7 +97,7 @@ class Tail:
 
 class TailResponse(StreamingResponse):
     """Closes what it was made of, however it ends: a generator that is left in the midst of a send is ended
-    by the garbage collector alone."""
+    by the garbage collector alone. Who does not read is cut off."""
 
     media_type = "text/event-stream"
 
@@ -102,8 +106,21 @@ class TailResponse(StreamingResponse):
         self._tail = tail
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        loop, limit = asyncio.get_running_loop(), asyncio.timeout(None)
+
+        async def send_in_time(event: Message) -> None:
+            limit.reschedule(loop.time() + UNREAD)
+            await send(event)
+            if not limit.expired():
+                limit.reschedule(None)
+
         try:
-            await super().__call__(scope, receive, send)
+            async with limit:
+                await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await cut_off(receive, send)
         finally:
             self._tail.close()
 

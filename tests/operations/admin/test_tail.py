@@ -138,6 +138,19 @@ async def test_no_more_than_some_listen_and_who_goes_makes_room():
         assert (await http.get("/rooms/a/tail", params={"channel": "Nothing"})).status_code == 422
 
 
+async def test_who_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tail, "UNREAD", 0.2)
+    monkeypatch.setattr(tail, "MAX_SHOWN", 2_000_000)
+    async with (
+        serving(application("memory://")) as site,
+        operator(site) as http,
+        listening(http, "a"),
+    ):
+        for _ in range(tail.PER_SECOND):  # more than what is between the two can hold
+            await site.node.publish("a", "x" * tail.MAX_SHOWN)
+        await wait_until(lambda: not site.node.rooms.heard)
+
+
 async def test_it_ends_after_a_while_and_with_the_process(monkeypatch: pytest.MonkeyPatch):
     async with (
         serving(application("memory://")) as site,
