@@ -24,7 +24,6 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from pydantic import ValidationError
 from starlette.websockets import WebSocket
 
 from fastapi_channels.actions.spec import ActionSpec
@@ -34,12 +33,17 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import TRACE, Message, Publication
 from fastapi_channels.wire.rooms import SCOPE_END, SPACE_END
 
+from .connection_log import LOGGER as CONNECTIONS
+
 SYSTEM: Final = "fastapi_channels"
 HANDSHAKE: Final = "fastapi_channels.handshake"
 """Where the scope of a WebSocket has the context of the span of its handshake."""
 MAX_LENGTH: Final = 512
 """Characters of a `tracestate` that are looked at (W3C Trace Context, section 3.3.1.5)."""
 MAX_MEMBERS: Final = 32
+LOGGERS: Final = ("fastapi_channels", "fastapi_channels.admin", CONNECTIONS)
+"""Of this package. A filter of a logger does not see what those below it are told."""
+NO_ID: Final = "0"
 _PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]{0,72})?")
 _MEMBER: Final = re.compile(r"[a-z][a-z0-9_*/-]{0,240}(@[a-z][a-z0-9_*/-]{0,13})?=[!-+\--<>-~]{1,256}")
 """What of `tracestate` is taken. The API says a warning of the rest, with the words of whoever sent it."""
@@ -79,7 +83,8 @@ class Spans(Observer):
         self._actions: dict[ActionSpec, tuple[str, dict[str, str]]] = {}
         self._open: dict[str, Span] = {}
         """Of what is being published, by its `traceparent`."""
-        logging.getLogger("fastapi_channels").addFilter(_IDS)
+        for name in LOGGERS:
+            logging.getLogger(name).addFilter(_IDS)
 
     # A handshake
 
@@ -268,25 +273,31 @@ def _context_of(said: Mapping[str, Any]) -> Context | None:
 
 
 def _fail(span: Span, kind: str, failure: BaseException | None = None) -> None:
-    """Say that something went wrong on this side. What pydantic says of a value would contain it."""
+    """Say that something went wrong on this side: of what type, and where. What it says, what its causes say
+    and those in a group, may be what a client has sent. The record in the log has it, and the ids of the
+    span."""
     span.set_attribute("error.type", kind)
     span.set_status(Status(StatusCode.ERROR))
-    if isinstance(failure, ValidationError):
+    if failure is not None:
         frames = "".join(traceback.format_tb(failure.__traceback__))
-        span.add_event("exception", {"exception.type": kind, "exception.stacktrace": frames})
-    elif failure is not None:
-        span.record_exception(failure)
+        name = f"{type(failure).__module__}.{type(failure).__qualname__}".removeprefix("builtins.")
+        span.add_event("exception", {"exception.type": name, "exception.stacktrace": frames})
 
 
 class _Ids(logging.Filter):
     """Adds the ids of trace and span to the records of this package, by the names that OpenTelemetry has for
-    them in logs of other formats."""
+    them in logs of other formats. Without a span they are "0", as its instrumentation of logging has it: a
+    format that names them holds for each record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             record.trace_id = trace.format_trace_id(context.trace_id)
             record.span_id = trace.format_span_id(context.span_id)
+        else:
+            for name in ("trace_id", "span_id"):
+                if not hasattr(record, name):  # an application's own factory of records may say one
+                    setattr(record, name, NO_ID)
         return True
 
 

@@ -37,6 +37,7 @@ from fastapi_channels import (
     limiter,
 )
 from fastapi_channels import client as channels_client
+from fastapi_channels.operations.spans import LOGGERS
 from fastapi_channels.sessions.session import Session
 from fastapi_channels.sessions.stream_session import StreamSession
 from fastapi_channels.testing.asgi import in_process, living
@@ -130,6 +131,21 @@ class Room(Channel):
     @action()
     async def misfit(self) -> None:
         Item.model_validate({"number": PAYLOAD})
+
+    @action()
+    async def chained(self) -> None:
+        try:
+            Item.model_validate({"number": PAYLOAD})
+        except ValueError as exc:
+            raise LookupError("on purpose") from exc
+
+    @action()
+    async def grouped(self) -> None:
+        raise ExceptionGroup("on purpose", [ValueError(PAYLOAD)])
+
+    @action()
+    async def worded(self) -> None:
+        raise ValueError(PAYLOAD)
 
     @action()
     async def refuse(self) -> None:
@@ -333,12 +349,22 @@ async def test_a_fault_is_an_error_with_its_exception_once(traced: Traced):
         assert "test_spans.py" in str(exception["exception.stacktrace"])
 
 
-async def test_what_a_model_refuses_of_ours_is_recorded_without_the_value(traced: Traced):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("misfit", "pydantic_core._pydantic_core.ValidationError"),
+        ("chained", "LookupError"),
+        ("grouped", "ExceptionGroup"),
+        ("worded", "ValueError"),
+    ],
+)
+async def test_an_exception_is_recorded_without_what_it_says(traced: Traced, name: str, kind: str):
     async with in_room(traced) as wire:
-        await call(wire, "misfit")
-    span = await traced.ended("Room/misfit")
+        await call(wire, name)
+    span = await traced.ended(f"Room/{name}")
     (exception,) = exceptions_of(span)
-    assert exception["exception.type"] == "ValidationError"
+    assert exception["exception.type"] == kind
+    assert f"in {name}" in str(exception["exception.stacktrace"])
     assert PAYLOAD not in span.to_json()
 
 
@@ -580,10 +606,24 @@ async def test_lines_in_the_log_have_the_ids_of_the_span(traced: Traced, caplog:
     assert vars(record)["span_id"] == trace.format_span_id(context_of(span).span_id)
 
 
-async def test_lines_without_a_span_have_no_ids(traced: Traced, caplog: pytest.LogCaptureFixture):
+@pytest.mark.parametrize("name", LOGGERS)
+def test_each_line_has_ids_for_a_format(traced: Traced, caplog: pytest.LogCaptureFixture, name: str):
     Tracing(traced.provider)
-    logging.getLogger("fastapi_channels").warning("alone")
-    assert "trace_id" not in vars(caplog.records[-1])
+    caplog.handler.setFormatter(logging.Formatter("%(trace_id)s %(span_id)s %(message)s"))
+    logging.getLogger(name).warning("alone")
+    with traced.tracer.start_as_current_span("within") as span:
+        logging.getLogger(name).warning("within")
+    ids = span.get_span_context()
+    within = f"{trace.format_trace_id(ids.trace_id)} {trace.format_span_id(ids.span_id)} within"
+    assert caplog.text.splitlines() == ["0 0 alone", within]
+
+
+def test_ids_that_an_application_gives_its_records_stay(traced: Traced):
+    Tracing(traced.provider)
+    record = logging.LogRecord("fastapi_channels", logging.INFO, "", 0, "", None, None)
+    record.trace_id = "its own"
+    logging.getLogger("fastapi_channels").filter(record)
+    assert (vars(record)["trace_id"], vars(record)["span_id"]) == ("its own", "0")
 
 
 # Several processes
