@@ -16,7 +16,7 @@ from fastapi_channels.channels.misspelt import refuse_misspelt
 from fastapi_channels.channels.mounting import add_route
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.http import Headers
 from fastapi_channels.sessions.life import is_limit
 from fastapi_channels.signatures.callables import awaited
@@ -221,10 +221,15 @@ class WebSocketProxy(BaseChannel):
         own = {} if self._own_headers is None else await awaited(self._own_headers(connection))
         headers = passing.headers(connection, own)
         upstream = await self._dialler.dial(urls, passing.subprotocols(websocket), headers)
-        subprotocol = upstream.subprotocol
-        if subprotocol is None and self.authenticator is not None:
-            subprotocol = passing.own_subprotocol(websocket)
-        return upstream, subprotocol, passing.answered(upstream.answer)
+        try:
+            subprotocol = upstream.subprotocol
+            if subprotocol is None and self.authenticator is not None:
+                subprotocol = passing.own_subprotocol(websocket)
+            return upstream, subprotocol, passing.answered(upstream.answer)
+        except BaseException:
+            # Nobody else knows of it yet.
+            await upstream.close(CloseCode.INTERNAL_ERROR, None)
+            raise
 
     def _checked_targets(self) -> list[Target]:
         given = [self.target] if isinstance(self.target, str) else list(self.target)

@@ -140,6 +140,8 @@ class ProxySession(RoomSession):
         return True
 
     async def _clean_up(self) -> None:
-        if self._upstream is not None:
-            await self._upstream.close(*self.ending)
-        await super()._clean_up()
+        try:
+            if self._upstream is not None:
+                await self._upstream.close(*self.ending)
+        finally:
+            await super()._clean_up()

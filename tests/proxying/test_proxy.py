@@ -19,7 +19,7 @@ from fastapi import FastAPI, WebSocket
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from websockets.asyncio.server import ServerConnection, serve
-from websockets.exceptions import ConnectionClosed
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Opcode
 from websockets.http11 import Request, Response
 from websockets.utils import accept_key
@@ -35,6 +35,7 @@ from fastapi_channels import (
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.proxying import WebSocketProxy
 from fastapi_channels.proxying import upstream as upstream_module
+from fastapi_channels.proxying.passing import Passing
 from fastapi_channels.wire.messages import Body
 from tests.support.live import Client, Close, RawClient, Site, serving, wait_until
 
@@ -753,6 +754,51 @@ async def test_what_a_hook_raises_closes_both_sides(text: str, code: int):
         assert await client.rest() == []
         assert client.socket.close_code == code
         assert await ended == code
+
+
+# What fails here leaves nothing behind
+
+
+async def test_an_answer_that_cannot_be_passed_on_leaves_no_connection(monkeypatch: pytest.MonkeyPatch):
+    ended: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+
+    async def waits(socket: ServerConnection) -> None:
+        await socket.wait_closed()
+        ended.set_result(socket.close_code)
+
+    def fails(*_: Any) -> Any:
+        raise LookupError("no such header")
+
+    monkeypatch.setattr(Passing, "answered", fails)
+    async with (
+        server(waits) as target,
+        serving(gateway(WebSocketProxy(target)), may_complain=True) as site,
+    ):
+        with pytest.raises(InvalidStatus):
+            async with site.connect("/"):
+                pass
+        async with asyncio.timeout(2):
+            assert await ended == 1011
+
+
+async def test_who_cannot_close_the_other_side_has_left_the_room(monkeypatch: pytest.MonkeyPatch):
+    left = asyncio.Event()
+
+    class Told(WebSocketProxy):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings)
+            self.add_event_handler("leave", lambda connection: left.set())
+
+    async def fails(*_: Any) -> None:
+        raise OSError("it is broken")
+
+    monkeypatch.setattr(upstream_module._Socket, "close", fails)
+    async with server() as target, serving(gateway(Told(target)), may_complain=True) as site:
+        async with site.connect("/") as client:
+            await client.send("hi")
+            assert await client.read() == "hi"
+        async with asyncio.timeout(2):
+            await left.wait()
 
 
 # What cannot work is said where it is written
