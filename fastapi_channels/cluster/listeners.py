@@ -94,8 +94,9 @@ class Listeners:
             await self._broker.unsubscribe(topic)
 
     def _is_wanted(self, source: str) -> bool:
-        """Whether somebody is in a room that gets what comes from `source`."""
-        return any(self._rooms.hub.count(room) for room in self._rooms.spaces.rooms(source))
+        """Whether a room is open that gets what comes from `source`; it lets go of that when it closes."""
+        idle, count = self._rooms.idle, self._rooms.hub.count
+        return any(room in idle or count(room) for room in self._rooms.spaces.rooms(source))
 
     def _receive(self, publication: Publication) -> None:
         self._rooms.receive(publication)

@@ -94,7 +94,7 @@ class Rooms:
         self._broker = broker
         self._key_of = key_of
         self._personal = personal
-        self._idle: dict[str, asyncio.TimerHandle] = {}
+        self.idle: dict[str, asyncio.TimerHandle] = {}
         self._tasks = Tasks()
 
     # Life
@@ -107,7 +107,7 @@ class Rooms:
             self._tasks.spawn(self._listen())
 
     async def stop(self) -> None:
-        for handle in self._idle.values():
+        for handle in self.idle.values():
             handle.cancel()
         await self._tasks.stop()
         await self.pulse.stop()
@@ -121,7 +121,7 @@ class Rooms:
         self.pulse.reset()
         for part in self._parts():
             part.reset()
-        self._idle.clear()
+        self.idle.clear()
         self.spaces.reset()
         self._tasks = Tasks()
 
@@ -201,7 +201,7 @@ class Rooms:
             self._shared(self.presences, "presence").enter(room, connection, showing)
         if limits is None and self._store is not None and (self._store.shared or showing is not None):
             self._shared(self.roster, "counting").enlist(topic, self._occupant(connection))
-        if (idle := self._idle.pop(room, None)) is not None:
+        if (idle := self.idle.pop(room, None)) is not None:
             idle.cancel()
         try:
             await self._broker.subscribe(self._namespace + source)
@@ -233,7 +233,7 @@ class Rooms:
         if connection.presence and self.presences is not None:
             self.presences.leave(room, connection.id)
         if self.hub.discard(room, connection) and self.loop is not None:
-            self._idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
+            self.idle[room] = self.loop.call_later(IDLE, self._fell_idle, room)
         if not connection.keys:
             self.connections.pop(connection.id, None)
             self._successors.discard(connection.id)
@@ -404,7 +404,7 @@ class Rooms:
         self.missed(topic.removeprefix(self._namespace))
 
     def _fell_idle(self, room: str) -> None:
-        del self._idle[room]
+        del self.idle[room]
         self._tasks.spawn(self._unsubscribe(room))
 
     async def _unsubscribe(self, room: str) -> None:

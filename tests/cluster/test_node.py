@@ -291,6 +291,22 @@ async def test_a_subscription_outlives_its_last_member_by_a_second() -> None:
 
 
 @timeless
+async def test_who_only_listened_does_not_end_the_subscription_of_a_room_that_is_open_still() -> None:
+    room, backend = Room(), CountingBackend()
+    async with serving(room, backend=backend) as app:
+        node, heard = node_of(app), list[Any]()
+        await node.listeners.add("r", heard.append)
+        async with dial(app, "/r"):
+            pass
+        node.listeners.discard("r", heard.append)
+        await asyncio.sleep(0.9 * IDLE)
+        assert node.broker.topics == {"r"}
+        await asyncio.sleep(0.2 * IDLE)
+        assert not node.broker.topics
+    assert backend.calls.count("unsubscribe r") == 1
+
+
+@timeless
 async def test_who_comes_back_at_any_moment_misses_nothing() -> None:
     room = Room()
     room.max_rooms = 1000
