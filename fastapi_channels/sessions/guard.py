@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import math
@@ -22,6 +23,8 @@ from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, bud
 
 logger = logging.getLogger("fastapi_channels")
 
+CATCHING_UP: Final = 1.0
+"""Seconds between two times that a client is given what it has missed in a room."""
 _Items: TypeAlias = list[tuple[str, Rate]]
 _NOT_COUNTED: Final[tuple[None, _Items]] = (None, [])
 
@@ -86,7 +89,7 @@ class Guard:
         rules: of the application and the channel.
     """
 
-    __slots__ = ("_address", "_connection", "_counted", "_node", "_rules")
+    __slots__ = ("_address", "_connection", "_counted", "_next_catch_up", "_node", "_rules")
 
     def __init__(self, connection: Connection, node: Node, rules: Rules) -> None:
         self._connection = connection
@@ -95,6 +98,8 @@ class Guard:
         self._address: str | None = None
         self._counted: dict[str, tuple[str, _Items]] = {}
         """For each action, whom it was last counted for, and what that counts under."""
+        self._next_catch_up = 0.0
+        """When it may be given again what it has missed, by the clock of the loop."""
 
     def check_permissions(self, spec: ActionSpec | None = None, data: Any = None) -> MaybeAwaited[None]:
         """Ask every permission for a call of `spec`, or for the connection itself. What is returned has to be
@@ -146,6 +151,14 @@ class Guard:
         if rules.foreign or who != (self._node.key_of(self._connection.user) or ""):
             return self._count(action, limits)
         return self._hit(items)
+
+    async def wait_to_catch_up(self) -> None:
+        """Return when the client may have what it has missed in the room: at once, and then once a second. It
+        may cost as much as the whole history each time, and no rate counts it."""
+        loop = asyncio.get_running_loop()
+        if (wait := self._next_catch_up - loop.time()) > 0:
+            await asyncio.sleep(wait)
+        self._next_catch_up = loop.time() + CATCHING_UP
 
     async def _ask_resolved(
         self, permissions: Iterable[BasePermission], action: str | None, extras: dict[str, Any]

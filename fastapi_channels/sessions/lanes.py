@@ -62,6 +62,7 @@ async def join_again(member: Membership, message: Message) -> None:
     since = None if member.plan.history is None else Since.read(message.data.get("since"), None)
     if since is None:
         raise AlreadyJoined(close=False, context={"room": repr(room)[:64]})
+    await member.guard.wait_to_catch_up()
     if not await member.catch_up(since, message):
         raise not_joined(room)
 

@@ -167,7 +167,9 @@ class SocketSession(Session):
         return super()._handle(body)
 
     async def _act(self, frame: Any) -> None:
-        foretold = {**self._foretold}
+        # Reading it may forget what was said of the joins in it.
+        is_of_many = isinstance(frame, dict) and CHANNELS in frame
+        foretold = {**self._foretold} if is_of_many else self._foretold
         try:
             message = self._entering = self._read(frame)
         except Exception as exc:
@@ -207,23 +209,28 @@ class SocketSession(Session):
             foretold: what was said of requests before their turn.
 
         Raises:
-            ParseError: one of them cannot be read.
+            ParseError: one of them cannot be read, or is of the same room as another.
         """
         names, rooms = self.envelope, whole.data[CHANNELS]
         if not isinstance(rooms, list) or not 0 < len(rooms) <= self._max_joins:
             got = f"{len(rooms)} of them" if isinstance(rooms, list) else "no list"
             problem = f"{CHANNELS!r} must be a list of 1 to {self._max_joins} rooms, got {got}"
             raise ParseError(close=False, context={"problem": problem})
-        found: list[Control] = []
+        found: dict[str, Control] = {}
         for number, each in enumerate(rooms):
             if not isinstance(each, dict) or not isinstance(each.get(names.channel), str):
                 problem = f"{CHANNELS}[{number}] must be an object with a text as {names.channel!r}"
                 raise ParseError(close=False, context={"problem": problem})
+            room = each[names.channel]
+            if room in found:
+                problem = f"{CHANNELS}[{number}] names {room[:64]!r} once more: each room is joined once"
+                raise ParseError(close=False, context={"problem": problem})
             message = names.open({names.request_id: whole.request_id, **each, names.action: JOIN})
             tell(foretold, message, is_last=False)
+            self._foretold.pop(message.request_id, None)
             cancelled = whole.cancelled or message.cancelled
-            found.append(Control(JOIN, message.data, message.request_id, cancelled))
-        return found
+            found[room] = Control(JOIN, message.data, message.request_id, cancelled)
+        return list(found.values())
 
     async def _join_all(self, messages: Sequence[Control]) -> None:
         joins = _Joins(len(messages), self._slots.release)

@@ -293,6 +293,28 @@ async def test_who_does_not_read_is_not_read_for_ever(many: bool):
         assert writer.waiting == 0
 
 
+@each_way
+@timeless
+async def test_the_whole_history_is_given_once_a_second_however_often_it_is_asked_for(many: bool):
+    room = Room()
+    async with serving(room) as app, dial(app, at(many)) as wire:
+        since = (await joined(wire, many))["position"]
+        await room.publish(*range(1, 51))
+        assert [number(await wire.receive()) for _ in range(50)] == [*range(1, 51)]
+        wire.send(*(again(since, id) for id in range(5)))
+        loop = asyncio.get_running_loop()
+        times = []
+        for id in range(5):
+            assert (await wire.receive())["request_id"] == id
+            times.append(loop.time())
+            assert [number(await wire.receive()) for _ in range(50)] == [*range(1, 51)]
+        assert [round(time - times[0]) for time in times] == [0, 1, 2, 3, 4]
+        await asyncio.sleep(1)
+        wire.send(again(since, 5))
+        assert (await wire.receive())["request_id"] == 5
+        assert loop.time() - times[-1] < 1.5, "who has waited does not wait again"
+
+
 @timeless
 async def test_who_is_put_out_meanwhile_is_out():
     room, store = Room(), FaultyStore()

@@ -149,7 +149,7 @@ async def test_what_a_room_refuses_it_alone_refuses():
             "room:6": "too_many_rooms",
         }
         assert {frame["request_id"] for frame in found.values()} == {1}
-        wire.send(join(["room:5", "room:6", "room:5"], request_id=2))
+        wire.send(join(["room:3", "room:5", "room:6"], request_id=2))
         codes = [(await wire.receive()).get("code", "joined") for _ in range(3)]
         assert sorted(codes) == ["already_joined", "joined", "joined"]
 
@@ -165,6 +165,10 @@ async def test_what_a_room_refuses_it_alone_refuses():
         ),
         ([{"channel": "room:1"}, {"channel": 2}], r"channels[1] must be an object with a text as 'channel'"),
         ([{"channel": "room:1", "request_id": []}], "'request_id' must be a text or a number, got a list"),
+        (
+            [{"channel": "room:1"}, {"channel": "room:2"}, {"channel": "room:1", "since": "e:1"}],
+            "channels[2] names 'room:1' once more: each room is joined once",
+        ),
         (
             [{"channel": f"room:{n}"} for n in range(4)],
             "'channels' must be a list of 1 to 3 rooms, got 4 of them",
@@ -239,6 +243,25 @@ async def test_one_that_is_cancelled_before_it_is_read():
         found = {frame["request_id"]: frame for frame in [await wire.receive() for _ in range(IN_FLIGHT + 3)]}
         assert (found[2]["channel"], found[2]["code"]) == ("room:2", "cancelled")
         assert (found[3]["channel"], found[3]["type"]) == ("room:4", "joined")
+
+
+@timeless
+async def test_what_cancelled_one_of_them_cancels_nothing_later():
+    room = Room()
+    room.gate.clear()
+    async with serving(Socket(room)) as app, dial(app, "/") as wire:
+        wire.send({"type": "join", "channel": "room:0", "request_id": "x"})
+        for _ in range(IN_FLIGHT):
+            wire.send({"type": "leave", "channel": "room:0", "request_id": "y"})
+        wire.send(join([{"channel": "room:2", "request_id": 2}], request_id=3))
+        wire.send({"type": "cancel", "request_id": 2})
+        wire.send({"type": "join", "channel": "room:4", "request_id": 2})
+        wire.send({"type": "ping"})
+        await asyncio.sleep(1)
+        room.gate.set()
+        frames = [await wire.receive() for _ in range(IN_FLIGHT + 4)]
+        codes = {frame.get("channel"): frame.get("code", frame["type"]) for frame in frames}
+        assert (codes["room:2"], codes["room:4"]) == ("cancelled", "joined")
 
 
 @timeless
