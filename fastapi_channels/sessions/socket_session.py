@@ -199,8 +199,9 @@ class SocketSession(Session):
         return Control(kind, message.data, message.request_id, message.cancelled)
 
     def _is_of_many(self, message: Control) -> bool:
-        said = message.data
-        return message.action == JOIN and CHANNELS in said and self.envelope.channel not in said
+        # An envelope may give that name to the field of one room.
+        is_list = CHANNELS in message.data and self.envelope.channel != CHANNELS
+        return is_list and message.action == JOIN
 
     def _joins_of(self, whole: Control, foretold: Foretold) -> list[Control]:
         """The joins of a frame that names several rooms, each as an object like a join frame.
@@ -209,9 +210,13 @@ class SocketSession(Session):
             foretold: what was said of requests before their turn.
 
         Raises:
-            ParseError: one of them cannot be read, or is of the same room as another.
+            ParseError: one of them cannot be read, or is of the same room as another; or the frame names one
+                room beside them.
         """
         names, rooms = self.envelope, whole.data[CHANNELS]
+        if names.channel in whole.data:
+            problem = f"a join has {names.channel!r} for one room, or {CHANNELS!r} for several, got both"
+            raise ParseError(close=False, context={"problem": problem})
         if not isinstance(rooms, list) or not 0 < len(rooms) <= self._max_joins:
             got = f"{len(rooms)} of them" if isinstance(rooms, list) else "no list"
             problem = f"{CHANNELS!r} must be a list of 1 to {self._max_joins} rooms, got {got}"

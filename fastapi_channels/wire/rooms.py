@@ -86,7 +86,7 @@ def check_namespace(namespace: str) -> str:
 
 
 def rooms_of(room: str | Iterable[str]) -> tuple[str, ...]:
-    """The names of the rooms that are meant by one name, or by several.
+    """The names of the rooms that are meant by one name, or by several: each once, in their order.
 
     Raises:
         ConfigurationError: it is neither.
@@ -95,7 +95,11 @@ def rooms_of(room: str | Iterable[str]) -> tuple[str, ...]:
         return (room,)
     if not isinstance(room, Iterable):
         raise ConfigurationError(f"a room is its name, a text, or several names, not {room!r}")
-    return tuple(room)
+    named = tuple(room)
+    try:
+        return tuple(dict.fromkeys(named))
+    except TypeError:
+        return named  # one is no text, which is told where names are checked
 
 
 class InvalidRoom(ParseError):

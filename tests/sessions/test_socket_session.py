@@ -191,8 +191,21 @@ async def test_of_a_frame_that_cannot_be_read_nothing_is_joined(channels: Any, p
         wire.call("say", channel="room:1", text="hi")
         assert (await wire.receive())["code"] == "not_joined"
         assert room.asked == 0
-        wire.send({"type": "join", "channel": "room:1", "channels": channels})
-        assert (await wire.receive())["type"] == "joined"
+
+
+@pytest.mark.parametrize("channels", [[{"channel": "room:2"}], [], None, "room:2"])
+@timeless
+async def test_a_frame_that_names_one_room_beside_others_joins_none(channels: Any):
+    room = Room()
+    async with serving(Socket(room)) as app, dial(app, "/") as wire:
+        wire.send({"type": "join", "channel": "room:1", "channels": channels, "request_id": 5})
+        frame = await wire.receive()
+        assert (frame["code"], frame["action"], frame["request_id"]) == ("parse_error", "join", 5)
+        assert "'channel' for one room, or 'channels' for several, got both" in frame["errors"]
+        for name in ("room:1", "room:2"):
+            wire.call("say", channel=name, text="hi")
+            assert (await wire.receive())["code"] == "not_joined"
+        assert room.asked == 0
 
 
 @timeless

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastapi_channels import Channel, ConfigurationError, Connection, PermissionDenied, action
-from fastapi_channels.wire.rooms import MAX_ROOM, InvalidRoom, RoomPattern, check_room
+from fastapi_channels.wire.rooms import MAX_ROOM, InvalidRoom, RoomPattern, check_room, rooms_of
 from tests.support.wire import dial, dialing, serving
 
 ID = uuid.UUID("8d0f0b6e-9d3c-4c0d-8f6e-2b1a3c4d5e6f")
@@ -232,3 +232,19 @@ def test_what_is_no_name_of_a_room(room: Any) -> None:
     with pytest.raises(InvalidRoom, match="1 to 255 printable characters") as caught:
         check_room(room)
     assert not caught.value.close
+
+
+def test_a_room_that_is_named_twice_is_one():
+    assert rooms_of(["b", "a", "b", "c", "a"]) == ("b", "a", "c")
+    assert rooms_of("aa") == ("aa",)
+    assert rooms_of(name for name in "aba") == ("a", "b")
+    assert rooms_of([["a"], "b"]) == (["a"], "b")  # type: ignore[list-item]  # told by who checks names
+
+
+async def test_who_is_in_a_room_that_is_named_twice_hears_it_once():
+    room = Channel()
+    async with serving(room) as app, dial(app, "/a") as wire:
+        published = await room.broadcast(["a", "a"], "said", 1)
+        await room.broadcast("a", "said", 2)
+        assert published
+        assert [(await wire.receive())["data"] for _ in range(2)] == [1, 2]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from fastapi_channels import Call, ConfigurationError, Connection, Envelope, Event, ParseError
 from fastapi_channels.wire.rooms import SCOPE_END
@@ -50,6 +51,17 @@ def test_a_room_has_the_scope_before_its_name(options: dict[str, Any], key: str,
     found = words(**options)
     assert found.key("r:1") == key
     assert found.is_own is is_own
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_does_not_have_is_null(number: float):
+    assert json.loads(words().event("said", {"at": [number]}))["data"] == {"at": [None]}
+
+
+@pytest.mark.parametrize("data", [object(), b"\xff", "\ud800", {"a": [object()]}])
+def test_data_that_cannot_be_encoded_is_told(data: Any):
+    with pytest.raises(PydanticSerializationError):
+        words().event("said", data)
 
 
 def test_a_name_that_cannot_be_is_told():
