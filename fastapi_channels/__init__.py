@@ -45,6 +45,7 @@ from .operations.jobs.job import cron, every
 from .operations.tracing import Tracing
 from .permission import AllowAny, BasePermission, IsAuthenticated
 from .signatures.graph import current_connection, current_message
+from .stores import StoreUnavailable
 from .throttling import rate
 from .used import GroupChannel, PersonChannel
 from .wire.messages import Envelope, RequestId
@@ -96,6 +97,7 @@ __all__ = [
     "RateLimitExceeded",
     "RequestId",
     "Socket",
+    "StoreUnavailable",
     "SyncPublisher",
     "TokenExpired",
     "TooManyConnections",

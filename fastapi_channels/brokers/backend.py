@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from broadcaster import BroadcastBackend
@@ -15,6 +17,8 @@ from fastapi_channels.exceptions import ConfigurationError
 
 Receive: TypeAlias = Callable[[str, Any], None]
 """Takes the topic and the content of one message; or the topic and `MISSED`."""
+_until: Final[ContextVar[float]] = ContextVar("_until", default=math.inf)
+"""When all that is asked has to be answered, in the loop's time."""
 MISSED: Final = object()
 """In the place of a message: some of the topic's were missed here, although the connection was not lost."""
 
@@ -88,6 +92,31 @@ def no_connection(seconds: float) -> str:
         f"no connection within {seconds:g} s; a server that is there says nothing where only one of the two "
         "means TLS, as with rediss:// and a plain Redis"
     )
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """All that is asked of brokers and stores meanwhile has `seconds` together."""
+    token = _until.set(end_of(seconds))
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+@contextmanager
+def apart() -> Iterator[None]:
+    """What is asked meanwhile, or by tasks that begin meanwhile, is none of what `within` counts."""
+    token = _until.set(math.inf)
+    try:
+        yield
+    finally:
+        _until.reset(token)
+
+
+def end_of(seconds: float) -> float:
+    """When a call that begins now, and may take `seconds`, has to be answered, in the loop's time."""
+    return min(asyncio.get_running_loop().time() + seconds, _until.get())
 
 
 def checked_deadline(seconds: float) -> float:

@@ -35,6 +35,7 @@ from .backend import (
     checked_deadline,
     connect,
     describe,
+    end_of,
     no_connection,
     pull,
 )
@@ -183,8 +184,7 @@ class Broker:
         if self.local and self._session is not None:
             await self._backend.publish(publication.topic, publication)
         else:
-            deadline = asyncio.get_running_loop().time() + self._timeout
-            await self._publish(publication, deadline)
+            await self._publish(publication, end_of(self._timeout))
 
     async def _publish(self, publication: Publication, deadline: float) -> None:
         topic, packed = publication.topic, self._packing.pack(publication)

@@ -95,7 +95,7 @@ class Publisher:
         encryption_keys: those of the application.
         namespace: that of the application.
         user_key: what names a user, as the application has it.
-        publish_timeout: seconds until `BrokerUnavailable`.
+        publish_timeout: seconds until `BrokerUnavailable`, or `StoreUnavailable`: of the whole call.
         tracing: a `Tracing()`: what is sent is traced, on into the processes of the application.
 
     Raises:
@@ -121,7 +121,7 @@ class Publisher:
             user_key=user_key,
             publish_timeout=publish_timeout,
             encryption=encryption_by(encryption_keys),
-            make_store=lambda: store_beside(url, store_url, namespace=namespace),
+            make_store=lambda: store_beside(url, store_url, namespace=namespace, timeout=publish_timeout),
             observers=Observers() if tracing is None else Observers(tracing.observer),
         )
         self._outlet: Outlet = self._outside
@@ -161,7 +161,7 @@ class Publisher:
         for_each: ForEach | None = None,
         channel: Voice | None = None,
     ) -> Published:
-        """Send an event frame to everybody in a room, or in each of several.
+        """Send an event frame to everybody in a room, or in each of several. A room named twice is one.
 
         Args:
             event: a typed Event, or the name of an event with its `data`.
@@ -178,6 +178,7 @@ class Publisher:
             ParseError: a room's name is not usable.
             ConfigurationError: `room` is no name; or the channel has no such room, event or `for_each`.
             pydantic.ValidationError: the data does not fit the event.
+            pydantic_core.PydanticSerializationError: the data cannot be encoded; a ValueError.
             BrokerUnavailable, StoreUnavailable: it was not taken before the deadline, for one of the rooms.
         """
         words, skip = self._words_of(channel), ids_of(exclude)

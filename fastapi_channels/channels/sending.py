@@ -70,6 +70,8 @@ class Sending(Settings):
             ParseError: a room's name is not usable.
             ConfigurationError: it does not fit the channel's `room_pattern`, or is no name; or the event has
                 none; or the channel does not declare `for_each`.
+            pydantic.ValidationError: the data does not fit the event.
+            pydantic_core.PydanticSerializationError: the data cannot be encoded; a ValueError.
             BrokerUnavailable: the broker did not take it before its deadline.
             StoreUnavailable: the history did not.
         """

@@ -41,9 +41,10 @@ class SyncPublisher:
     """A `Publisher` whose methods are plain functions, and may be called from any thread, at the same time.
 
     Its connection is served by an event loop in a thread of its own. So it needs no loop, and minds none:
-    also where one runs, a call returns within `publish_timeout` and a second, and holds that loop up so long.
-    The thread begins with the first call and ends with `close()`, with the `with` block, or with the process.
-    After a fork, as by the workers of Celery and gunicorn, the child begins one of its own.
+    also where one runs, a call returns within `publish_timeout`, a second later if even that thread is held
+    up, and holds that loop up so long. The thread begins with the first call and ends with `close()`, with
+    the `with` block, or with the process. After a fork, as by the workers of Celery and gunicorn, the child
+    begins one of its own.
 
     Args: those of `Publisher`.
 

@@ -10,6 +10,7 @@ from typing import Final
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import Broker
+from fastapi_channels.brokers.backend import apart, within
 from fastapi_channels.encryption import NONE, Encryption
 from fastapi_channels.encryption.notice import check
 from fastapi_channels.exceptions import ConfigurationError
@@ -88,6 +89,7 @@ class Outside:
             Nobody(),
             observers or Observers(),
         )
+        self._timeout = publish_timeout
         self._patience = publish_timeout / 4
         self.send_to_connection = self.sender.send_to_connection
         self.send_to_user = self.sender.send_to_user
@@ -119,8 +121,9 @@ class Outside:
         for_each: str = "",
     ) -> Position | None:
         """As `Sender.publish`."""
-        await self._begin()
-        return await self.sender.publish(room, body, exclude, keeping=keeping, key=key, for_each=for_each)
+        with within(self._timeout):
+            await self._begin()
+            return await self.sender.publish(room, body, exclude, keeping=keeping, key=key, for_each=for_each)
 
     @in_its_loop
     async def revoke(self, order: Revoke, seconds: float) -> None:
@@ -130,9 +133,10 @@ class Outside:
             ConfigurationError: there is no store.
             BrokerUnavailable, StoreUnavailable: one of the two is not done, or neither.
         """
-        await self._begin()
-        await remember(self.sender.store, self._namespace, order, seconds)
-        await self.sender.order(order)
+        with within(self._timeout):
+            await self._begin()
+            await remember(self.sender.store, self._namespace, order, seconds)
+            await self.sender.order(order)
 
     @in_its_loop
     async def ban(self, ban: Ban) -> None:
@@ -142,33 +146,38 @@ class Outside:
             ConfigurationError: there is no store.
             BrokerUnavailable, StoreUnavailable: one of the two is not done, or neither.
         """
-        await self._begin()
-        await Book(self.sender.store, self._namespace).write(ban)
-        await self.sender.order(ban.order)
+        with within(self._timeout):
+            await self._begin()
+            await Book(self.sender.store, self._namespace).write(ban)
+            await self.sender.order(ban.order)
 
     @in_its_loop
     async def unban(self, ban: Ban) -> None:
         """As `Book.strike`."""
-        await self._begin()
-        await Book(self.sender.store, self._namespace).strike(ban)
+        with within(self._timeout):
+            await self._begin()
+            await Book(self.sender.store, self._namespace).strike(ban)
 
     @in_its_loop
     async def banned(self) -> list[Ban]:
         """As `Book.listed`."""
-        await self._begin()
-        return await Book(self.sender.store, self._namespace).listed()
+        with within(self._timeout):
+            await self._begin()
+            return await Book(self.sender.store, self._namespace).listed()
 
     @in_its_loop
     async def occupants(self, room: str) -> list[Occupant]:
         """As `Rooms.occupants`."""
-        await self._begin()
-        return (await self.sender.wanted("people()").occupancy(self._namespace + room)).occupants
+        with within(self._timeout):
+            await self._begin()
+            return (await self.sender.wanted("people()").occupancy(self._namespace + room)).occupants
 
     @in_its_loop
     async def count_people(self, room: str) -> int:
         """As `Rooms.count_people`."""
-        await self._begin()
-        return await self.sender.wanted("count_people()").count_people(self._namespace + room)
+        with within(self._timeout):
+            await self._begin()
+            return await self.sender.wanted("count_people()").count_people(self._namespace + room)
 
     @in_its_loop
     async def subscribe(self, topic: str) -> None:
@@ -182,8 +191,9 @@ class Outside:
 
     @in_its_loop
     async def _publish(self, publication: Publication) -> None:
-        await self._begin()
-        await self._broker.publish(publication)
+        with within(self._timeout):
+            await self._begin()
+            await self._broker.publish(publication)
 
     async def _begin(self) -> None:
         loop = asyncio.get_running_loop()
@@ -192,7 +202,8 @@ class Outside:
             self.sender.store = self._encryption.over(self._make_store(), True)
             self._checks_at, self._checking = 0.0, None
             self.loop = loop
-        self._broker.begin()
+        with apart():
+            self._broker.begin()
         if loop.time() >= self._checks_at and self.sender.store is not None:
             if self._checking is None:
                 self._checking = shared(self._check())

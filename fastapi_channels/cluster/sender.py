@@ -11,6 +11,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Any, Final, Protocol, TypeAlias
 
+from fastapi_channels.brokers.backend import apart
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.stores import Addition, Announcement, Record, Store
 from fastapi_channels.topics.names import check_topic
@@ -243,9 +244,12 @@ class Sender:
         try:
             await self._publish(publication)
         except BrokerUnavailable:
-            await store.settle(claimed, owner, None, KEY_SECONDS)
+            # No time may be left, and who tries again with the key has to find it free.
+            with apart():
+                await store.settle(claimed, owner, None, KEY_SECONDS)
             raise
-        await store.settle(claimed, owner, "", KEY_SECONDS)
+        with apart():
+            await store.settle(claimed, owner, "", KEY_SECONDS)
 
     async def _send(self, topic: str, body: Body, kind: str, *to: str) -> None:
         publication = Publication(self._namespace + topic, body, to=to, kind=kind)

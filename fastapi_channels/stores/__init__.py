@@ -11,6 +11,7 @@ from typing import Final
 from fastapi_channels.brokers import schemes
 from fastapi_channels.exceptions import ConfigurationError
 
+from .deadline import TIMEOUT
 from .memory import MemoryStore
 from .store import (
     MAX_OUTCOME,
@@ -79,19 +80,27 @@ SCHEMES: Final = {
 
 
 def store_beside(
-    url: str | None, store_url: str | None, *, namespace: str = "", listens: bool = True
+    url: str | None,
+    store_url: str | None,
+    *,
+    namespace: str = "",
+    listens: bool = True,
+    timeout: float = TIMEOUT,
 ) -> Store | None:
     """The store of `store_url`; without one, that of the broker's server at `url`, if it keeps state.
 
     Args:
         listens: whether the broker is that of `url`.
+        timeout: seconds in which each call is answered.
 
     Raises:
         ConfigurationError: `store_url` names none; or as `create_store`.
     """
     if store_url is None:
-        return create_store(url, namespace=namespace, listens=listens) if url is not None else None
-    store = create_store(store_url, namespace=namespace)
+        if url is None:
+            return None
+        return create_store(url, namespace=namespace, listens=listens, timeout=timeout)
+    store = create_store(store_url, namespace=namespace, timeout=timeout)
     if store is None:
         kept = ", ".join(f"{name}://" for name, scheme in SCHEMES.items() if scheme is not None)
         name = store_url.partition("://")[0].lower()
@@ -99,12 +108,15 @@ def store_beside(
     return store
 
 
-def create_store(url: str, *, namespace: str = "", listens: bool = False) -> Store | None:
+def create_store(
+    url: str, *, namespace: str = "", listens: bool = False, timeout: float = TIMEOUT
+) -> Store | None:
     """The store for `url`, which may be that of a broker; None where the server behind it keeps no state.
 
     Args:
         namespace: separates applications that share a server.
         listens: whether the application's broker is that of `url`.
+        timeout: seconds in which each call is answered.
 
     Raises:
         ConfigurationError: the scheme is not known, the URL cannot be read, or a package is missing.
@@ -118,5 +130,5 @@ def create_store(url: str, *, namespace: str = "", listens: bool = False) -> Sto
     plain = re.sub("^(rediss?)-stream", r"\1", url, count=1, flags=re.IGNORECASE)
     # Redis Streams are read elsewhere than where a script can publish.
     announces = {"announces": True} if listens and scheme is _REDIS and plain == url else {}
-    store: Store = schemes.create(plain, scheme, __name__, namespace=namespace, **announces)
+    store: Store = schemes.create(plain, scheme, __name__, namespace=namespace, timeout=timeout, **announces)
     return store

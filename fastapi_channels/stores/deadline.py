@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from fastapi_channels.brokers.backend import NotSent, describe, no_connection
+from fastapi_channels.brokers.backend import NotSent, describe, end_of, no_connection
 from fastapi_channels.wire.log import Seldom
 
 from .store import StoreUnavailable
@@ -63,7 +63,7 @@ class Deadline:
         """
         problem: Exception | None = None
         try:
-            async with asyncio.timeout(self._seconds):
+            async with asyncio.timeout_at(end_of(self._seconds)):
                 while True:
                     try:
                         answer = await ask()

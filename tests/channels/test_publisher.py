@@ -27,6 +27,7 @@ from fastapi_channels import (
     Connection,
     Event,
     Publisher,
+    StoreUnavailable,
     SyncPublisher,
     action,
     add_channel,
@@ -382,6 +383,29 @@ async def test_a_broker_that_is_not_there_is_an_error_within_the_deadline(scheme
             assert 0.3 < time.monotonic() - began < SOON
         with pytest.raises(BrokerUnavailable):
             await do(publisher, "disconnect_user", "ada")
+
+
+@each_kind
+@pytest.mark.parametrize("said", [{"channel": Kept}, {"key": "x"}])
+async def test_a_store_that_is_not_there_is_an_error_within_the_deadline(said: Any, kind: type[Any]):
+    """Not within that of a store."""
+    async with opened(kind, f"redis://127.0.0.1:{free_port()}", publish_timeout=0.3) as publisher:
+        began = time.monotonic()
+        with pytest.raises(StoreUnavailable, match=r"did not answer within 0\.3 s"):
+            await do(publisher, "broadcast", "kept:1", "said", 1, **said)
+        assert 0.2 < time.monotonic() - began < 1.1
+
+
+async def test_a_key_is_free_again_although_the_deadline_has_come(shared_redis: RedisServer):
+    async with Publisher(
+        f"nats://127.0.0.1:{free_port()}",
+        store_url=shared_redis.url,
+        namespace=unique(),
+        publish_timeout=0.3,
+    ) as publisher:
+        for _ in range(2):
+            with pytest.raises(BrokerUnavailable):
+                await publisher.broadcast("a", "said", 1, key="x")
 
 
 @each_kind
