@@ -37,6 +37,7 @@ from .people import Person, people_of
 Voice: TypeAlias = BaseChannel | type[BaseChannel]
 """In whose words something is said: a channel, or its class."""
 T = TypeVar("T")
+O = TypeVar("O", bound=Order)  # noqa: E741  # of orders
 
 
 class Outlet(Protocol):
@@ -259,12 +260,12 @@ class Publisher:
             ConfigurationError: `user` is nobody, or has no key; or there is no store.
             StoreUnavailable, BrokerUnavailable: call again.
         """
-        order = Revoke(user=self._outlet.key_of.named(user), at=now())
+        order = _order_of(Revoke, user=self._outlet.key_of.named(user), at=now())
         await self._outlet.revoke(order, seconds)
 
     async def revoke_session(self, session: str, *, seconds: float = REMEMBERED) -> None:
         """The same for one log-in of a user: what `Identity.session` names, such as the `sid` of a JWT."""
-        await self._outlet.revoke(Revoke(session=session, at=now()), seconds)
+        await self._outlet.revoke(_order_of(Revoke, session=session, at=now()), seconds)
 
     async def ban(
         self,
@@ -349,12 +350,7 @@ class Publisher:
         await self._order(Leave, user=self._outlet.key_of.named(user), room=key)
 
     async def _order(self, kind: type[Order], **fields: Any) -> None:
-        try:
-            order = kind(**fields)
-        except ValidationError as exc:
-            fault = exc.errors()[0]
-            raise ConfigurationError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None
-        await self._outlet.order(order)
+        await self._outlet.order(_order_of(kind, **fields))
 
     def _key(self, room: str, channel: Voice | None) -> str:
         """A room as the processes know it; with a warning, inside of one, where that is hardly meant."""
@@ -396,3 +392,11 @@ def _close_code(code: object) -> int:
     if not isinstance(code, int):
         raise ConfigurationError(f"a close code is a number, got {code!r}: a text is given as reason=")
     return int(code)
+
+
+def _order_of(kind: type[O], **fields: Any) -> O:
+    try:
+        return kind(**fields)
+    except ValidationError as exc:
+        fault = exc.errors()[0]
+        raise ConfigurationError(f"{fault['loc'][0]} {fault['input']!r}: {fault['msg']}") from None

@@ -13,7 +13,6 @@ from fastapi_channels.exceptions import (
     Banned,
     CloseCode,
     ParseError,
-    TokenExpired,
     Unauthenticated,
     Unavailable,
     WebSocketException,
@@ -112,7 +111,7 @@ class CallSession(RoomSession):
 
     def _reason(self, code: int) -> WebSocketException:
         """Why there is no answer, of what was closed with `code`."""
-        for kind in (Unauthenticated, TokenExpired, Banned):
+        for kind in (Unauthenticated, Banned):
             if code == kind.code:
                 return kind()
         return Unavailable(retry_after=self.node.settings.retry_after)

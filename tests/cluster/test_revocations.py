@@ -220,6 +220,15 @@ async def test_a_store_that_does_not_answer_lets_nobody_in_and_is_asked_again():
             assert await is_in(bob)
 
 
+async def test_what_no_order_can_name_is_an_error():
+    async with cluster() as they:
+        publisher = they.publisher()
+        for revoking in (publisher.revoke_user("a" * 1025), publisher.revoke_session("")):
+            with pytest.raises(ConfigurationError, match="should have at"):
+                await revoking
+        assert "put" not in they.store.calls
+
+
 def test_without_a_store_it_does_not_start():
     with pytest.raises(ConfigurationError, match="store"):
         application(Room(), backend=FaultyBroker().backend())

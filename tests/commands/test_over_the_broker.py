@@ -119,6 +119,9 @@ async def test_ban_refuses_for_a_time_and_lists(
     wrong = await inside(capsys, "ban", "example.com", "--address", *where)
     assert (wrong.status, wrong.out) == (2, "")
     assert "an address of IPv4 or IPv6" in wrong.err
+    network = await inside(capsys, "ban", "10.0.0.0/8", "--address", *where)
+    assert (network.status, network.out) == (2, "")
+    assert "say '10.0.0.0'" in network.err
 
 
 async def test_listen_prints_what_is_sent_until_it_is_interrupted(

@@ -360,6 +360,7 @@ async def test_a_user_is_banned_for_a_time():
             {},
             {"user": "a", "address": "127.0.0.1"},
             {"address": "no"},
+            {"address": "10.0.0.0/8"},
             {"user": "a", "seconds": 0},
         ):
             assert (await http.post("/bans", json=wrong)).status_code == 422, wrong
