@@ -1114,9 +1114,8 @@ var Many = class extends Line {
     return { ...frame, channel: room.name };
   }
   /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
-  #reached({ type, channel }) {
-    const fitting = ([name]) => name === channel || type === "event" && fits(name, channel);
-    return [...this.#places].filter(fitting).map(([, place2]) => place2);
+  #reached({ type, channel, position }) {
+    return [...this.#places.values()].filter(({ room }) => room.name === channel || type === "event" && !position && !room.position && fits(room.name, channel));
   }
   #join(place2) {
     if (this.connection.state === "open" && place2.room.state !== "refused") this.#ask([place2]);

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from abc import ABC, abstractmethod
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic_core import to_jsonable_python
@@ -206,17 +205,17 @@ class Many(Line):
         elif channel in (None, "*"):
             self.own.received(frame)
         else:
-            for each in self._reached(kind, channel):
+            reached = [] if place is None else [place]
+            # What has a position is in the history of its room, and topics have none.
+            if kind == "event" and isinstance(channel, str) and not frame.get(names.position):
+                reached += self._fitting(channel)
+            for each in reached:
                 each.room.received(frame)
 
-    def _reached(self, kind: Any, channel: Any) -> list[_Place]:
-        """Those that a frame is for; an event on a topic comes once, for all filters that it fits."""
-        if not isinstance(channel, str):
-            return []
-        names = [channel] if channel in self._places else []
-        if kind == "event":
-            names += [name for name in self._places if name != channel and _fits(name, channel)]
-        return [self._places[name] for name in names]
+    def _fitting(self, topic: str) -> list[_Place]:
+        """The filters that a topic fits, beside the one of its name: its event comes once for all."""
+        others = ((name, place) for name, place in self._places.items() if name != topic)
+        return [place for name, place in others if not place.room.position and _fits(name, topic)]
 
     def lost(self) -> None:
         self._requests.lost()

@@ -841,6 +841,7 @@ class Desk(World):
     """
     Attributes:
         frames: the rooms of each join frame.
+        filters: names of rooms without a history.
     """
 
     def __init__(self, **limits: int) -> None:
@@ -850,6 +851,7 @@ class Desk(World):
         self.members: set[str] = set()
         self.joins: list[Frame] = []
         self.refusing: dict[str, str] = {}
+        self.filters: tuple[str, ...] = ()
 
     def _arrive(self, wire: FakeWire) -> None:
         self.members.clear()
@@ -875,7 +877,8 @@ class Desk(World):
             self.members.add(frame["channel"])
             recovered = {"recovered": True} if "since" in frame else {}
             position = frame.get("since", "e:0")
-            wire.say({"type": "joined", **named, "position": position, "connection": "m", **recovered})
+            kept = {"position": position, "connection": "m", **recovered}
+            wire.say({"type": "joined", **named, **({} if frame["channel"] in self.filters else kept)})
         elif frame.get("type") == "ping":
             wire.say({"type": "pong"})
         elif frame.get("type") == "leave":
@@ -954,7 +957,7 @@ async def test_an_event_on_a_topic_is_told_in_each_room_whose_filter_it_fits():
     world = Desk()
     async with world.client().socket("/desk") as socket:
         heard: list[str] = []
-        names = ("sport/+/7", "sport/#", "sport/golf/7", "#", "$SYS/#", "#general")
+        names = world.filters = ("sport/+/7", "sport/#", "sport/golf/7", "#", "$SYS/#", "#general")
         gaps: list[str] = []
         for name in names:
             room = await socket.room(name).ready()
@@ -973,6 +976,30 @@ async def test_an_event_on_a_topic_is_told_in_each_room_whose_filter_it_fits():
         world.wire.say({"type": "event", "event": "said", "channel": 7, "data": None})
         await settle()
         assert gaps == ["sport/#"]
+
+
+@timeless
+async def test_a_room_with_a_history_is_no_filter_whatever_its_name():
+    """Topics have none: so neither it, nor what is said in it, is about a topic."""
+    world = Desk()
+    world.filters = ("news/+",)
+    async with world.client().socket("/desk") as socket:
+        heard: list[str] = []
+        for name in ("#", "news/+", "news/today"):
+            room = await socket.room(name).ready()
+            room.on_any(lambda _, about, name=name: heard.append(f"{name} {about.channel}"))
+        said = {"type": "event", "event": "said", "data": None}
+        world.wire.say({**said, "channel": "news/today", "position": "e:1"})
+        await settle()
+        assert heard == ["news/today news/today"]
+        heard.clear()
+        world.wire.say({**said, "channel": "#", "position": "f:1"})
+        await settle()
+        assert heard == ["# #"]
+        heard.clear()
+        world.wire.say({**said, "channel": "news/sport"})
+        await settle()
+        assert heard == ["news/+ news/sport"]
 
 
 @timeless

@@ -246,9 +246,10 @@ export class Many extends Line {
   }
 
   /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
-  #reached({ type, channel }: Frame): Place[] {
-    const fitting = ([name]: [string, Place]) => name === channel || (type === "event" && fits(name, channel));
-    return [...this.#places].filter(fitting).map(([, place]) => place);
+  #reached({ type, channel, position }: Frame): Place[] {
+    // What has a position is of a history, and topics have none.
+    return [...this.#places.values()].filter(({ room }) =>
+      room.name === channel || (type === "event" && !position && !room.position && fits(room.name, channel)));
   }
 
   #join(place: Place): void {

@@ -521,7 +521,8 @@ test("whatever happens, everything that was asked is settled and nothing is left
 
 // Many rooms on one WebSocket
 
-async function socketed(limits = {}) {
+/** @param filters names of rooms without a history */
+async function socketed(limits = {}, filters: string[] = []) {
   const world = new World();
   const members = new Set<string>();
   const joins: any[] = [];
@@ -536,7 +537,8 @@ async function socketed(limits = {}) {
         for (const { channel, request_id, since, connection } of rooms) {
           joins.push({ channel, since, connection });
           members.add(channel);
-          socket.say({ type: "joined", channel, request_id, position: since ?? "e:0", connection: "m", ...(since && { recovered: true }) });
+          const kept = { position: since ?? "e:0", connection: "m", ...(since && { recovered: true }) };
+          socket.say({ type: "joined", channel, request_id, ...(filters.includes(channel) ? {} : kept) });
         }
       } else if (type === "leave") {
         members.delete(channel);
@@ -551,8 +553,8 @@ async function socketed(limits = {}) {
 }
 
 test("an event on a topic is told in each room whose filter it fits", async () => {
-  const { world, socket, clock } = await socketed();
   const names = ["sport/+/7", "sport/#", "sport/golf/7", "#", "+", "/+", "+/+", "$SYS/#", "#general"];
+  const { world, socket, clock } = await socketed({}, names);
   const heard: [string, string][] = [];
   for (const name of names) socket.room(name).onAny((_, { channel }) => heard.push([name, channel]));
   socket.own.onAny((_, { channel }) => heard.push(["own", channel]));
@@ -571,6 +573,21 @@ test("an event on a topic is told in each room whose filter it fits", async () =
   for (const name of names) socket.room(name).onGap(() => gaps.push(name));
   world.socket.say({ type: "resync", channel: "sport/#" });
   assert.deepEqual(gaps, ["sport/#"]);
+});
+
+test("a room with a history is no filter, whatever its name", async () => {
+  const { world, socket, clock } = await socketed({}, ["news/+"]);
+  const heard: string[] = [];
+  for (const name of ["#", "news/+", "news/today"]) socket.room(name).onAny(() => heard.push(name));
+  await clock.pass(1);
+  const told = (channel: string, position?: string) => {
+    heard.length = 0;
+    world.socket.say({ type: "event", event: "said", channel, data: null, position });
+    return [...heard];
+  };
+  assert.deepEqual(told("news/today", "e:1"), ["news/today"]);
+  assert.deepEqual(told("#", "f:1"), ["#"]);
+  assert.deepEqual(told("news/sport"), ["news/+"]);
 });
 
 const FRAMES: [object, number[]][] = [
