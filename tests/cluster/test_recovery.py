@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fastapi_channels.cluster.recovery import Arrival, Keeping, Since, Tail, decide, gone, placed
+from fastapi_channels.cluster.recovery import Arrival, Keeping, Since, Successors, Tail, decide, gone, placed
 from fastapi_channels.exceptions import ConfigurationError, ParseError
 from fastapi_channels.stores import Page, Record, Retention
 from fastapi_channels.wire.messages import Envelope, Frame
@@ -133,3 +133,25 @@ def test_what_functions_leave_of_it_and_the_latest_alike():
     assert bodies(kept.arrival(BEGINS, Since(Position("a", 4)), None, see)) == [f"less {body(5)!r}"]
     assert bodies(kept.arrival(BEGINS, None, None, see)) == []
     assert bodies(kept.arrival(Position("a", 5), None, None, see)) == [f"less {body(5)!r}"]
+
+
+def test_who_came_back_is_meant_by_the_id_of_before():
+    successors = Successors()
+    some = frozenset({"ada.1", "bob.1"})
+    assert successors.also(some) is some
+    successors.add("ada.1", "ada.2")
+    assert successors.also(frozenset()) == frozenset()
+    assert successors.also(some) == {"ada.1", "ada.2", "bob.1"}
+    successors.discard("ada.2")
+    assert successors.also(some) == some
+
+
+def test_the_latest_is_meant_whatever_of_one_client_ends_first():
+    successors = Successors()
+    successors.add("ada.1", "ada.2")
+    successors.add("ada.1", "ada.3")
+    successors.discard("ada.2")
+    assert successors.also(frozenset({"ada.1"})) == {"ada.1", "ada.3"}
+    successors.discard("nobody")
+    successors.discard("ada.3")
+    assert successors.also(frozenset({"ada.1"})) == {"ada.1"}

@@ -36,7 +36,7 @@ async def test_the_master_is_killed_under_traffic(processes: list[Process], mort
         await at_the_replica(processes, mortal_failover)
         await delivered_again(*processes)
         await asyncio.to_thread(mortal_failover.master.restart)
-        await until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), 30)
+        await until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), 60)
         await delivered_again(*processes)
     for process in processes:
         numbers = [int(str(body).split()[1]) for body in process.bodies]
@@ -47,7 +47,7 @@ async def test_the_master_hangs_and_comes_back(processes: list[Process], mortal_
     mortal_failover.master.pause()
     await at_the_replica(processes, mortal_failover)
     mortal_failover.master.resume()
-    await until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), 30)
+    await until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), 60)
     await processes[0].publish("room", "heard")
     await until(lambda: processes[1].bodies[-1:] == ["heard"])
     assert mortal_failover.master.channels() == set()

@@ -14,7 +14,9 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 marked = st.builds(str.__add__, st.sampled_from((MARK, SEALED)), texts)
 bodies = st.one_of(texts, st.binary(max_size=50), marked)
 ids = st.frozensets(texts, max_size=3)
-publications = st.builds(Publication, st.just("room"), bodies, ids, texts, for_each=texts)
+publications = st.builds(
+    Publication, st.just("room"), bodies, ids, texts, for_each=texts, traceparent=texts, tracestate=texts
+)
 
 
 @given(publications)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from fastapi_channels import Call, ConfigurationError, Connection, Envelope, Event, ParseError
+from fastapi_channels.exceptions import NotFound
 from fastapi_channels.wire.rooms import SCOPE_END
 from fastapi_channels.wire.vocabulary import Vocabulary
 
@@ -171,3 +172,12 @@ def shortened(connection: Connection, frame: dict[str, Any]) -> None: ...
 
 
 def other(connection: Connection, frame: dict[str, Any]) -> None: ...
+
+
+def test_the_name_of_a_room_has_parameters():
+    """And without a pattern none. Whoever may enter is asked about every room."""
+    assert words().params("any") == {}
+    assert words(pattern="r:{n:int}").params("r:7") == {"n": 7}
+    with pytest.raises(NotFound):
+        words(pattern="r:{n:int}").params("r:x")
+    assert words().guards("any")
