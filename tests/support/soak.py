@@ -95,7 +95,7 @@ class Soak:
         rooms = self.node.rooms
         assert rooms.roster is not None
         entered = rooms.roster._rooms
-        await until(lambda: not self.node.hub.rooms and not rooms._idle and not entered, 60)
+        await until(lambda: not self.node.hub.rooms and not rooms.idle and not entered, 60)
         await until(lambda: self.node.broker.topics == set(rooms.topics), 60)
         noted = f"{PREFIX}:{self._namespace}:rooms:{{leases}}"
         async with asyncio.timeout(60):

@@ -400,8 +400,8 @@ async def test_who_has_left_leaves_nothing(site: Site):
         assert node.broker.topics == {"Scores\x1e\x1f", "Scores\x1fdefault_channel"}
     assert set(node.hub.rooms) == set()
     await scores.broadcast("sport/golf/7", Score(points=1))  # until the filters have fallen idle
-    for room in list(node.rooms._idle):
-        node.rooms._idle[room].cancel()
+    for room in list(node.rooms.idle):
+        node.rooms.idle[room].cancel()
         node.rooms._fell_idle(room)
     while node.rooms.spaces._tries:
         await asyncio.sleep(0)
