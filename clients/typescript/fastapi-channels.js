@@ -1045,7 +1045,7 @@ var Many = class extends Line {
   /** The room of that name: the same object for all that ask for it, until each of them has left. */
   room(name, options) {
     let place2 = this.#places.get(name);
-    if (place2 === void 0) {
+    if (!place2) {
       const room = new Room(this, name, options);
       place2 = { room, uses: 0, joining: null, failures: 0, stop: () => {
       } };
@@ -1067,8 +1067,8 @@ var Many = class extends Line {
     if (frame.type === "joined") this.#joined(place2, frame);
     else if (frame.type === "left") this.#left(place2, frame);
     else if (frame.type === "response") {
-      const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
-      if (asked !== void 0) this.#refused(asked, new ActionError(frame));
+      const asked = [...this.#places.values()].find(({ joining }) => joining && joining === frame.request_id);
+      if (asked) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place2?.room ?? this.own).received(frame);
     } else if (frame.channel === void 0 || frame.channel === "*") this.own.received(frame);
     else for (const { room } of this.#reached(frame)) room.received(frame);
@@ -1086,18 +1086,18 @@ var Many = class extends Line {
   retry(room) {
     const place2 = this.#places.get(room.name);
     this.connection.retry();
-    if (place2 === void 0 || room.state === "joined") return;
+    if (!place2 || room.state === "joined") return;
     place2.stop();
     room.become("joining");
-    if (place2.joining === null) this.#join(place2);
+    if (!place2.joining) this.#join(place2);
   }
   release(room) {
     const place2 = this.#places.get(room.name);
     if (room === this.own) this.close();
-    if (place2 === void 0 || place2.room !== room || --place2.uses > 0) return;
+    if (!place2 || place2.room !== room || --place2.uses > 0) return;
     this.#places.delete(room.name);
     place2.stop();
-    if (room.state === "joined" || place2.joining !== null) {
+    if (room.state === "joined" || place2.joining) {
       this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
     this.requests.refused(new Refused(0, "the room was left"), room.name);
@@ -1129,7 +1129,7 @@ var Many = class extends Line {
     this.connection.send({ type: "join", ...channels.length > 1 ? { channels } : channels[0] });
   }
   #joined(place2, frame) {
-    if (place2 === void 0) return;
+    if (!place2 || place2.joining && frame.request_id && frame.request_id !== place2.joining) return;
     place2.joining = null;
     place2.failures = 0;
     this.requests.received(frame);
@@ -1137,10 +1137,10 @@ var Many = class extends Line {
     this.requests.flush(place2.room.name);
   }
   #left(place2, frame) {
-    if (place2 === void 0) return;
     const code = frame.close_code;
+    if (!place2 || place2.joining && !code) return;
     if (comesBack(code)) this.#again(place2, null);
-    else if (code !== void 0) this.#over(place2, new Refused(code, frame.reason ?? ""));
+    else if (code) this.#over(place2, new Refused(code, frame.reason ?? ""));
     else {
       this.requests.refused(new Refused(0, "the room was left"), place2.room.name);
       this.#places.delete(place2.room.name);

@@ -281,7 +281,9 @@ class Many(Line):
         self._connection.send({names.type: "join", **(rooms[0] if len(rooms) == 1 else {"channels": rooms})})
 
     def _joined(self, place: _Place | None, frame: Frame) -> None:
-        if place is None:  # the server let it in, and nobody here has asked
+        id = frame.get(self.settings.envelope.request_id)
+        # The server let it in and nobody here has asked, or it was left meanwhile and is asked for again.
+        if place is None or (place.joining is not None and id is not None and id != place.joining):
             return
         place.joining = None
         place.failures = 0
@@ -289,9 +291,10 @@ class Many(Line):
         self._requests.flush(place.room.name)
 
     def _left(self, place: _Place | None, frame: Frame) -> None:
-        if place is None:
-            return
         code = frame.get("close_code")
+        # Where it is asked for again, this answers that it was left before.
+        if place is None or (place.joining is not None and code is None):
+            return
         if code is None:
             self._requests.refused(Refused(0, "the server took it out of the room"), place.room.name)
             self._places.pop(place.room.name, None)

@@ -1027,6 +1027,37 @@ async def test_what_comes_goes_to_the_room_that_it_names():
 
 
 @timeless
+async def test_a_room_that_is_left_and_asked_for_again_at_once_is_joined():
+    """Whatever of the one before is answered then."""
+    world = Desk()
+    async with world.client().socket("/desk") as socket:
+        before = socket.room("a")
+        await before.ready()
+        asked: list[Frame] = []
+        world.wire.heard = asked.append
+
+        async def answered(room: Room) -> list[str]:
+            await settle()
+            states = []
+            for frame in asked:
+                kind = "joined" if frame["type"] == "join" else "left"
+                world.wire.say({"type": kind, "channel": room.name, "request_id": frame["request_id"]})
+                await settle()
+                states.append(f"{frame['type']} {room.state}")
+            asked.clear()
+            return states
+
+        await before.leave()
+        assert await answered(socket.room("a")) == ["leave joining", "join joined"]
+        await socket.room("b").leave()
+        again = socket.room("b")
+        assert await answered(again) == ["join joining", "leave joining", "join joined"]
+        world.wire.say({"type": "left", "channel": "b"})
+        await settle()
+        assert again.state == "left"
+
+
+@timeless
 async def test_a_room_that_refuses_and_one_that_is_full_now():
     world = Desk()
     world.refusing = {"a": "permission_denied", "b": "channel_full"}

@@ -168,7 +168,7 @@ export class Many extends Line {
   /** The room of that name: the same object for all that ask for it, until each of them has left. */
   room(name: string, options: RoomOptions): Room<any> {
     let place = this.#places.get(name);
-    if (place === undefined) {
+    if (!place) {
       const room = new Room(this, name, options);
       place = { room, uses: 0, joining: null, failures: 0, stop: () => {} };
       this.#places.set(name, place);
@@ -192,8 +192,8 @@ export class Many extends Line {
     if (frame.type === "joined") this.#joined(place, frame);
     else if (frame.type === "left") this.#left(place, frame);
     else if (frame.type === "response") {
-      const asked = [...this.#places.values()].find(({ joining }) => joining !== null && joining === frame.request_id);
-      if (asked !== undefined) this.#refused(asked, new ActionError(frame));
+      const asked = [...this.#places.values()].find(({ joining }) => joining && joining === frame.request_id);
+      if (asked) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place?.room ?? this.own).received(frame);
     } else if (frame.channel === undefined || frame.channel === "*") this.own.received(frame);
     else for (const { room } of this.#reached(frame)) room.received(frame);
@@ -213,19 +213,19 @@ export class Many extends Line {
   retry(room: Room<any>): void {
     const place = this.#places.get(room.name);
     this.connection.retry();
-    if (place === undefined || room.state === "joined") return;
+    if (!place || room.state === "joined") return;
     place.stop();
     room.become("joining");
-    if (place.joining === null) this.#join(place);
+    if (!place.joining) this.#join(place);
   }
 
   release(room: Room<any>): void {
     const place = this.#places.get(room.name);
     if (room === this.own) this.close();
-    if (place === undefined || place.room !== room || --place.uses > 0) return;
+    if (!place || place.room !== room || --place.uses > 0) return;
     this.#places.delete(room.name);
     place.stop();
-    if (room.state === "joined" || place.joining !== null) {
+    if (room.state === "joined" || place.joining) {
       this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
     this.requests.refused(new Refused(0, "the room was left"), room.name);
@@ -266,7 +266,8 @@ export class Many extends Line {
   }
 
   #joined(place: Place | undefined, frame: Frame): void {
-    if (place === undefined) return; // the server let it in, and nobody here has asked
+    // The server let it in and nobody here has asked, or it was left meanwhile and is asked for again.
+    if (!place || (place.joining && frame.request_id && frame.request_id !== place.joining)) return;
     place.joining = null;
     place.failures = 0;
     this.requests.received(frame);
@@ -275,10 +276,11 @@ export class Many extends Line {
   }
 
   #left(place: Place | undefined, frame: Frame): void {
-    if (place === undefined) return;
     const code = frame.close_code;
+    // It is asked for again: this answers that it was left before.
+    if (!place || (place.joining && !code)) return;
     if (comesBack(code)) this.#again(place, null);
-    else if (code !== undefined) this.#over(place, new Refused(code, frame.reason ?? ""));
+    else if (code) this.#over(place, new Refused(code, frame.reason ?? ""));
     else {
       this.requests.refused(new Refused(0, "the room was left"), place.room.name);
       this.#places.delete(place.room.name);

@@ -695,6 +695,25 @@ test("two that ask for one room share it, and it is left with the second", async
   assert.notEqual(socket.room("a"), two);
 });
 
+test("a room that is left and asked for again at once is joined, whatever of the one before is answered then", async () => {
+  const { world, socket } = await socketed();
+  const asked: any[] = [];
+  const before = socket.room("a");
+  world.socket.heard = (frame) => asked.push(frame);
+  const answered = (room: { state: string }) => asked.splice(0).map(({ type, channel, request_id }) => {
+    world.socket.say({ type: type === "join" ? "joined" : "left", channel, request_id });
+    return `${type} ${room.state}`;
+  });
+  before.leave();
+  const after = socket.room("a");
+  assert.deepEqual(answered(after), ["leave joining", "join joined"]);
+  socket.room("b").leave();
+  const again = socket.room("b");
+  assert.deepEqual(answered(again), ["join joining", "leave joining", "join joined"]);
+  world.socket.say({ type: "left", channel: "b" });
+  assert.equal(again.state, "left");
+});
+
 test("a room that refuses for good stays away, one that refuses for now is asked again", async () => {
   const { world, socket, clock } = await socketed();
   let code = "permission_denied";
