@@ -56,11 +56,16 @@ class Room(Channel):
         return "ordered"
 
 
+class Table(Channel):
+    max_connection = 10
+
+
 def application(*, broken: bool = False, **settings: Any) -> FastAPI:
     app = FastAPI()
     metrics: dict[str, Any] = {"metrics": CollectorRegistry(), "metrics_url": "/metrics"}
     add_channel(app, bans=True, publish_timeout=0.2, drain_seconds=0.2, **metrics, **settings)
     Room(broken=broken).mount(app, "/rooms/{channel}", user=user_of)
+    Table().mount(app, "/tables/{channel}")
     Admin(app, dependencies=[Depends(staff)], who=staff, read_only=False)
     return app
 
@@ -190,6 +195,38 @@ async def test_a_process_without_its_broker(shared_redis: RedisServer, tmp_path:
         async with other.connect("/rooms/lobby?user=ada") as back:
             await back.send({"action": "say", "text": "here again"})
             assert (await bob.receive_until(lambda frame: frame["type"] == "event"))["data"] == "here again"
+
+
+async def test_a_process_without_its_store(shared_redis: RedisServer, tmp_path: Path):
+    where: dict[str, Any] = {"namespace": unique(), "url": shared_redis.url}
+    async with (
+        Proxy(shared_redis.port) as link,
+        serving(application(store_url=shared_redis.url, **where)) as other,
+        watched(application(store_url=f"redis://127.0.0.1:{link.port}", **where), tmp_path) as found,
+        operator(other) as http,
+    ):
+        site, watch, _ = found
+        await becomes(http, "/nodes", lambda found: len(found) == 2)
+        async with site.connect("/rooms/lobby?user=ada") as ada:
+            link.freeze()
+            link.cut()
+            await wait_until(lambda: site.node.rooms.store_away)
+            await watch.scrape(MINUTE)
+            await watch.fires("ChannelsStoreAway")
+
+            nodes = await becomes(http, "/nodes", lambda found: len(found) == 2)
+            away = [node for node, report in nodes.items() if report["store_away"]]
+            assert away == [site.node.id], "the broker is there, so any process says which it is"
+            refusal = await site.refusal("/tables/one")
+            assert (refusal.status, refusal.body["code"]) == (503, "unavailable")
+
+            assert (await http.post(f"/nodes/{site.node.id}/drain")).status_code == 202
+            assert (await ada.closed()).code == 1012
+        async with other.connect("/tables/one"), other.connect("/rooms/lobby?user=ada"):
+            link.thaw()
+            await wait_until(lambda: not site.node.rooms.store_away)
+            await watch.scrape(MINUTE)
+            await watch.fires()
 
 
 async def test_a_bad_deploy(shared_redis: RedisServer, tmp_path: Path):
