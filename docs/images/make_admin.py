@@ -98,7 +98,7 @@ async def _show(guests: Guests, name: str, view: str, options: dict[str, Any]) -
     page = (await guests.new(viewport=SCREEN, **options)).page
     await page.request.post(guests.url + "sign-in")
     await page.goto(f"{guests.url}admin/#{view}")
-    await expect(page.locator("html")).to_have_attribute("data-ready", "")
+    await expect(page.locator("html")).to_have_attribute("data-ready", f"#{view}" if view else "")
     if view:
         await page.set_viewport_size({"width": SCREEN["width"], "height": 880})
         await page.get_by_role("button", name="Listen").click()

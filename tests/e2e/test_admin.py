@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import runpy
 from collections.abc import AsyncIterator
@@ -30,8 +31,10 @@ class Operator:
         self.url = url
 
     async def open(self, view: str = "", path: str = "admin/") -> Operator:
+        """Goes there, and returns when all of the view has been shown."""
         await self.page.goto(f"{self.url}{path}#{view}")
-        await expect(self.page.locator("html")).to_have_attribute("data-ready", "")
+        opened = await self.page.evaluate("location.hash")
+        await expect(self.page.locator("html")).to_have_attribute("data-ready", opened)
         return self
 
     def card(self, title: str) -> Locator:
@@ -147,6 +150,25 @@ async def test_a_page_of_rooms_and_the_next(operators: Guests) -> None:
     assert "offset=50" in asked[-1]
     await they.click("Previous")
     await expect(they.page.get_by_text("1 to 50 of 120")).to_be_visible()
+
+
+async def test_nothing_leads_through_pages_before_it_is_known_how_many_there_are(operators: Guests) -> None:
+    they = await operator(operators)
+    asked, known = asyncio.Event(), asyncio.Event()
+
+    async def answer(route: Any) -> None:
+        asked.set()
+        await known.wait()
+        await route.fulfill(json={"items": [], "total": 51})
+
+    await they.page.route("**/members?*", answer)
+    await they.page.goto(f"{they.url}admin/#room//tea")
+    await asked.wait()
+    following = they.card("Members").get_by_role("button", name="Next")
+    await expect(they.card("Members")).to_be_visible()
+    assert not await following.is_visible()
+    known.set()
+    await expect(following).to_be_visible()
 
 
 async def test_a_room_is_heard_as_its_messages_pass(operators: Guests) -> None:

@@ -24,6 +24,7 @@ const VIEWS = {
 };
 
 let view = null;
+let opened = ""; // the address that led to it
 let timer = 0;
 let asking = 0; // how often something was asked: of what was asked before, nothing is told
 
@@ -41,6 +42,7 @@ function open() {
   const found = Object.hasOwn(VIEWS, name ?? "") && VIEWS[name][0].length - 1 <= given.length ? name : "overview";
   const [View, tab] = VIEWS[found];
   view?.leave?.();
+  opened = location.hash;
   tellState(null);
   try {
     view = new View({ ...SETTINGS, refreshNow }, ...given);
@@ -76,7 +78,7 @@ async function refreshNow() {
     }
   }
   retranslate(shown.element);
-  document.documentElement.dataset.ready = "";
+  if (shown === view) document.documentElement.dataset.ready = opened;
   if (mine === asking && pause) timer = setTimeout(refreshNow, pause);
 }
 

@@ -48,7 +48,7 @@ export class Pager {
     this.offset = 0;
     this.back = button("previous", () => turn(Math.max(0, this.offset - size)));
     this.on = button("next", () => turn(this.offset + size));
-    this.element = make("div", { className: "pager" }, this.back, this.where, this.on);
+    this.element = make("div", { className: "pager", hidden: true }, this.back, this.where, this.on);
   }
 
   show(offset, shown, total, complete = true) {
