@@ -14,6 +14,8 @@ import pytest
 from playwright.async_api import Locator, Page, expect
 from websockets.asyncio.client import ClientConnection, connect
 
+from tests.support.live import wait_until
+
 from .accessibility import FOCUSED, faint, overflowing, unlabelled
 from .guests import Guests
 from .operated import HOSTILE
@@ -304,10 +306,12 @@ async def test_hostile_names_are_names(operators: Guests) -> None:
 
 
 async def test_who_is_signed_out_is_told_so(operators: Guests) -> None:
-    they = await (await operator(operators)).open()
+    they = await (await operator(operators)).open("users")
     await they.page.request.post(they.url + "sign-out")
+    await they.open("bans")
     await expect(they.page.get_by_role("alert")).to_contain_text("You are not let in")
-    operators.problems.clear()  # the browser tells of each 401
+    await wait_until(lambda: operators.problems)
+    operators.problems.clear()  # the browser has told of the one 401: that view asks once
     await they.page.request.post(they.url + "sign-in")
 
 
