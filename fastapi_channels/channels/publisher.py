@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 
 from fastapi_channels.brokers import create_backend
-from fastapi_channels.cluster.bans import Ban, new_ban
+from fastapi_channels.cluster.bans import MAX_SECONDS, Ban, new_ban
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.observer import Observers, Tracer
 from fastapi_channels.cluster.orders import DisconnectConnection, DisconnectUser, Join, Leave, Order, Revoke
@@ -257,15 +257,22 @@ class Publisher:
             seconds: how long that is remembered: as long as a token may live, or longer.
 
         Raises:
-            ConfigurationError: `user` is nobody, or has no key; or there is no store.
+            ConfigurationError: `user` is nobody, or has no key; `seconds` are none, or more than ten years; or
+                there is no store.
             StoreUnavailable, BrokerUnavailable: call again.
         """
-        order = _order_of(Revoke, user=self._outlet.key_of.named(user), at=now())
-        await self._outlet.revoke(order, seconds)
+        await self._revoke(seconds, user=self._outlet.key_of.named(user))
 
     async def revoke_session(self, session: str, *, seconds: float = REMEMBERED) -> None:
         """The same for one log-in of a user: what `Identity.session` names, such as the `sid` of a JWT."""
-        await self._outlet.revoke(_order_of(Revoke, session=session, at=now()), seconds)
+        await self._revoke(seconds, session=session)
+
+    async def _revoke(self, seconds: float, **whom: str) -> None:
+        if not 0 < seconds <= MAX_SECONDS:
+            raise ConfigurationError(
+                f"a revocation is remembered for up to {MAX_SECONDS:.0f} seconds, got {seconds!r}"
+            )
+        await self._outlet.revoke(_order_of(Revoke, at=now(), **whom), seconds)
 
     async def ban(
         self,

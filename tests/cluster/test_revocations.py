@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from math import inf, nan
 from typing import Annotated, Any
 
 import httpx
@@ -223,8 +224,13 @@ async def test_a_store_that_does_not_answer_lets_nobody_in_and_is_asked_again():
 async def test_what_no_order_can_name_is_an_error():
     async with cluster() as they:
         publisher = they.publisher()
-        for revoking in (publisher.revoke_user("a" * 1025), publisher.revoke_session("")):
-            with pytest.raises(ConfigurationError, match="should have at"):
+        for revoking in (
+            publisher.revoke_user("a" * 1025),
+            publisher.revoke_session(""),
+            *(publisher.revoke_user("ada", seconds=seconds) for seconds in (0, -1, 1e12, inf, nan)),
+            publisher.revoke_session("tab", seconds=inf),
+        ):
+            with pytest.raises(ConfigurationError, match="should have at|is remembered for"):
                 await revoking
         assert "put" not in they.store.calls
 

@@ -1,4 +1,4 @@
-"""Who did what, and who was not let in: a line in the log for each."""
+"""Who did what, and who was not let in: a line in the log for each; and what was asked for wrongly."""
 
 from __future__ import annotations
 
@@ -8,16 +8,29 @@ from contextlib import contextmanager
 from typing import Any
 
 from fastapi import HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.signatures.dependencies import told
+from fastapi_channels.wire.messages import decode_json
 
 logger = logging.getLogger("fastapi_channels.admin")
 
 MAX_PATH = 300
 """Characters of a path that the log is told."""
+
+
+class Strict(Request):
+    """Takes for JSON what RFC 8259 does: what else Python reads, such as a lone surrogate, no message can
+    carry."""
+
+    async def json(self) -> Any:
+        try:
+            return decode_json(await self.body())
+        except ValueError as exc:
+            raise HTTPException(422, f"the body is no JSON: {exc}") from exc
 
 
 class Guarded(APIRoute):
@@ -34,7 +47,9 @@ class Guarded(APIRoute):
 
         async def guarded(request: Request) -> Response:
             try:
-                return await handle(request)
+                return await handle(Strict(request.scope, request.receive))
+            except RequestValidationError as exc:  # FastAPI would answer with the values, if JSON has them
+                raise HTTPException(422, told(exc.errors())) from exc
             except HTTPException as exc:
                 if exc.status_code in (401, 403):
                     # Paths hold what anybody may have written: as a repr, no line can be forged with it.

@@ -90,7 +90,7 @@ class Whom(BaseModel):
 
 
 class Revocation(BaseModel):
-    seconds: Annotated[float, Field(gt=0)] = DAY
+    seconds: Annotated[float, Field(gt=0, le=MAX_SECONDS)] = DAY
 
 
 class NewBan(BaseModel):

@@ -250,6 +250,63 @@ async def test_the_log_has_no_values_of_what_does_not_fit(caplog: pytest.LogCapt
     assert "s3cret" not in answer.text + caplog.text
 
 
+BODIES: dict[str, list[str]] = {
+    "rooms/a/publish": ["event", "data", "key"],
+    "rooms/a/join": ["user"],
+    "users/ada/disconnect": ["code", "reason"],
+    "users/ada/revoke": ["seconds"],
+    "bans": ["user", "address", "seconds", "reason"],
+    "connections/x/disconnect": ["code", "reason"],
+}
+
+
+@pytest.mark.parametrize("path", BODIES)
+async def test_a_body_that_no_message_could_carry_is_refused_in_words(path: str):
+    app = FastAPI()
+    add_channel(app, bans=True)
+    Admin(app, allow_anybody=True, read_only=False)
+    async with (
+        living(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http,
+    ):
+        typed = {"content-type": "application/json"}
+        for field in BODIES[path]:
+            for value in ('"\\ud800"', '{"\\ud800": 1}', "NaN", "-Infinity", '"\udcff"'):
+                body = f'{{"event": "e", "{field}": {value}}}'.encode(errors="surrogateescape")
+                answer = await http.post(f"/admin/{path}", content=body, headers=typed)
+                assert answer.status_code == 422, (field, value)
+                assert answer.json()["detail"].startswith("the body is no JSON: ")
+            if field != "data":  # where infinity becomes null, as in whatever is published
+                body = f'{{"event": "e", "{field}": 1e400}}'.encode()
+                answer = await http.post(f"/admin/{path}", content=body, headers=typed)
+                assert answer.status_code == 422
+                assert field in [fault["loc"][-1] for fault in answer.json()["detail"]]
+        answer = await http.post(f"/admin/{path}", content=b"\xff")  # that it is JSON, nobody has said
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
+
+
+async def test_a_name_that_nothing_can_have_is_told_apart_from_what_cannot_be():
+    class News(Channel):
+        topics = True
+
+    app = FastAPI()
+    add_channel(app)
+    News().mount(app, "/{channel}")
+    Admin(app, allow_anybody=True, read_only=False)
+    async with (
+        living(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http,
+    ):
+        for room, status in {"a%23": 400, "%00": 400, "a/%23/b": 400, "a/b": 200}.items():
+            path = f"/admin/rooms/{room}"
+            answers = [
+                await http.get(f"{path}/members?channel=News"),
+                await http.post(f"{path}/publish?channel=News", json={"event": "e"}),
+            ]
+            assert {answer.status_code for answer in answers} == {status}, room
+            assert (await http.get(f"{path}/members?channel=Olds")).status_code == 422
+
+
 def test_what_is_broken_off_is_in_the_log(caplog: pytest.LogCaptureFixture):
     with pytest.raises(asyncio.CancelledError), acting("grace", "drains the process 'x'"):
         raise asyncio.CancelledError
