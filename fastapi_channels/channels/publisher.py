@@ -257,8 +257,8 @@ class Publisher:
             seconds: how long that is remembered: as long as a token may live, or longer.
 
         Raises:
-            ConfigurationError: `user` is nobody, or has no key; `seconds` are none, or more than ten years; or
-                there is no store.
+            ConfigurationError: `user` is nobody, or has no key; `seconds` are none, or more than ten years;
+                or there is no store.
             StoreUnavailable, BrokerUnavailable: call again.
         """
         await self._revoke(seconds, user=self._outlet.key_of.named(user))

@@ -19,7 +19,7 @@ from fastapi_channels.exceptions import (
 )
 from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.wire.messages import WINDOW, Message
-from fastapi_channels.wire.stream import Exchange
+from fastapi_channels.wire.stream import Exchange, LiveWriter
 
 from .arrival import check_ban
 from .decoding import unreadable
@@ -66,6 +66,7 @@ class CallSession(RoomSession):
 
     is_one_way = True
     _reports = CallReporter
+    _writes = LiveWriter
 
     def __init__(
         self, plan: Plan, exchange: Exchange, action: str, room: str, node: Node, user: Any = None
@@ -136,6 +137,8 @@ class CallSession(RoomSession):
         self.exchange.streams = spec is not None and spec.is_stream
         if self.exchange.streams:
             message.data.pop(WINDOW, None)  # nobody can give credit here
+            assert isinstance(self.writer, LiveWriter)
+            self.writer.keep_alive(self.node.wheel)
         self.node.watch.enter(self.inbox)
         try:
             work = member.dispatcher.handle(message, self._task)

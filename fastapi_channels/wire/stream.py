@@ -13,7 +13,7 @@ import asyncio
 import random
 import re
 from base64 import b64encode
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -26,6 +26,7 @@ from fastapi_channels.exceptions import Cancelled, ParseError, may_return
 
 from .messages import SUBPROTOCOL, Body, Frame, encode_json
 from .port import ASGIEvent
+from .wheel import Wheel
 from .writer import Writer
 
 MEDIA_TYPE: Final = "text/event-stream"
@@ -39,6 +40,8 @@ RETRY: Final = (1000, 3000)
 that those who lost it together do not come together."""
 NEVER: Final = 31_536_000_000
 """Milliseconds of a year: a page cannot be told to stay away, but to wait."""
+BEAT: Final = 15.0
+"""Seconds between two comments: proxies give up on a response that is silent for a minute."""
 CUT_OFF_WITHIN: Final = 1.0
 """Seconds in which a server notices that a transport was closed."""
 WITHOUT_CONTENT: Final = (204, 205, 304)
@@ -159,7 +162,7 @@ class Exchange(Stream):
     """A request that is one message, and its answer: one frame, or a stream of them.
 
     Attributes:
-        streams: whether the answer is a stream; what goes wrong before its first frame is none.
+        streams: whether the answer is a stream; what goes wrong before it begins is none.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -203,7 +206,7 @@ class Exchange(Stream):
     async def send(self, event: MutableMapping[str, Any]) -> None:
         kind = event["type"]
         if kind == "websocket.send":
-            if self.streams and self._failure is None and not self._began:
+            if self._may_begin:
                 await self._begin(())
             if self._began:
                 await super().send(event)
@@ -211,8 +214,14 @@ class Exchange(Stream):
                 # Each takes the place of the one before: the reply, or the error, comes last.
                 text = event.get("text")
                 self._said = event["bytes"] if text is None else text
+        elif event is _COMMENT and self._may_begin:  # no item yet, and a proxy that waits
+            await self._begin(())
         elif kind.startswith("websocket.http.") or self._began:
             await super().send(event)
+
+    @property
+    def _may_begin(self) -> bool:
+        return self.streams and self._failure is None and not self._began
 
     async def end(self) -> None:
         if not self._began and not self._ended:
@@ -236,7 +245,36 @@ class Exchange(Stream):
         await self._give({"type": "http.response.body", "body": content, "more_body": False})
 
 
-class StreamWriter(Writer):
+class LiveWriter(Writer):
+    """The way out to a client whose answer is a stream of events: it is never silent for long."""
+
+    __slots__ = ("_spoke", "_wheel")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._wheel: Wheel[Callable[[], None]] | None = None
+        self._spoke: set[Callable[[], None]] = set()
+
+    def keep_alive(self, wheel: Wheel[Callable[[], None]]) -> None:
+        """From now on, until nothing can be sent any more, send what no client sees, and each proxy: somebody
+        is there. What waits to leave says that too."""
+        self._wheel = wheel
+        if not self.closed:
+            self._spoke = wheel.ride(self._beat, BEAT)
+
+    def lost(self) -> None:
+        self._spoke.discard(self._beat)
+        super().lost()
+
+    def _beat(self) -> None:
+        assert self._wheel is not None
+        if not self.is_writing:
+            self._outbox.put_last(_COMMENT)
+            self._start()
+        self.keep_alive(self._wheel)
+
+
+class StreamWriter(LiveWriter):
     """The way out to a stream of events.
 
     While nothing waits, what a room sends goes straight to uvicorn's transport, where that is what answers.
@@ -271,12 +309,6 @@ class StreamWriter(Writer):
         if self._traffic is not None:
             self._traffic.sent += 1
             self._traffic.sent_bytes += frame.size
-
-    def comment(self) -> None:
-        """Send what no client sees, and each proxy: somebody is there. What waits to leave says that too."""
-        if not self.closed and not self.is_writing:
-            self._outbox.put_last(_COMMENT)
-            self._start()
 
     def _form(self, frame: Frame) -> MutableMapping[str, Any]:
         if frame.streamed is None:

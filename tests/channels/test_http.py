@@ -27,8 +27,9 @@ from fastapi_channels import (
     add_channel,
     limiter,
 )
+from fastapi_channels.wire import stream
 from fastapi_channels.wire.messages import Envelope
-from tests.support.events import Reader
+from tests.support.events import Reader, listening
 from tests.support.live import RawClient, Site, serving, wait_until
 
 
@@ -81,6 +82,7 @@ class Room(Channel):
         super().__init__()
         self.joined: list[str] = []
         self.cancelled = asyncio.Event()
+        self.thought = asyncio.Event()
         self.add_event_handler("join", self.remember)
 
     async def remember(self, connection: Connection) -> None:
@@ -162,6 +164,12 @@ class Room(Channel):
             await asyncio.Event().wait()
         finally:
             self.cancelled.set()
+
+    @action()
+    async def think(self) -> AsyncIterator[int]:
+        await self.thought.wait()
+        raise Short
+        yield
 
     @action(permission=IsLetIn)
     async def guarded(self) -> AsyncIterator[int]:
@@ -340,6 +348,23 @@ async def test_a_stream_of_replies(site: Site) -> None:
     assert [(frame["data"], frame["more"]) for frame in frames] == [(0, True), (1, True), (None, False)]
     frames = [event.frame for event in Reader().read((await post(site, "count", {"upto": 3})).content)]
     assert [frame.get("code") for frame in frames] == [None, None, None, "short"]
+
+
+async def test_a_stream_with_nothing_to_say_is_not_silent(
+    site: Site, room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "BEAT", 0.01)
+    async with listening(site, "/rooms/r/actions/think", method="POST") as events:
+        while len(events.reader.comments) < 2:
+            await events.read_on()
+        room.thought.set()
+        (said,) = await events.rest()
+    assert (said.name, said.frame["code"]) == ("message", "short")
+    late = await post(site, "think")
+    assert (late.status_code, late.json()["code"]) == (418, "short"), (
+        "before anything was said it is a status"
+    )
+    await wait_until(lambda: site.node.served == 0)
 
 
 async def test_who_goes_ends_what_it_has_asked_for(site: Site, room: Room) -> None:

@@ -230,7 +230,7 @@ async def test_what_no_order_can_name_is_an_error():
             *(publisher.revoke_user("ada", seconds=seconds) for seconds in (0, -1, 1e12, inf, nan)),
             publisher.revoke_session("tab", seconds=inf),
         ):
-            with pytest.raises(ConfigurationError, match="should have at|is remembered for"):
+            with pytest.raises(ConfigurationError, match=r"should have at|is remembered for"):
                 await revoking
         assert "put" not in they.store.calls
 

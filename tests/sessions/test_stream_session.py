@@ -15,10 +15,9 @@ from starlette.websockets import WebSocket
 
 from fastapi_channels import BaseChannel, BasePermission, Channel, Connection, Publisher, action, add_channel
 from fastapi_channels.auth import Authenticator
-from fastapi_channels.sessions import stream_session
 from fastapi_channels.sessions.identity import Identity
 from fastapi_channels.sessions.session import Session
-from fastapi_channels.wire import writer
+from fastapi_channels.wire import stream, writer
 from tests.support.events import Events, listening
 from tests.support.live import RawClient, Site, serving, wait_until
 
@@ -184,7 +183,7 @@ async def test_a_full_room_is_full(site: Site) -> None:
 
 
 async def test_who_says_nothing_is_neither_idle_nor_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_session, "BEAT", 0.01)
+    monkeypatch.setattr(stream, "BEAT", 0.01)
     async with (
         serving(create_app(Impatient())) as site,
         site.connect("/r") as ada,

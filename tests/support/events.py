@@ -125,12 +125,12 @@ class Events:
 
 
 @asynccontextmanager
-async def listening(site: Site, path: str, **headers: str) -> AsyncIterator[Events]:
+async def listening(site: Site, path: str, *, method: str = "GET", **headers: str) -> AsyncIterator[Events]:
     """A stream of events; a header's name has an underscore for each hyphen."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
         httpx.AsyncClient(base_url=site.http, timeout=DEADLINE) as http,
-        http.stream("GET", path, headers=named) as response,
+        http.stream(method, path, headers=named) as response,
     ):
         assert response.status_code == 200, await response.aread()
         assert response.headers["content-type"].startswith("text/event-stream")
