@@ -32,6 +32,7 @@ from fastapi_channels.sessions.identity import Identity, signed_in
 from fastapi_channels.sessions.sign_in import AUTH
 from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.throttling import Rate
+from fastapi_channels.wire.failures import raised
 
 from .failures import Failures
 from .sources import BearerSubprotocol, brought, lenient, plain, redact
@@ -234,6 +235,7 @@ async def _asked(verifier: Verifier, credentials: Any, connection: HTTPConnectio
     except Exception as exc:
         frames = "".join(traceback.format_tb(exc.__traceback__))
         logger.error("a verifier failed, and so refuses: %s\n%s", type(exc).__name__, frames)
+        raised(connection.scope, exc)
         raise Unauthenticated from None
     if found is None or found is False:
         return None

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from fastapi_channels.connection import Connection
+from fastapi_channels.wire.failures import raised
 from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Frame
 
@@ -58,6 +59,7 @@ class Renditions:
             told = f"{type(exc).__name__}: {exc}"[:MAX_TOLD]
             self._failures.warn(f"for_each={name} fails, and its client gets nothing: {told}")
             logger.debug("for_each=%s fails", name, exc_info=exc)
+            raised(connection.websocket.scope, exc)
             return None
 
     def _deliver(self, name: str, room: str, frame: Frame, exclude: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from fastapi_channels.exceptions import (
 from fastapi_channels.sessions.http import Headers
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
+from fastapi_channels.wire.failures import raised
 from fastapi_channels.wire.messages import Body, Frame
 
 from .base import BaseChannelLayer
@@ -178,5 +179,6 @@ class ConsumerSession(RoomSession):
                 await self._consumer._leaves(self.ending[0] or 1006)
         except TimeoutError:
             self.log.error("disconnect() took more than %g s", deadline)
-        except Exception:
+        except Exception as exc:
             self.log.exception("disconnect() failed")
+            raised(self.websocket.scope, exc)

@@ -20,6 +20,7 @@ from fastapi_channels.signatures.callables import MaybeAwaited, awaited, is_fail
 from fastapi_channels.signatures.dependencies import dependencies_of
 from fastapi_channels.signatures.graph import Resolution
 from fastapi_channels.throttling import ForeignLimiter, Rate, address_group, budget_key, limit_key
+from fastapi_channels.wire.failures import raised
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -171,7 +172,7 @@ class Guard:
                 if pending is not None:
                     await pending
         except BaseException as exc:
-            refusal(exc, self._connection.id)
+            refusal(exc, self._connection.id, self._connection.websocket)
             raise PermissionDenied(close=action is None) from None
 
     def _ask(
@@ -185,7 +186,7 @@ class Guard:
             try:
                 found = permission._ask(self._connection.websocket, action, extras, resolution)
             except BaseException as exc:
-                found = refusal(exc, self._connection.id)
+                found = refusal(exc, self._connection.id, self._connection.websocket)
             if type(found) is not bool and inspect.isawaitable(found):
                 return self._ask_on(found, permissions, action, extras, resolution)
             if found is not True:
@@ -203,7 +204,7 @@ class Guard:
         try:
             found = await answer
         except BaseException as exc:
-            found = refusal(exc, self._connection.id)
+            found = refusal(exc, self._connection.id, self._connection.websocket)
         if found is not True:
             raise PermissionDenied(close=action is None)
         pending = self._ask(permissions, action, extras, resolution)
@@ -271,11 +272,12 @@ class Guard:
         return False
 
 
-def refusal(exc: BaseException, connection: str) -> bool:
+def refusal(exc: BaseException, connection: str, websocket: WebSocket) -> bool:
     """The answer of a permission that has raised `exc`: what fails, refuses.
 
     Args:
         connection: the id of the one that it was asked about.
+        websocket: its WebSocket.
 
     Raises:
         BaseException: `exc`, if it was raised for the client, or if it is no failure.
@@ -283,4 +285,5 @@ def refusal(exc: BaseException, connection: str) -> bool:
     if isinstance(exc, FOR_CLIENTS) or not is_failure(exc):
         raise exc
     logger.error("a permission failed, and so refuses", exc_info=exc, extra={"connection": connection})
+    raised(websocket.scope, exc)
     return False

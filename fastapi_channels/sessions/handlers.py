@@ -20,6 +20,7 @@ from fastapi_channels.signatures.dependencies import dependencies_of, resolve
 from fastapi_channels.signatures.graph import Resolution
 from fastapi_channels.signatures.signature import wants_connection
 from fastapi_channels.stores import StoreUnavailable
+from fastapi_channels.wire.failures import raised
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -117,6 +118,7 @@ async def _guarded(work: Any, values: Mapping[str, Any]) -> None:
             logger.debug("a leave handler failed: %s", exc, extra=extra)
         else:
             logger.exception("a leave handler failed", extra=extra)
+            raised(values["websocket"].scope, exc)
 
 
 class Visit:

@@ -38,6 +38,7 @@ from fastapi_channels.exceptions import (
 )
 from fastapi_channels.signatures.callables import awaited
 from fastapi_channels.stores import StoreUnavailable
+from fastapi_channels.wire.failures import raised
 from fastapi_channels.wire.messages import Envelope, Frame, Message, decode_json
 from fastapi_channels.wire.writer import Writer
 
@@ -164,8 +165,9 @@ class Reporter:
             if error.close or fatal:
                 code = CloseCode.INTERNAL_ERROR if fatal and not error.close else error.code
                 await line.expel(connection, code, error.reason)
-        except Exception:
+        except Exception as fault:
             line.log.exception("an error could not be reported")
+            raised(line.websocket.scope, fault)
             await line.expel(connection, CloseCode.INTERNAL_ERROR, "")
 
     def _observe(
@@ -195,6 +197,7 @@ class Reporter:
                 exc, error = fault, as_client_error(fault)
         line, where = self._line, f" in the action {message.action[:64]!r}" if message else ""
         what = f"error {error.context['error_id']}{where}"
+        raised(line.websocket.scope, exc)
         if isinstance(exc, CallFailed):
             # A client's doing: it would fill the log, and its words stand in the exception.
             line.log.info("%s: a client has not answered a call as it was asked", what)

@@ -160,7 +160,7 @@ class SocketSession(Session):
             permission = combine(self.node.settings.permission, self._permission)
             return await allows(permission, self.websocket, None, nothing)
         except BaseException as exc:
-            return refusal(exc, self.writer.name)
+            return refusal(exc, self.writer.name, self.websocket)
 
     def _handle(self, body: Body) -> MaybeAwaited[None]:
         self._size = size_of(body)

@@ -43,12 +43,14 @@ class InProcess:
             Closed: the application refuses.
             Exception: what it raised in place of an answer.
         """
-        event = await self._next()
+        event = await self._outgoing.get()
+        if event["type"] == _END and self.failure is not None:
+            raise self.failure
         if event["type"] == "websocket.accept":
             self.subprotocol = event.get("subprotocol")
         elif event["type"] == "websocket.http.response.start":
             body = b""
-            while (part := await self._next())["type"] == "websocket.http.response.body":
+            while (part := await self._outgoing.get())["type"] == "websocket.http.response.body":
                 body += part.get("body", b"")
                 if not part.get("more_body"):
                     break
@@ -64,12 +66,12 @@ class InProcess:
     async def receive(self) -> Body:
         if self._closed is not None:
             raise self._closed
-        event = await self._next()
+        event = await self._outgoing.get()
         if event["type"] == "websocket.send":
             found: Body = event["text"] if event.get("text") is not None else event["bytes"]
             return found
         self._closed = Closed(event.get("code") or 1000, event.get("reason") or "")
-        raise self._closed
+        raise self._closed from self.failure
 
     async def close(self, code: int = 1000) -> None:
         """Leave. Returns when the application has returned, which gets five seconds."""
@@ -86,12 +88,6 @@ class InProcess:
         if not self.task.done() or self.task.cancelled():
             return None
         return self.task.exception()
-
-    async def _next(self) -> Mapping[str, Any]:
-        event = await self._outgoing.get()
-        if event["type"] == _END and self.failure is not None:
-            raise self.failure
-        return event
 
     async def _run(self, app: App, scope: Mapping[str, Any]) -> None:
         try:

@@ -19,13 +19,14 @@ from fastapi_channels.client.settings import Closed, Wire
 from fastapi_channels.wire.messages import SUBPROTOCOL, Envelope
 from fastapi_channels.wire.words import Event
 
+from .failures import SHOWN, Failures
+
+T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 Frame = dict[str, Any]
 
 WITHIN: Final = 1.0
 """Seconds that anything may take, unless a test says more."""
-SHOWN: Final = 500
-"""Characters of each frame in the text of a failure."""
 
 
 class Close(NamedTuple):
@@ -39,8 +40,8 @@ class Client:
     """A client that was let in.
 
     What is expected is taken out of what came; the rest stays for what is expected next. Every wait ends
-    after `within` seconds with an AssertionError that lists what came instead. If the application raised, its
-    exception is raised in place of that.
+    after `within` seconds with an AssertionError that lists what came instead. What the application has
+    raised as it served this client is raised in place of that, once.
 
     Attributes:
         id: of the connection, as the application knows it.
@@ -49,7 +50,14 @@ class Client:
         answers: what the server's calls are answered with, by name: a function of the data, or a value.
     """
 
-    def __init__(self, wire: Wire, *, within: float = WITHIN, envelope: Envelope | None = None) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        *,
+        within: float = WITHIN,
+        envelope: Envelope | None = None,
+        failures: Failures | None = None,
+    ) -> None:
         self.id = ""
         self.joined: Frame | None = None
         self.received: list[Frame] = []
@@ -60,7 +68,12 @@ class Client:
         self._unread: list[Frame] = []
         self._news = asyncio.Event()
         self._closed: Close | None = None
+        self._has_left = False
         self._failure: BaseException | None = None
+        self._failures = failures or Failures()
+        self._failures.on_news = self._news.set
+        self._dropped: set[str | int] = set()
+        """Requests whose replies nobody waits for any more."""
         self._numbers = itertools.count(1)
         self._reading = asyncio.get_running_loop().create_task(self._read())
 
@@ -85,7 +98,12 @@ class Client:
         """
         name = action if isinstance(action, str) else action_of(action)
         id = await self._ask(name, room, fields)
-        return self._data(await self._response(id, f"no reply to {name}"))
+        try:
+            frame = await self._response(id, f"no reply to {name}")
+        except BaseException:
+            self._drop(id)
+            raise
+        return self._data(frame)
 
     async def stream(
         self,
@@ -96,18 +114,24 @@ class Client:
         request_id: str | int | None = None,
         **fields: Any,
     ) -> AsyncGenerator[Any]:
-        """What an action streams.
+        """What an action streams. A `break`, or `aclose()`, ends it on the server; `aclose()` waits for that.
 
         Args:
-            request_id: to `cancel` it by. Leaving the loop does not end it.
+            request_id: to `cancel` it by.
         """
         name = action if isinstance(action, str) else action_of(action)
         id = await self._ask(name, room, fields, request_id)
-        while True:
-            frame = await self._response(id, f"no item, and no end, of {name}")
-            if not frame.get("more", False) and self._names.code not in frame:
-                return
-            yield self._data(frame)
+        more = True
+        try:
+            while True:
+                frame = await self._response(id, f"no item, and no end, of {name}")
+                more = frame.get("more", False)
+                if not more and self._names.code not in frame:
+                    return
+                yield self._data(frame)
+        finally:
+            if more:
+                await self._abandon(id)
 
     async def cancel(self, request_id: str | int) -> None:
         """Have the server end a request, which is then answered with the error `cancelled`."""
@@ -133,9 +157,16 @@ class Client:
         return await self._control("refresh", {"token": token})
 
     async def close(self) -> None:
-        """Leave, and wait until everything of it is undone."""
+        """Leave, and wait until everything of it is undone, on a server until that has answered."""
+        await self.left()
+        self._failures.check()
+
+    async def left(self) -> None:
+        """Leave, whatever the application has raised."""
         self._reading.cancel()
         await asyncio.wait((self._reading,))
+        self._has_left = True
+        self._news.set()
         await self._wire.close(1000)
 
     # What it expects
@@ -167,18 +198,18 @@ class Client:
     ) -> Frame:
         """The first frame that is wanted, of those that were not expected yet."""
         seconds = self._within if within is None else within
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while True:
-                    for frame in self._unread:
-                        if wanted(frame):
-                            self._unread.remove(frame)
-                            return frame
-                    if self._closed is not None or self._failure is not None:
-                        break
-                    self._news.clear()
-                    await self._news.wait()
-        raise self._wrong(f"{what} within {seconds:g} s")
+
+        def taken() -> Frame | None:
+            self._failures.check()
+            for number, frame in enumerate(self._unread):
+                if wanted(frame):
+                    return self._unread.pop(number)
+            return None
+
+        frame = await self._until(taken, seconds)
+        if frame is None:
+            raise self._wrong(f"{what} within {seconds:g} s")
+        return frame
 
     async def expect_nothing(self, event: type[Event] | str | None = None) -> None:
         """Nothing has come that was not expected; or no event of that name. Costs no time: a ping is answered
@@ -194,9 +225,12 @@ class Client:
     async def expect_close(self, code: int | None = None, *, within: float | None = None) -> Close:
         """How the application closes; frames before that stay."""
         seconds = self._within if within is None else within
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await asyncio.wait((self._reading,))
+
+        def closed() -> Close | None:
+            self._failures.check()
+            return self._closed
+
+        await self._until(closed, seconds)
         if self._closed is None or code not in (None, self._closed.code):
             raise self._wrong(f"no close{'' if code is None else f' with {code}'} within {seconds:g} s")
         return self._closed
@@ -221,6 +255,23 @@ class Client:
         closed = await self.expect_close()
         raise Refused(closed.code, closed.reason, ActionError(frame))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes: it has left, or the application has closed."""
+        return self._closed is not None or self._failure is not None or self._has_left
+
+    async def _until(self, found: Callable[[], T | None], seconds: float) -> T | None:
+        """What `found` finds; None where it does not in time, and where nothing more comes."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while (it := found()) is None and not self.is_over:
+            self._news.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._news.wait()
+            except TimeoutError:
+                return found()
+        return it
+
     async def _read(self) -> None:
         try:
             while True:
@@ -231,7 +282,7 @@ class Client:
                     await self._answer(frame)
                 elif kind == "joined" and self._names.request_id not in frame:
                     self.joined = frame
-                else:
+                elif not self._drops(frame):
                     self._unread.append(frame)
                 self._news.set()
         except Closed as exc:
@@ -264,6 +315,25 @@ class Client:
     async def _response(self, id: str | int, what: str) -> Frame:
         return await self.expect_frame(lambda frame: frame.get(self._names.request_id) == id, what)
 
+    def _drop(self, id: str | int) -> None:
+        """Nobody waits any more for what answers a request."""
+        self._dropped.add(id)
+        self._unread = [frame for frame in self._unread if not self._drops(frame)]
+
+    def _drops(self, frame: Any) -> bool:
+        id = frame.get(self._names.request_id) if isinstance(frame, dict) else None
+        if not isinstance(id, str | int) or id not in self._dropped:
+            return False
+        if not frame.get("more", False):
+            self._dropped.discard(id)
+        return True
+
+    async def _abandon(self, id: str | int) -> None:
+        """Have the server end a stream that nobody reads on; returns when it has."""
+        self._drop(id)
+        await self.cancel(id)
+        await self._until(lambda: None if id in self._dropped else True, self._within)
+
     async def _control(self, kind: str, said: Mapping[str, Any]) -> Frame:
         names, id = self._names, next(self._numbers)
         await self.send({names.type: kind, names.request_id: id, **said})
@@ -282,12 +352,16 @@ class Client:
             return self._failure
         lines = [json.dumps(frame, ensure_ascii=False, default=repr)[:SHOWN] for frame in self._unread]
         came = "".join(f"\n  {line}" for line in lines) or " nothing"
-        state = "open" if self._closed is None else f"closed: {self._closed.code} {self._closed.reason!r}"
+        state = "left by this client" if self._has_left else "open"
+        if self._closed is not None:
+            state = f"closed: {self._closed.code} {self._closed.reason!r}"
         taken = len(self.received) - len(lines)
-        return AssertionError(
+        wrong = AssertionError(
             f"{what}. What has come, and was not expected yet:{came}\n"
             f"Before that {taken} frames were taken. The connection is {state}."
         )
+        wrong.__cause__ = self._failures.elsewhere()
+        return wrong
 
 
 async def refused(asked: Awaitable[Any]) -> ActionError:

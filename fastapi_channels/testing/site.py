@@ -14,6 +14,7 @@ from fastapi_channels.wire.messages import SUBPROTOCOL, Envelope
 
 from .asgi import App, dial_in, living
 from .client import WITHIN, Client
+from .failures import MARK, Watched
 from .record import Record, record
 
 
@@ -25,9 +26,10 @@ class Site:
         url: where it is, as `ws://…`.
     """
 
-    def __init__(self, app: App, url: str, *, in_process: bool, within: float = WITHIN) -> None:
+    def __init__(self, app: App, watched: Watched, url: str, *, in_process: bool, within: float) -> None:
         self.app = app
         self.url = url
+        self._watched = watched
         self._in_process = in_process
         self._within = within
         self._stack = AsyncExitStack()
@@ -36,15 +38,39 @@ class Site:
         """A client that was let in; it is closed with the site.
 
         Args:
-            options: as of `connect`.
+            user: who it is, as an authentication middleware would say; in process only.
+            protocols: further subprotocols, such as `bearer.…` with a token.
+            within: seconds that each of its waits may take.
+            envelope: as the channel has it.
+            fluent: whether it speaks the whole protocol: every call is replied to, and a refusal can be read.
+            raise_server_exceptions: in place of what `running` or `serving` was told.
 
         Raises:
             Refused: it was not.
         """
-        return await self._stack.enter_async_context(self.connect(path, **options))
+        client = await self._let_in(path, **options)
+        self._stack.push_async_callback(client.left)
+        return client
 
     @asynccontextmanager
-    async def connect(
+    async def connect(self, path: str, **options: Any) -> AsyncIterator[Client]:
+        """A client that was let in, and has left at the end of the block.
+
+        Args:
+            options: as of `client`.
+
+        Raises:
+            Refused: it was not let in.
+        """
+        client = await self._let_in(path, **options)
+        try:
+            yield client
+        except BaseException:
+            await client.left()
+            raise
+        await client.close()
+
+    async def _let_in(
         self,
         path: str,
         *,
@@ -56,35 +82,31 @@ class Site:
         within: float | None = None,
         envelope: Envelope | None = None,
         fluent: bool = True,
-    ) -> AsyncIterator[Client]:
-        """A client that was let in, and has left at the end of the block.
-
-        Args:
-            user: who it is, as an authentication middleware would say; in process only.
-            protocols: further subprotocols, such as `bearer.…` with a token.
-            within: seconds that each of its waits may take.
-            envelope: as the channel has it.
-            fluent: whether it speaks the whole protocol: every call is replied to, and a refusal can be read.
-
-        Raises:
-            Refused: it was not let in.
-        """
+        raise_server_exceptions: bool | None = None,
+    ) -> Client:
+        if user is not None and not self._in_process:
+            raise TypeError("user= says who a client is without a server alone: log in over this one")
         if query:
             path += ("&" if "?" in path else "?") + urlencode(query)
         named = dict(headers or {})
         if cookies:
             named["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         offered = [*([SUBPROTOCOL] if fluent else []), *protocols]
+        failures = self._watched.client(raise_server_exceptions)
         try:
-            wire = await self._dial(self.url + path, offered, named, user)
-        except Closed as exc:
-            raise Refused(exc.code, exc.reason) from exc
-        client = Client(wire, within=self._within if within is None else within, envelope=envelope)
+            wire = await self._dial(self.url + path, offered, {**named, MARK: failures.mark}, user)
+        except Exception as exc:
+            failures.check()
+            closed = exc if isinstance(exc, Closed) else Closed(0, "HTTP 500")
+            raise Refused(closed.code, closed.reason) from exc
+        within = self._within if within is None else within
+        client = Client(wire, within=within, envelope=envelope, failures=failures)
         try:
             await client.welcomed()
-            yield client
-        finally:
-            await client.close()
+        except BaseException:
+            await client.left()
+            raise
+        return client
 
     async def refusal(self, path: str, **options: Any) -> Refused:
         """Why a client is not let in.
@@ -105,9 +127,7 @@ class Site:
 
     async def _dial(self, url: str, protocols: list[str], headers: dict[str, str], user: Any) -> Wire:
         if self._in_process:
-            return await dial_in(self.app, url, protocols, headers, user=user, host="192.0.2.1")
-        if user is not None:
-            raise TypeError("user= says who a client is without a server alone: log in over this one")
+            return await dial_in(self._watched, url, protocols, headers, user=user, host="192.0.2.1")
         from fastapi_channels.client.sockets import dialer
 
         return await dialer(proxy=None)(url, protocols, headers)
@@ -120,23 +140,43 @@ class Site:
 
 
 @asynccontextmanager
-async def running(app: Any, *, within: float = WITHIN) -> AsyncIterator[Site]:
+async def running(
+    app: Any, *, within: float = WITHIN, raise_server_exceptions: bool = True
+) -> AsyncIterator[Site]:
     """The application with its lifespan, in the event loop of the test: no server, and no port.
 
     Args:
         within: seconds that each wait of a client may take.
+        raise_server_exceptions: whether the test is to get what the application raises, where that is no
+            answer for the client: in the next wait of that client, or at the end.
     """
-    async with living(app), Site(app, "ws://testserver", in_process=True, within=within) as site:
-        yield site
+    watched = Watched(app, raises=raise_server_exceptions)
+    with watched.checked():
+        async with living(app), Site(app, watched, "ws://testserver", in_process=True, within=within) as site:
+            yield site
 
 
 @asynccontextmanager
-async def serving(app: Any, *, within: float = 5 * WITHIN, **options: Any) -> AsyncIterator[Site]:
-    """The application on uvicorn, on a free port of the loopback.
+async def serving(
+    app: Any, *, within: float = 5 * WITHIN, raise_server_exceptions: bool = True, **options: Any
+) -> AsyncIterator[Site]:
+    """The application on uvicorn, in this process, on a free port of the loopback.
 
     Args:
+        within, raise_server_exceptions: as of `running`.
         options: of `uvicorn.Config`.
     """
+    watched = Watched(app, raises=raise_server_exceptions)
+    with watched.checked():
+        async with _listening(watched, options) as port:
+            url = f"ws://127.0.0.1:{port}"
+            async with Site(app, watched, url, in_process=False, within=within) as site:
+                yield site
+
+
+@asynccontextmanager
+async def _listening(app: App, options: dict[str, Any]) -> AsyncIterator[int]:
+    """The port of an application on uvicorn."""
     import uvicorn
 
     listener = socket.socket()
@@ -148,9 +188,6 @@ async def serving(app: Any, *, within: float = 5 * WITHIN, **options: Any) -> As
     server.lifespan = config.lifespan_class(config)
     await server.startup(sockets=[listener])
     try:
-        async with Site(
-            app, f"ws://127.0.0.1:{listener.getsockname()[1]}", in_process=False, within=within
-        ) as site:
-            yield site
+        yield listener.getsockname()[1]
     finally:
         await server.shutdown(sockets=[listener])

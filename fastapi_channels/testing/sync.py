@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self, TypeVar, overload
 
@@ -49,7 +49,7 @@ class SyncClient:
         """The error that a call ends with."""
         return self._runner.run(refused(self._client.call(action, room=room, **fields)))
 
-    def stream(self, action: str | Callable[..., Any], /, **options: Any) -> Iterator[Any]:
+    def stream(self, action: str | Callable[..., Any], /, **options: Any) -> Generator[Any]:
         items = self._client.stream(action, **options)
 
         async def take() -> tuple[Any, ...]:
@@ -57,8 +57,12 @@ class SyncClient:
                 return (item,)
             return ()
 
-        while taken := self._runner.run(take()):
-            yield taken[0]
+        try:
+            while taken := self._runner.run(take()):
+                yield taken[0]
+        finally:
+            if not self._client.is_over:  # else the loop may have ended
+                self._runner.run(_closed(items))
 
     def cancel(self, request_id: str | int) -> None:
         self._runner.run(self._client.cancel(request_id))
@@ -133,3 +137,7 @@ class SyncSite:
             self.run(self._opening.__aexit__(*exc))
         finally:
             self._runner.close()
+
+
+async def _closed(items: AsyncGenerator[Any]) -> None:
+    await items.aclose()

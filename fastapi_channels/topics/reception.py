@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Final
 
+from fastapi_channels.wire.failures import raised
 from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.rooms import RoomPattern
 
@@ -42,4 +43,5 @@ class Reception:
             told = f"{type(exc).__name__}: {exc}"[:MAX_TOLD]
             self._failures.warn(f"{name} fails, and its client gets nothing: {told}")
             logger.debug("%s fails", name, exc_info=exc)
+            raised(connection.websocket.scope, exc)
             return False

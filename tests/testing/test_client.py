@@ -101,18 +101,6 @@ async def test_a_failure_says_what_came():
             await bob.expect("bye")
 
 
-async def test_what_the_application_raises_is_raised_in_the_test():
-    async with running(create_app()) as site:
-        with pytest.raises(ZeroDivisionError):
-            await site.client("/broken")
-        client = await site.client("/breaks")
-        await client.send("text")
-        with pytest.raises(ZeroDivisionError):
-            await client.expect("said")
-        assert "HTTP 403" in str(await site.refusal("/silent"))
-        assert "HTTP 401" in str(await site.refusal("/login"))
-
-
 async def test_who_it_is_and_where_from():
     async with running(create_app()) as site:
         async with site.connect("/rooms/lobby", user="ann", headers={"x": "y"}, cookies={"a": "b"}) as ann:

@@ -1,9 +1,11 @@
 """Who may receive what is published to a topic."""
 
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from starlette.requests import HTTPConnection
 
 from fastapi_channels.topics.pattern import TopicPattern
 from fastapi_channels.topics.reception import Reception
@@ -38,8 +40,9 @@ def test_what_fails_refuses_and_is_told_seldom(caplog: pytest.LogCaptureFixture)
         raise KeyError("x" * 1000)
 
     reception = Reception(may_receive, None)
+    ann = SimpleNamespace(websocket=HTTPConnection({"type": "websocket"}))
     with caplog.at_level(logging.WARNING):
-        assert not any(reception.allows("ann", "a") for _ in range(5))
+        assert not any(reception.allows(ann, "a") for _ in range(5))
     (record,) = caplog.records
     assert "may_receive fails, and its client gets nothing: KeyError" in record.message
     assert len(record.message) < 400

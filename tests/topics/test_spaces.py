@@ -585,6 +585,6 @@ async def test_permission_of_a_subscription_that_fails_refuses():
     app = FastAPI()
     add_channel(app)
     Broken().mount(app, "/broken")
-    async with running(app) as site:
+    async with running(app, raise_server_exceptions=False) as site:
         client = await site.client("/broken")
         assert await client.call("watch") == "refused False"
