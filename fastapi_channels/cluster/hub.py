@@ -182,19 +182,20 @@ class Hub(Generic[M]):
         exclude: Collection[str] = ()
         for to, frame, but in collected:
             if run and (to != room or but != exclude or size + frame.size > MAX_JOINED):
-                self._send(room, run, exclude)
+                self._send(room, run, size, exclude)
                 run, size = [], 0
             room, exclude = to, but
             run.append(frame)
             size += frame.size
-        self._send(room, run, exclude)
+        self._send(room, run, size, exclude)
 
-    def _send(self, room: str, run: list[Frame], exclude: Collection[str]) -> None:
-        """Send consecutive frames of one room to its members."""
+    def _send(self, room: str, run: list[Frame], size: int, exclude: Collection[str]) -> None:
+        """Send consecutive frames of one room, of that size, to its members."""
         found = self._rooms.get(room)
         if found is None:
             return
-        wire = run[0].wire if len(run) == 1 else b"".join([frame.wire for frame in run])
+        count = len(run)
+        wire = run[0].wire if count == 1 else b"".join([frame.wire for frame in run])
         # A write can make the transport pause, which changes `transports`.
         if len(found.transports) < len(found.members):
             queued = [member for id, member in found.members.items() if id not in found.transports]
@@ -207,8 +208,9 @@ class Hub(Generic[M]):
         for transport in transports:
             transport.write(wire)
         if self.traffic is not None:
-            self.traffic.sent += len(run) * len(transports)
-            self.traffic.sent_bytes += sum([frame.size for frame in run]) * len(transports)
+            members = len(transports)
+            self.traffic.sent += count * members
+            self.traffic.sent_bytes += size * members
         for member in queued:
             if member.id not in exclude:
                 for frame in run:

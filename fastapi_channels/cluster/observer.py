@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from starlette.websockets import WebSocket
 
@@ -75,8 +75,13 @@ class Observer:
     def acting(self, channel: str, spec: ActionSpec, connection: Connection, message: Message) -> None:
         """An action begins, in a context of its own, which ends with it."""
 
-    def acted(self, channel: str, spec: ActionSpec, seconds: float) -> None:
+    def acted(self) -> None:
         """An action has ended, in whatever way."""
+
+    def timer(self, channel: str, spec: ActionSpec) -> Callable[[float], None]:
+        """Who is told of each call of an action, how many seconds it took. Asked once for each action: what
+        is called for each of its calls has nothing to look up."""
+        raise NotImplementedError
 
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         """An error was told to a client: of no channel, or of no action, where these are empty. `failure` is
@@ -133,9 +138,11 @@ class Observers:
         "ran",
         "refused",
         "running",
+        "timer",
+        "timers",
     )
 
-    acted: Sequence[Callable[[str, ActionSpec, float], None]]
+    acted: Sequence[Callable[[], None]]
     acting: Sequence[Callable[[str, ActionSpec, Connection, Message], None]]
     answered: Sequence[Callable[[BaseException | None], None]]
     asked: Sequence[Callable[[str, WebSocket], None]]
@@ -151,15 +158,26 @@ class Observers:
     ran: Sequence[Callable[[str, float | None, str, BaseException | None], None]]
     refused: Sequence[Callable[[str], None]]
     running: Sequence[Callable[[str], None]]
+    timer: Sequence[Callable[[str, ActionSpec], Callable[[float], None]]]
 
     def __init__(self, *observers: Observer) -> None:
-        for name in self.__slots__:
+        self.timers: dict[ActionSpec, Sequence[Callable[[float], None]]] = {}
+        """Those of each action that was called; see `time`."""
+        for name in TOLD:
             setattr(self, name, ())
         for observer in observers:
             self.add(observer)
 
+    def time(self, channel: str, spec: ActionSpec) -> Sequence[Callable[[float], None]]:
+        """The timers of an action that has none yet."""
+        found = self.timers[spec] = tuple(timer(channel, spec) for timer in self.timer)
+        return found
+
     def add(self, observer: Observer) -> None:
-        for name in self.__slots__:
+        for name in TOLD:
             if getattr(type(observer), name) is not getattr(Observer, name):
                 told: tuple[Any, ...] = getattr(self, name)
                 setattr(self, name, (*told, getattr(observer, name)))
+
+
+TOLD: Final = tuple(name for name in Observers.__slots__ if name != "timers")

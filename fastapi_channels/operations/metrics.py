@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -84,12 +85,8 @@ class Metrics(Observer):
         if recovered is not None:
             self._recoveries.add(channel, "full" if recovered else "refused")
 
-    def acted(self, channel: str, spec: ActionSpec, seconds: float) -> None:
-        try:
-            _, histogram = self._actions[spec]
-        except KeyError:
-            _, histogram = self._actions[spec] = (channel, Histogram(QUICK))
-        histogram.add(seconds)
+    def timer(self, channel: str, spec: ActionSpec) -> Callable[[float], None]:
+        return self._actions.setdefault(spec, (channel, Histogram(QUICK)))[1].add
 
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         self._errors.add(channel, action, code)

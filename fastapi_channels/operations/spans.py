@@ -163,7 +163,7 @@ class Spans(Observer):
         if failure is not None:
             _fail(running.span, type(failure).__qualname__, failure)
 
-    def acted(self, channel: str, spec: ActionSpec, seconds: float) -> None:
+    def acted(self) -> None:
         running = _action.get()
         if running is None:
             return

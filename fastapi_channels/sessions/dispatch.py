@@ -148,7 +148,7 @@ class Dispatcher:
         """Run one action to its last reply, or to the report of what went wrong."""
         member, message, last = self._member, run.message, None
         told = member.node.observers
-        began = perf_counter() if told.acted else 0.0
+        began = perf_counter() if told.timer else 0.0
         problem: BaseException
         for begins in told.acting:
             begins(member.plan.name, spec, member.connection, message)
@@ -176,7 +176,15 @@ class Dispatcher:
             await member.reporter.report(problem, run.message, member, handlers=handlers)
         finally:
             for ends in told.acted:
-                ends(member.plan.name, spec, perf_counter() - began)
+                ends()
+            if told.timer:
+                seconds = perf_counter() - began
+                try:
+                    timers = told.timers[spec]
+                except KeyError:
+                    timers = told.time(member.plan.name, spec)
+                for tell in timers:
+                    tell(seconds)
 
     def _outlives(self) -> bool:
         """Whether a cancel of the running task ends its action alone: the application asked for it, or the

@@ -14,6 +14,7 @@ from fastapi_channels.exceptions import CloseCode
 from fastapi_channels.wire.inbox import GONE
 from fastapi_channels.wire.port import ASGIEvent, body_of
 
+from .decoding import fault_of
 from .http import Headers
 from .plan import Plan
 from .room_session import RoomSession
@@ -110,7 +111,7 @@ class ManagedSession(RoomSession):
             self.tally.take(body)
         if self._life is not None:
             self._life.heard(None)
-        fault = self._fault(body)
+        fault = fault_of(body, self._terms, self.relays)
         if fault is not None:
             await self.writer.close(*fault)
             return False

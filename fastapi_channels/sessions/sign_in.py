@@ -29,9 +29,11 @@ from fastapi_channels.wire.messages import Body, Envelope, Message
 from fastapi_channels.wire.port import body_of
 from fastapi_channels.wire.writer import Writer
 
+from .decoding import fault_of
 from .http import Headers
 from .identity import Gate, Identity, signed_in
 from .membership import Membership
+from .plan import Terms
 from .report import Reporter
 
 AUTH: Final = "auth"
@@ -56,6 +58,7 @@ class Guest(Protocol):
     relays: bool
     is_one_way: bool
     user: Any
+    _terms: Terms
 
     @property
     def language(self) -> str: ...
@@ -71,10 +74,6 @@ class Guest(Protocol):
     @property
     def _decode(self) -> Callable[[Body], Any]:
         """Says what is in a client's frame; it may have to be awaited."""
-        ...
-
-    def _fault(self, body: Body) -> tuple[CloseCode, str] | None:
-        """What to close the WebSocket with, if a frame has a kind or a size that is not taken."""
         ...
 
     def _members(self) -> Iterable[Membership]: ...
@@ -199,7 +198,7 @@ class SignIn:
             raise WebSocketDisconnect(event.get("code", 1005))
         decode = guest.envelope.decode if guest.relays else guest._decode
         body = body_of(event)
-        fault = guest._fault(body)
+        fault = fault_of(body, guest._terms, guest.relays)
         if fault is not None:
             raise WebSocketException(*fault)
         try:

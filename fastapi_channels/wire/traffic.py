@@ -48,11 +48,11 @@ class Tally:
 
     def take(self, body: Body) -> None:
         """The client has sent `body`."""
-        size = len(body) if body.isascii() else size_of(body)
+        size, traffic = len(body) if body.isascii() else size_of(body), self.traffic
         self.received += 1
         self.received_bytes += size
-        self.traffic.received += 1
-        self.traffic.received_bytes += size
+        traffic.received += 1
+        traffic.received_bytes += size
 
     def enter(self, room: str) -> None:
         """The client has come into `room`."""
