@@ -15,7 +15,7 @@ from fastapi.params import Depends
 
 from fastapi_channels.channels import upstream
 
-from .brokers import adopt, create_backend, schemes
+from .brokers import schemes, the_backend
 from .channels.pagination import Paginator
 from .cluster.health import add_probes
 from .cluster.middleware import NodeMiddleware
@@ -193,7 +193,7 @@ def add_channel(
     encryption = encryption_by(encryption_keys)
     broker_url = limiter_url if url is None else url
     listens = backend is None and broadcast is None
-    carrying = _backend(broker_url, backend, broadcast)
+    carrying = the_backend(broker_url, backend, broadcast)
     kept = _store(store, store_url, broker_url, namespace, listens)
     node = Node(
         carrying,
@@ -322,20 +322,6 @@ def _count(
             'metrics= needs prometheus-client: pip install "fastapi-channels[metrics]"'
         ) from None
     add_metrics(parent, node, metrics, url, dependencies)
-
-
-def _backend(
-    url: str | None, backend: BroadcastBackend | None, broadcast: Broadcast | None
-) -> BroadcastBackend:
-    if backend is not None and broadcast is not None:
-        raise ConfigurationError("give one of url, backend and broadcast, got backend and broadcast")
-    if broadcast is not None:
-        return adopt(broadcast)
-    if backend is not None:
-        if not isinstance(backend, BroadcastBackend):
-            raise ConfigurationError(f"backend= takes a broadcaster BroadcastBackend, got {backend!r}")
-        return backend
-    return create_backend("memory://" if url is None else url)
 
 
 def _store(

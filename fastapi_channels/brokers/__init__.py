@@ -26,6 +26,7 @@ __all__ = [
     "Resuming",
     "adopt",
     "create_backend",
+    "the_backend",
 ]
 
 
@@ -98,6 +99,26 @@ def adopt(broadcast: Broadcast) -> BroadcastBackend:
             "over before connecting it, or give its URL as url="
         )
     return backend
+
+
+def the_backend(
+    url: str | None, backend: BroadcastBackend | None = None, broadcast: Broadcast | None = None
+) -> BroadcastBackend:
+    """The one that a user means, who may give it, or a `Broadcast`, in place of a URL; in memory where
+    nothing is said.
+
+    Raises:
+        ConfigurationError: it cannot be used.
+    """
+    if backend is not None and broadcast is not None:
+        raise ConfigurationError("give one of url, backend and broadcast, got backend and broadcast")
+    if broadcast is not None:
+        return adopt(broadcast)
+    if backend is not None:
+        if not isinstance(backend, BroadcastBackend):
+            raise ConfigurationError(f"backend= takes a broadcaster BroadcastBackend, got {backend!r}")
+        return backend
+    return create_backend("memory://" if url is None else url)
 
 
 def _redis(backend: Any) -> BroadcastBackend:

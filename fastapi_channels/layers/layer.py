@@ -19,7 +19,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
-from fastapi_channels.brokers import create_backend
+from broadcaster import BroadcastBackend
+
+from fastapi_channels.brokers import the_backend
 from fastapi_channels.cluster.threads import in_its_loop
 from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
 from fastapi_channels.wire.messages import Body, Publication
@@ -41,6 +43,7 @@ class ChannelLayer(BaseChannelLayer):
 
     Args:
         url: of a broker, as of `add_channel()`; `memory://` stays in this object.
+        backend: in place of a URL, as of `add_channel()`.
         namespace: begins every topic, so that several can share a server.
         capacity: messages that wait in one channel.
         channel_capacity: others, by a pattern of names: `{"http.*": 200}`, or a compiled expression. The
@@ -55,8 +58,9 @@ class ChannelLayer(BaseChannelLayer):
 
     def __init__(
         self,
-        url: str = "memory://",
+        url: str | None = None,
         *,
+        backend: BroadcastBackend | None = None,
         namespace: str = "",
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
@@ -64,8 +68,10 @@ class ChannelLayer(BaseChannelLayer):
         group_expiry: float = 86_400.0,
         timeout: float = 2.0,
     ) -> None:
+        if url is not None and backend is not None:
+            raise ConfigurationError("give one of url and backend, got both")
         super().__init__(
-            create_backend(url),
+            the_backend(url, backend),
             capacity=capacity,
             channel_capacity=channel_capacity,
             expiry=expiry,

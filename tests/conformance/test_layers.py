@@ -18,41 +18,35 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import ChannelFull, ConfigurationError, ParseError
 from fastapi_channels.layers import ChannelLayer
-from tests.support.brokers import persistently
+from tests.conformance.test_brokers import BACKENDS, SERVERS
+from tests.support.brokers import DEADLINE, persistently
 from tests.support.live import wait_until
 
-SERVERS = ("shared_redis", "shared_postgres", "shared_nats", "shared_rabbit")
 SOON = 0.05
 """Seconds in which nothing comes."""
 
 Make = Callable[..., ChannelLayer]
 
 
-def url_of(server: str, request: pytest.FixtureRequest) -> str:
-    if server == "memory":
-        return "memory://"
-    url: str = request.getfixturevalue(server).url
-    return url
-
-
-async def making(url: str) -> AsyncIterator[Make]:
+async def making(backend: Callable[[], BroadcastBackend]) -> AsyncIterator[Make]:
     async with AsyncExitStack() as stack:
 
         def make(**settings: Any) -> ChannelLayer:
-            options: dict[str, Any] = {"capacity": 3, **settings}
-            layer = ChannelLayer(url, **options)
+            options: dict[str, Any] = {"capacity": 3, "timeout": DEADLINE, **settings}
+            layer = ChannelLayer(backend=backend(), **options)
             stack.push_async_callback(layer.close)
             return layer
 
         yield make
 
 
-@pytest.fixture(params=["memory", "shared_redis"])
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.__name__)
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    async for made in making(url_of(request.param, request)):
+    async for made in making(request.param(request)):
         yield made
 
 
@@ -61,9 +55,9 @@ def layer(make: Make) -> ChannelLayer:
     return make()
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=SERVERS, ids=lambda backend: backend.__name__)
 async def make_shared(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
-    async for made in making(url_of(request.param, request)):
+    async for made in making(request.param(request)):
         yield made
 
 
@@ -352,7 +346,7 @@ async def test_what_is_sent_to_a_process_that_has_gone(make_shared: Make):
     channel = await gone.new_channel()
     await gone.close()
     await persistently(lambda: here.send(channel, {"type": "1"}))  # it connects with this
-    await here.group_add("g", channel)
+    await persistently(lambda: here.group_add("g", channel))
 
 
 async def test_flush_empties_every_process(make_shared: Make):

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 
+from fastapi_channels.brokers import MemoryBackend
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.layers import ChannelLayer
 from fastapi_channels.layers.groups import Groups
@@ -17,6 +18,17 @@ async def test_a_prefix_with_a_mark_is_refused():
     layer = ChannelLayer()
     with pytest.raises(ConfigurationError, match="a prefix has no '!'"):
         await layer.new_channel("a!b")
+
+
+async def test_a_backend_may_be_given_in_place_of_a_url():
+    layer = ChannelLayer(backend=MemoryBackend())
+    await layer.send("a", {"type": "x"})
+    assert await layer.receive("a") == {"type": "x"}
+    await layer.close()
+    with pytest.raises(ConfigurationError, match="give one of url and backend, got both"):
+        ChannelLayer("memory://", backend=MemoryBackend())
+    with pytest.raises(ConfigurationError, match="backend= takes a broadcaster BroadcastBackend, got 7"):
+        ChannelLayer(backend=7)  # type: ignore[arg-type]  # that is what is told
 
 
 async def test_what_strangers_publish_is_ignored(caplog: pytest.LogCaptureFixture):
