@@ -20,6 +20,7 @@
         ├── ParseError
         │   └── InvalidPayload
         ├── ChannelFull
+        ├── MessageTooLarge
         ├── TooManyConnections
         ├── TooManyRooms
         ├── Unavailable
@@ -281,6 +282,14 @@ class ChannelFull(WebSocketException):
     error_code = "channel_full"
     http_status = 503
     code = CloseCode.TRY_AGAIN_LATER
+
+
+class MessageTooLarge(WebSocketException):
+    """A message has more bytes than it may have: a call over HTTP, or one that is sent to a layer."""
+
+    error_code = "too_large"
+    http_status = 413
+    code = CloseCode.TOO_BIG
 
 
 class TooManyConnections(WebSocketException):

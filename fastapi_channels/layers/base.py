@@ -13,10 +13,11 @@ from typing import Any, ClassVar, Final, ParamSpec
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import Broker
+from fastapi_channels.brokers.link import MAX_MESSAGE
 from fastapi_channels.cluster.tasks import Tasks
 from fastapi_channels.cluster.threads import in_its_loop
-from fastapi_channels.exceptions import ChannelsError, ConfigurationError
-from fastapi_channels.wire.messages import Body, Publication
+from fastapi_channels.exceptions import ChannelsError, ConfigurationError, MessageTooLarge
+from fastapi_channels.wire.messages import Body, Publication, size_of
 from fastapi_channels.wire.packing import PLAIN, Packs
 
 from .groups import Groups
@@ -25,6 +26,8 @@ from .queues import Queues
 P = ParamSpec("P")
 logger = logging.getLogger("fastapi_channels")
 
+LARGEST: Final = MAX_MESSAGE - 64 * 1024
+"""Bytes of a message that any broker carries, with what is said beside it."""
 MAX_TASKS: Final = 1000
 """What one process may be about to tell the others; beyond that it does not."""
 
@@ -38,6 +41,8 @@ class BaseChannelLayer(ABC):
         capacity: messages that wait in one channel.
         channel_capacity: others, by a pattern of names: `{"http.*": 200}`, or a compiled expression. The
             first that matches counts.
+        capacity_bytes: bytes of the messages that wait in one channel.
+        max_message_size: bytes of one message, once it is encoded.
         expiry: seconds that a message waits.
         group_expiry: seconds that a channel stays in a group, from when it was added last.
         timeout: seconds that a call may take.
@@ -54,6 +59,8 @@ class BaseChannelLayer(ABC):
         *,
         capacity: int,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None,
+        capacity_bytes: int,
+        max_message_size: int,
         expiry: float,
         group_expiry: float,
         timeout: float,
@@ -63,10 +70,21 @@ class BaseChannelLayer(ABC):
         for name, value in [("capacity", capacity), *((str(key), value) for key, value in patterns.items())]:
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} must be 1 message or more, got {value!r}")
+        for name, size in (("capacity_bytes", capacity_bytes), ("max_message_size", max_message_size)):
+            if not isinstance(size, int) or size < 1:
+                raise ConfigurationError(f"{name} must be 1 byte or more, got {size!r}")
+        if max_message_size > LARGEST:
+            raise ConfigurationError(f"max_message_size must be at most {LARGEST}, got {max_message_size}")
+        if capacity_bytes < max_message_size:
+            raise ConfigurationError(
+                f"capacity_bytes must be max_message_size, {max_message_size}, or more, got {capacity_bytes}"
+            )
         for name, seconds in (("expiry", expiry), ("group_expiry", group_expiry), ("timeout", timeout)):
             if not seconds > 0:
                 raise ConfigurationError(f"{name} must be more than 0 seconds, got {seconds!r}")
         self.capacity = capacity
+        self.capacity_bytes = capacity_bytes
+        self.max_message_size = max_message_size
         self._patterns = [(_compiled(pattern), value) for pattern, value in patterns.items()]
         self._timeout = timeout
         self._broker = Broker(
@@ -76,7 +94,7 @@ class BaseChannelLayer(ABC):
             publish_timeout=timeout,
             on_change=self._connected,
         )
-        self._queues = Queues(self.capacity_of, expiry)
+        self._queues = Queues(self.capacity_of, capacity_bytes, expiry)
         self._groups = Groups(group_expiry)
         self._tasks = Tasks()
         self._stale: set[str] = set()
@@ -204,14 +222,25 @@ class BaseChannelLayer(ABC):
         for group in self._groups.clear():
             await self._leave(self._group(group))
 
-    def _put(self, channel: str, body: Body) -> bool:
+    def _sized(self, body: Body) -> Body:
+        """What is to be sent, as it is.
+
+        Raises:
+            MessageTooLarge: it has more bytes than a message may have.
+        """
+        if size_of(body) > self.max_message_size:
+            raise MessageTooLarge(close=False, context={"limit": self.max_message_size})
+        return body
+
+    def _put(self, channel: str, body: Body, size: int | None = None) -> bool:
         """Let a message wait in a channel of this process; False where that is full."""
-        return self._queues.put(channel, body)
+        return self._queues.put(channel, body, size)
 
     def _deliver(self, group: str, body: Body) -> None:
         members = self._groups.members(group)
         self._vacate(self._groups.sweep() if members else [group, *self._groups.sweep()])
-        full = sum(not self._put(channel, body) for channel in members)
+        size = size_of(body)
+        full = sum(not self._put(channel, body, size) for channel in members)
         if full:
             logger.info("%d of %d channels over capacity in group %s", full, len(members), group)
 

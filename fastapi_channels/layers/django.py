@@ -52,6 +52,8 @@ class DjangoChannelLayer(BaseChannelLayer):
         capacity: messages that wait in one channel of this process; further ones are dropped, and logged.
         channel_capacity: others, by a pattern of names: `{"http.*": 200}`, or a compiled expression. The
             first that matches counts.
+        capacity_bytes: bytes of the messages that wait in one channel.
+        max_message_size: bytes of one message, once it is encoded.
         expiry: seconds that a message waits.
         group_expiry: seconds that a channel stays in a group, from when it was added last.
         timeout: seconds that a call may take.
@@ -71,6 +73,8 @@ class DjangoChannelLayer(BaseChannelLayer):
         symmetric_encryption_keys: Sequence[str | bytes] = (),
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        capacity_bytes: int = 8 * 1024 * 1024,
+        max_message_size: int = 1024 * 1024,
         expiry: float = 60.0,
         group_expiry: float = 86_400.0,
         timeout: float = 2.0,
@@ -80,6 +84,8 @@ class DjangoChannelLayer(BaseChannelLayer):
             create_backend(url),
             capacity=capacity,
             channel_capacity=channel_capacity,
+            capacity_bytes=capacity_bytes,
+            max_message_size=max_message_size,
             expiry=expiry,
             group_expiry=group_expiry,
             timeout=timeout,
@@ -108,6 +114,7 @@ class DjangoChannelLayer(BaseChannelLayer):
 
         Raises:
             ParseError: the name is not usable.
+            MessageTooLarge: the message has more than `max_message_size` bytes.
             ValueError: the message cannot be encoded.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
@@ -160,6 +167,7 @@ class DjangoChannelLayer(BaseChannelLayer):
 
         Raises:
             ParseError: the name is not usable.
+            MessageTooLarge: the message has more than `max_message_size` bytes.
             ValueError: the message cannot be encoded.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
@@ -200,8 +208,9 @@ class DjangoChannelLayer(BaseChannelLayer):
         body = _encode(message)
         if self._cipher is not None:
             body = self._cipher.encrypt(body)
+        publication = Publication(topic, self._sized(body))
         self._begin()
-        await self._broker.publish(Publication(topic, body))
+        await self._broker.publish(publication)
 
     @property
     def _topics(self) -> set[str]:
@@ -217,7 +226,7 @@ class DjangoChannelLayer(BaseChannelLayer):
             if topic.startswith(groups):
                 self._deliver(topic.removeprefix(groups), body)
         elif not self._put(topic, body):
-            logger.info("%d messages wait in %r already: another is dropped", self.capacity_of(topic), topic)
+            logger.info("%r is full: another message is dropped", topic)
 
     def _decode(self, body: Body) -> dict[str, Any]:
         return _decode(body if self._cipher is None else _decrypted(self._cipher, body))

@@ -48,6 +48,8 @@ class ChannelLayer(BaseChannelLayer):
         capacity: messages that wait in one channel.
         channel_capacity: others, by a pattern of names: `{"http.*": 200}`, or a compiled expression. The
             first that matches counts.
+        capacity_bytes: bytes of the messages that wait in one channel.
+        max_message_size: bytes of one message, once it is encoded.
         expiry: seconds that a message waits.
         group_expiry: seconds that a channel stays in a group, from when it was added last.
         timeout: seconds that a call may take.
@@ -64,6 +66,8 @@ class ChannelLayer(BaseChannelLayer):
         namespace: str = "",
         capacity: int = 100,
         channel_capacity: Mapping[str | re.Pattern[str], int] | None = None,
+        capacity_bytes: int = 8 * 1024 * 1024,
+        max_message_size: int = 1024 * 1024,
         expiry: float = 60.0,
         group_expiry: float = 86_400.0,
         timeout: float = 2.0,
@@ -74,6 +78,8 @@ class ChannelLayer(BaseChannelLayer):
             the_backend(url, backend),
             capacity=capacity,
             channel_capacity=channel_capacity,
+            capacity_bytes=capacity_bytes,
+            max_message_size=max_message_size,
             expiry=expiry,
             group_expiry=group_expiry,
             timeout=timeout,
@@ -105,12 +111,13 @@ class ChannelLayer(BaseChannelLayer):
         """Have `message` wait in a channel, whichever process has it. Nothing happens where that has gone.
 
         Raises:
-            ChannelFull: as many messages as it takes wait in it.
+            ChannelFull: as many messages as it takes, or bytes of them, wait in it.
             ParseError: the name is not usable.
+            MessageTooLarge: the message has more than `max_message_size` bytes.
             ValueError: the message cannot be encoded.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        home, text = _home_of(check_room(channel)), encode(message)
+        home, text = _home_of(check_room(channel)), self._sized(encode(message))
         if home is None or home == self.id:
             await self._open()
             sent = self._queues.put(channel, text)
@@ -119,8 +126,11 @@ class ChannelLayer(BaseChannelLayer):
         else:
             sent = await self._ask(home, "put", channel, body=text) != FULL
         if not sent:
-            limit = self.capacity_of(channel)
-            raise ChannelFull(close=False, error_msg=f"{limit} messages wait in {channel!r} already")
+            limit, size = self.capacity_of(channel), self.capacity_bytes
+            raise ChannelFull(
+                close=False,
+                error_msg=f"{channel!r} is full: it takes {limit} messages, of {size} bytes together",
+            )
 
     @in_its_loop
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -182,10 +192,11 @@ class ChannelLayer(BaseChannelLayer):
 
         Raises:
             ParseError: the name is not usable.
+            MessageTooLarge: the message has more than `max_message_size` bytes.
             ValueError: the message cannot be encoded.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        topic, text = self._group(check_room(group)), encode(message)
+        topic, text = self._group(check_room(group)), self._sized(encode(message))
         self._begin()
         await self._tell(topic, "group", group, body=text)
 
@@ -218,7 +229,7 @@ class ChannelLayer(BaseChannelLayer):
     async def _tell(self, topic: str, kind: str, *to: str, body: Body = "") -> None:
         await self._broker.publish(Publication(topic, body, kind=kind, to=to))
 
-    async def _ask(self, home: str, kind: str, *to: str, body: str = "") -> str:
+    async def _ask(self, home: str, kind: str, *to: str, body: Body = "") -> str:
         """What became of a request to the process `home`."""
         await self._open()
         number = str(next(self._numbers))
@@ -260,8 +271,8 @@ class ChannelLayer(BaseChannelLayer):
             case _:
                 logger.debug("what is no message of a layer is ignored: %r", publication.kind)
 
-    def _put(self, channel: str, body: Body) -> bool:
-        taken = super()._put(channel, body)
+    def _put(self, channel: str, body: Body, size: int | None = None) -> bool:
+        taken = super()._put(channel, body, size)
         if taken and _home_of(channel) is None:
             self._spawn(self._offer, channel)
         return taken

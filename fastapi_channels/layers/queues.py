@@ -7,7 +7,30 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from fastapi_channels.wire.messages import Body
+from fastapi_channels.wire.messages import Body, size_of
+
+
+class _Waiting:
+    """The messages of one channel, each with the time until which it waits, and their bytes."""
+
+    __slots__ = ("messages", "size")
+
+    def __init__(self) -> None:
+        self.messages: deque[tuple[float, int, Body]] = deque()
+        self.size = 0
+
+    def append(self, until: float, size: int, body: Body) -> None:
+        self.messages.append((until, size, body))
+        self.size += size
+
+    def append_left(self, until: float, size: int, body: Body) -> None:
+        self.messages.appendleft((until, size, body))
+        self.size += size
+
+    def pop_left(self) -> Body:
+        _, size, body = self.messages.popleft()
+        self.size -= size
+        return body
 
 
 class Queues:
@@ -15,19 +38,22 @@ class Queues:
 
     Args:
         capacity_of: how many messages a channel takes.
+        capacity_bytes: how many bytes of them.
         expiry: seconds that a message waits.
     """
 
     def __init__(
         self,
         capacity_of: Callable[[str], int],
+        capacity_bytes: int,
         expiry: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._capacity_of = capacity_of
+        self._capacity_bytes = capacity_bytes
         self._expiry = expiry
         self._clock = clock
-        self._messages: dict[str, deque[tuple[float, Body]]] = {}
+        self._messages: dict[str, _Waiting] = {}
         self._waiters: dict[str, deque[asyncio.Future[Body]]] = {}
         self._sweep_at = 0.0
 
@@ -44,8 +70,9 @@ class Queues:
         """The channels in which somebody waits for a message."""
         return list(self._waiters)
 
-    def put(self, channel: str, body: Body) -> bool:
-        """Hand a message to whoever has waited longest, or let it wait; False where the channel is full."""
+    def put(self, channel: str, body: Body, size: int | None = None) -> bool:
+        """Hand a message to whoever has waited longest, or let it wait; False where the channel is full.
+        Whoever puts one into many channels gives its `size`: it is counted once."""
         now = self._clock()
         self._sweep(now)
         waiters = self._waiters.get(channel, ())
@@ -55,15 +82,18 @@ class Queues:
                 return True
         # What has expired takes no place.
         self._drop_expired(channel, now)
-        waiting = self._messages.setdefault(channel, deque())
-        if len(waiting) >= self._capacity_of(channel):
+        waiting = self._messages.get(channel) or _Waiting()
+        size = size_of(body) if size is None else size
+        if len(waiting.messages) >= self._capacity_of(channel) or waiting.size + size > self._capacity_bytes:
             return False
-        waiting.append((now + self._expiry, body))
+        self._messages[channel] = waiting
+        waiting.append(now + self._expiry, size, body)
         return True
 
     def put_back(self, channel: str, body: Body) -> None:
         """Let a message that was taken be the next again, also where the channel is full."""
-        self._messages.setdefault(channel, deque()).appendleft((self._clock() + self._expiry, body))
+        waiting = self._messages.setdefault(channel, _Waiting())
+        waiting.append_left(self._clock() + self._expiry, size_of(body), body)
 
     def take(self, channel: str) -> Body | None:
         """The message that waits longest; None where none does."""
@@ -73,8 +103,8 @@ class Queues:
         waiting = self._messages.get(channel)
         if waiting is None:
             return None
-        _, body = waiting.popleft()
-        if not waiting:
+        body = waiting.pop_left()
+        if not waiting.messages:
             del self._messages[channel]
         return body
 
@@ -115,9 +145,9 @@ class Queues:
 
     def _drop_expired(self, channel: str, now: float) -> None:
         waiting = self._messages.get(channel)
-        if waiting is None or waiting[0][0] > now:
+        if waiting is None or waiting.messages[0][0] > now:
             return
-        while waiting and waiting[0][0] <= now:
-            waiting.popleft()
-        if not waiting:
+        while waiting.messages and waiting.messages[0][0] <= now:
+            waiting.pop_left()
+        if not waiting.messages:
             del self._messages[channel]

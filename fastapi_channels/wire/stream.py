@@ -22,7 +22,7 @@ from pydantic_core import from_json
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from fastapi_channels.exceptions import Cancelled, ParseError, may_return
+from fastapi_channels.exceptions import Cancelled, MessageTooLarge, may_return
 
 from .messages import SUBPROTOCOL, Body, Frame, encode_json
 from .port import ASGIEvent
@@ -59,13 +59,6 @@ PASSING_ON: Final = (
 _LINE_END: Final = re.compile("\r\n|\r|\n")
 _RETRY_AFTER: Final = re.compile(r"retry_after=(\d+(?:\.\d+)?)$")
 _COMMENT: Final[dict[str, Any]] = {"type": "http.response.body", "body": b":\n\n", "more_body": True}
-
-
-class TooLarge(ParseError):
-    """A request has more bytes than a message may have."""
-
-    error_code = "too_large"
-    http_status = 413
 
 
 class Stream:
@@ -175,7 +168,7 @@ class Exchange(Stream):
         """What the request has.
 
         Raises:
-            TooLarge: that is more than `limit` bytes.
+            MessageTooLarge: that is more than `limit` bytes.
             WebSocketDisconnect: the client has gone meanwhile.
         """
         parts: list[bytes] = []
@@ -188,7 +181,7 @@ class Exchange(Stream):
             parts.append(event.get("body", b""))
             size += len(parts[-1])
             if size > limit:
-                raise TooLarge(close=False, context={"limit": limit})
+                raise MessageTooLarge(close=False, context={"limit": limit})
             more = event.get("more_body", False)
         return b"".join(parts)
 

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from broadcaster import BroadcastBackend
 
-from fastapi_channels.exceptions import ChannelFull, ConfigurationError, ParseError
+from fastapi_channels.exceptions import ChannelFull, ConfigurationError, MessageTooLarge, ParseError
 from fastapi_channels.layers import ChannelLayer
 from tests.conformance.test_brokers import BACKENDS, SERVERS
 from tests.support.brokers import DEADLINE, persistently
@@ -111,7 +111,7 @@ def test_double_receive(make: Make):
 async def test_send_capacity(layer: ChannelLayer):
     for _ in range(3):
         await layer.send("test-channel-1", {"type": "test.message"})
-    with pytest.raises(ChannelFull, match="3 messages wait in 'test-channel-1' already"):
+    with pytest.raises(ChannelFull, match="'test-channel-1' is full: it takes 3 messages, of 8388608 bytes"):
         await layer.send("test-channel-1", {"type": "test.message"})
 
 
@@ -120,6 +120,15 @@ async def test_send_specific_capacity(make: Make):
     await layer.send("one", {"type": "test.message"})
     with pytest.raises(ChannelFull):
         await layer.send("one", {"type": "test.message"})
+
+
+async def test_a_message_that_is_too_large(make: Make):
+    layer = make(max_message_size=1000)
+    just, over = ({"type": "x", "text": "é" * 489}, {"type": "x", "text": "é" * 490})
+    for send in (layer.send, layer.group_send):
+        await send("test-channel-1", just)
+        with pytest.raises(MessageTooLarge, match="A message may have 1000 bytes"):
+            await send("test-channel-1", over)
 
 
 async def test_process_local_send_receive(layer: ChannelLayer):
@@ -289,6 +298,27 @@ async def test_a_channel_is_reached_from_another_process(make_shared: Make):
     assert await here.receive(channel) == {"type": "1", "body": b"\x00"}
     await there.send(channel, {"type": "5"})
     assert await types(here, channel, 3) == ["2", "3", "5"]
+
+
+async def test_a_channel_is_full_of_bytes_whoever_sends(make_shared: Make, caplog: pytest.LogCaptureFixture):
+    """What waits for a reader that does not come is bounded."""
+    caplog.set_level(logging.INFO, "fastapi_channels")
+    settings: dict[str, Any] = {"capacity": 100, "max_message_size": 2_000_000, "capacity_bytes": 5_000_000}
+    here, there = make_shared(**settings), make_shared(**settings)
+    channel, large = await here.new_channel(), {"type": "x", "text": "x" * 1_900_000}
+    await here.group_add("large", channel)
+    for sender in (there, here):
+        await sender.send(channel, large)
+    for sender in (there, here):
+        with pytest.raises(ChannelFull, match="of 5000000 bytes together"):
+            await sender.send(channel, large)
+        await sender.group_send("large", large)
+    await wait_until(lambda: caplog.text.count("1 of 1 channels over capacity in group large") == 2)
+    await there.send(channel, {"type": "small"})
+    assert await types(here, channel, 3) == ["x", "x", "small"]
+    await nothing(here, channel)
+    await there.group_send("large", large)
+    assert await types(here, channel, 1) == ["x"]
 
 
 async def test_a_group_is_over_all_processes(make_shared: Make):

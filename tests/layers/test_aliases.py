@@ -24,6 +24,8 @@ async def test_there_is_one_for_each_alias(layers: ChannelLayers):
     layers.configure({"default": "memory://", "events": {"url": "memory://", "capacity": 7}})
     assert layers["default"] is layers["default"] is not layers["events"]
     assert (layers["default"].capacity, layers["events"].capacity) == (100, 7)
+    layers.configure({"default": {"url": "memory://", "max_message_size": 99, "capacity_bytes": 100}})
+    assert (layers["default"].max_message_size, layers["default"].capacity_bytes) == (99, 100)
     await layers.close()
 
 
@@ -73,6 +75,10 @@ def test_an_alias_that_is_not_configured(layers: ChannelLayers):
         ("carrier-pigeon://x", "is not a scheme"),
         ({"url": "memory://", "capacity": 0}, "capacity must be 1 message or more, got 0"),
         ({"url": "memory://", "channel_capacity": {"a*": 0}}, "a\\* must be 1 message or more, got 0"),
+        ({"url": "memory://", "capacity_bytes": 0}, "capacity_bytes must be 1 byte or more, got 0"),
+        ({"url": "memory://", "max_message_size": 0.5}, "max_message_size must be 1 byte or more, got 0.5"),
+        ({"url": "memory://", "max_message_size": 2**24}, "max_message_size must be at most 16711680, got"),
+        ({"url": "memory://", "capacity_bytes": 9}, "must be max_message_size, 1048576, or more, got 9"),
         ({"url": "memory://", "expiry": 0}, "expiry must be more than 0 seconds, got 0"),
     ],
 )

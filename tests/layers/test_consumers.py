@@ -92,6 +92,8 @@ class Trouble(AsyncWebsocketConsumer):
                 raise HTTPException(401, "who are you?")
             case "nothing":
                 pass
+            case "group":
+                await self.group_add("x" * 10_000)
             case "early":
                 await self.send("before accept")
             case "twice":
@@ -113,11 +115,31 @@ class Trouble(AsyncWebsocketConsumer):
         raise RuntimeError("a fault of a handler")
 
 
+class SyncTrouble(WebsocketConsumer):
+    def connect(self) -> None:
+        match self.path_params["what"]:
+            case "raise":
+                raise RuntimeError("a fault of connect")
+            case "refuse":
+                self.close(4003)
+            case "group":
+                self.group_add("a\0")
+            case "late":
+                self.accept()
+                raise RuntimeError("a fault behind accept")
+            case _:
+                pass
+
+    def disconnect(self, code: int) -> None:
+        left.append((self.path_params["what"], code))
+
+
 left: list[tuple[str, int]] = []
 ROUTES: dict[str, type[Consumer]] = {
     "/async/chat/{room}": AsyncChat,
     "/sync/chat/{room}": Chat,
     "/trouble/{what}": Trouble,
+    "/sync/trouble/{what}": SyncTrouble,
     "/async/echo": AsyncEcho,
     "/sync/echo": Echo,
 }
@@ -183,12 +205,25 @@ async def test_what_is_no_json_is_answered(site: Site, kind: str, frame: str | b
 
 
 @pytest.mark.parametrize(
-    ("what", "status"), [("raise", 500), ("refuse", 403), ("http", 401), ("nothing", 403), ("early", 500)]
+    ("what", "status"),
+    [("raise", 500), ("refuse", 403), ("http", 401), ("nothing", 403), ("early", 500), ("group", 400)],
 )
 async def test_who_is_not_accepted(site: Site, what: str, status: int):
     async with site.unharmed():
         assert (await site.refusal(f"/trouble/{what}")).status == status
         await wait_until(lambda: left == [(what, 1006)])
+
+
+@pytest.mark.parametrize(
+    ("what", "status"), [("raise", 500), ("refuse", 403), ("nothing", 403), ("group", 400)]
+)
+async def test_who_is_not_accepted_by_a_plain_connect(site: Site, what: str, status: int):
+    async with site.unharmed():
+        assert (await site.refusal(f"/sync/trouble/{what}")).status == status
+        await wait_until(lambda: left == [(what, 1006)])
+        async with site.connect("/sync/trouble/late") as client:
+            assert (await client.closed()).code == 1011
+    await wait_until(lambda: not layer._groups.names)
 
 
 @pytest.mark.parametrize("what", ["late", "twice"])
@@ -276,6 +311,31 @@ async def test_who_a_client_is_its_authenticator_says(in_frame: bool):
                 await client.send({"type": "auth", "token": "right"})
             while await client.read() != "hello ada":
                 pass  # of a client that says who it is in a frame, that is answered first
+    await own.close()
+
+
+async def test_what_a_layer_refuses_its_client_is_told_and_stays():
+    """But for what cannot be encoded, which is a fault of the program."""
+
+    class Repeats(AsyncJsonWebsocketConsumer):
+        async def receive_json(self, content: Any) -> None:
+            message = {"type": "x", "value": object() if content["times"] == 0 else "x" * content["times"]}
+            await self.group_send(content["to"], message)
+
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer(max_message_size=1000)
+    app.add_api_websocket_route("/", Repeats.as_route(layer=own))
+    async with serving(app, may_complain=True) as site, site.connect("/") as client:
+        for to, times, code in (
+            ("g", 2000, "too_large"),
+            ("x" * 10_000, 1, "invalid_room"),
+            ("a\0", 1, "invalid_room"),
+        ):
+            await client.send({"to": to, "times": times})
+            assert (await client.receive())["code"] == code
+        await client.send({"to": "g", "times": 0})
+        assert (await client.closed()).code == 1011
     await own.close()
 
 

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from redis.asyncio import Redis
 
 from fastapi_channels import add_channel
-from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError, ParseError
+from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError, MessageTooLarge, ParseError
 from fastapi_channels.layers import AsyncJsonWebsocketConsumer
 from fastapi_channels.layers.django import DjangoChannelLayer
 from fastapi_channels.wire.messages import Publication
@@ -178,9 +178,29 @@ async def test_who_is_full_misses_it_and_the_log_says_so(
     assert [await layer.receive(one) for _ in "12"] == [{"type": "1"}, {"type": "2"}]
     assert await layer.receive(two) == {"type": "3"}
     assert [record.getMessage() for record in caplog.records if record.name == "fastapi_channels"] == [
-        f"2 messages wait in {one!r} already: another is dropped",
+        f"{one!r} is full: another message is dropped",
         "1 of 2 channels over capacity in group g",
     ]
+
+
+async def test_bytes_are_bounded_whoever_sends(shared_redis: RedisServer):
+    """What Django sends may have any size."""
+    layer = DjangoChannelLayer(
+        shared_redis.url, prefix=unique("asgi"), capacity_bytes=5000, max_message_size=4000
+    )
+    channel = await layer.new_channel()
+    large: Any = msgpack.packb({"type": "large", "raw": bytes(6000)})
+    async with Redis.from_url(shared_redis.url) as redis:
+        await redis.publish(channel, large)
+    for size in (3900, 1000, 2000):
+        await layer.send(channel, {"type": str(size), "raw": bytes(size)})
+    for send in (layer.send, layer.group_send):
+        with pytest.raises(MessageTooLarge, match="4000 bytes"):
+            await send(channel, {"type": "x", "raw": bytes(4000)})
+    assert [await layer.receive(channel) for _ in "12"] == [
+        {"type": str(size), "raw": bytes(size)} for size in (3900, 1000)
+    ]
+    await layer.close()
 
 
 async def test_what_is_no_message_is_ignored(

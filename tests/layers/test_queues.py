@@ -22,7 +22,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def queues(clock: Clock) -> Queues:
-    return Queues(lambda channel: 1 if channel == "tiny" else 3, 10.0, clock)
+    return Queues(lambda channel: 1 if channel == "tiny" else 3, 100, 10.0, clock)
 
 
 def test_messages_come_in_order_and_leave_nothing(queues: Queues):
@@ -35,6 +35,28 @@ def test_a_full_channel_takes_no_more_and_others_do(queues: Queues):
     assert [queues.put("tiny", "1"), queues.put("tiny", "2"), queues.put("a", "1")] == [True, False, True]
     assert queues.take("tiny") == "1"
     assert queues.put("tiny", "3")
+
+
+def test_a_channel_is_full_of_bytes_too(queues: Queues, clock: Clock):
+    """Those that are taken, or have expired, do not count; text counts as UTF-8."""
+    assert [queues.put("a", "é" * 30), queues.put("a", b"x" * 41), queues.put("a", b"x" * 40)] == [
+        True,
+        False,
+        True,
+    ]
+    assert queues.put("b", "x" * 100)
+    assert queues.take("a") == "é" * 30
+    queues.put_back("a", "é" * 30)
+    assert not queues.put("a", "x")
+    queues.take("a")
+    assert queues.put("a", "x" * 60)
+    clock.now = 10.0
+    assert queues.put("a", "x" * 100)
+
+
+def test_what_no_channel_takes_leaves_nothing(queues: Queues):
+    assert not queues.put("a", "x" * 101)
+    assert len(queues) == 0
 
 
 def test_what_has_expired_takes_no_place(queues: Queues, clock: Clock):

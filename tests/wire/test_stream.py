@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
+from fastapi_channels.exceptions import MessageTooLarge
 from fastapi_channels.wire.messages import Body, Frame
-from fastapi_channels.wire.stream import NEVER, Exchange, Stream, TooLarge, encoded, farewell
+from fastapi_channels.wire.stream import NEVER, Exchange, Stream, encoded, farewell
 from tests.support.events import Reader
 
 SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [(b"x-name", b"ada")], "query_string": b""}
@@ -245,7 +246,7 @@ async def test_a_body_is_bounded() -> None:
     _, exchange = await accepted(b"12", b"34")
     assert await exchange.body(4) == b"1234"
     _, exchange = await accepted(b"12", b"34", b"5")
-    with pytest.raises(TooLarge):
+    with pytest.raises(MessageTooLarge):
         await exchange.body(4)
     server, exchange = await accepted(b"12")
     server._comes.append(b"")
