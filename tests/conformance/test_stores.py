@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +23,7 @@ from fastapi_channels.stores.postgres import PostgresStore
 from fastapi_channels.stores.redis import RedisStore
 from fastapi_channels.stores.store import MAX_OUTCOME, Announcement, Claim, Left, Limits, Record, Retention
 from fastapi_channels.wire.positions import Position
-from tests.support.stores import KEEP, a_node, enter, evicted, ids, someone, store_at
+from tests.support.stores import KEEP, a_node, enter, evicted, ids, let_end, someone, store_at
 
 Make = Callable[[], Store]
 
@@ -298,22 +297,27 @@ async def test_a_lease_that_has_ended_takes_its_entries_with_it_once(
     store: Store, others: list[Store], room: str
 ):
     node, other = a_node(), a_node()
-    lease = await others[0].renew(node, 0, 0.3)
+    lease = await others[0].renew(node, 0, 60)
     await others[0].enter(room, [someone(node, 1), someone(node, 2)], lease)
     await enter(store, room, someone(other, 1))
     before = await store.occupancy(room)
-    found = await asyncio.gather(
-        *(asyncio.wait_for(evicted(each, room), 2) for each in (store, others[1])), return_exceptions=True
-    )
-    (left,) = [one for one in found if isinstance(one, Left)]
+    await let_end(others[0], lease)
+    found: list[Left] = []
+    async with asyncio.timeout(10):
+        while not found:
+            for lefts in await asyncio.gather(store.evict(), others[1].evict()):
+                found += lefts
+            await asyncio.sleep(0.02)
+    (left,) = [*found, *await store.evict(), *await others[1].evict()]
     assert (sorted(ids(left)), left.version) == ([f"{node}.1", f"{node}.2"], before.version + 1)
     assert ids(await store.occupancy(room)) == [f"{other}.1"]
 
 
 async def test_nothing_is_entered_under_a_lease_that_has_ended(store: Store, others: list[Store], room: str):
     node = a_node()
-    lease = await others[0].renew(node, 0, 0.2)
+    lease = await others[0].renew(node, 0, 60)
     await others[0].enter(room, [someone(node, 1)], lease)
+    await let_end(others[0], lease)
     await evicted(store, room)
     with pytest.raises(LeaseLost):
         await others[0].enter(room, [someone(node, 2)], lease)
@@ -322,8 +326,9 @@ async def test_nothing_is_entered_under_a_lease_that_has_ended(store: Store, oth
 
 async def test_who_has_lost_a_lease_is_told_by_another_token(store: Store, others: list[Store], room: str):
     node = a_node()
-    lost = await others[0].renew(node, 0, 0.2)
+    lost = await others[0].renew(node, 0, 60)
     await others[0].enter(room, [someone(node, 1)], lost)
+    await let_end(others[0], lost)
     await evicted(store, room)
     lease = await others[0].renew(node, lost.token, 60)
     assert lease.token > lost.token
@@ -339,16 +344,18 @@ async def test_a_new_lease_does_not_keep_what_was_entered_under_the_old(
 ):
     """Nobody has looked after it meanwhile."""
     node = a_node()
-    lost = await others[0].renew(node, 0, 0.1)
+    lost = await others[0].renew(node, 0, 60)
     await others[0].enter(room, [someone(node, 1)], lost)
+    await let_end(others[0], lost)
     lease = lost
     async with asyncio.timeout(10):
         while lease.token == lost.token:
-            await asyncio.sleep(0.3)  # longer than the lease, which renewing would prolong
-            lease = await others[0].renew(node, lost.token, 60)
+            await asyncio.sleep(0.1)  # longer than the lease, which renewing prolongs
+            lease = await others[0].renew(node, lost.token, 0.05)
+    lease = await others[0].renew(node, lease.token, 60)
     await others[0].enter(room, [someone(node, 2)], lease)
-    with suppress(TimeoutError):
-        await asyncio.wait_for(evicted(store, room), 2)
+    while await store.evict():
+        pass
     assert ids(await store.occupancy(room)) == [f"{node}.2"]
 
 

@@ -23,6 +23,7 @@ from tests.support.stores import (
     evicted,
     ids,
     in_use,
+    let_end,
     numbered,
     opened,
     restarted,
@@ -74,9 +75,10 @@ async def test_scripts_that_are_flushed_are_loaded_again(store: Store, mortal_re
 async def test_a_process_that_dies_while_it_takes_others_out(mortal_redis: RedisServer):
     async with opened(*[mortal_redis.url] * 2) as (dying, store):
         node = a_node()
-        lease = await store.renew(node, 0, 0.1)
+        lease = await store.renew(node, 0, 60)
         for room in numbered(ROOM, 5):
             await store.enter(room, [someone(node, 1)], lease)
+        await let_end(store, lease)
         await asyncio.sleep(0.2)
         assert isinstance(dying, RedisStore)
         ended = await dying._leases.ended()
@@ -108,7 +110,7 @@ async def test_rooms_that_a_new_master_has_not_heard_of_are_noted_again(
     lease = await store.renew(node, 0, 60)
     await store.enter(ROOM, [someone(node, 1)], lease)
     mortal_redis.ask("DEL", "fastapi-channels:rooms:{leases}")
-    await store.renew(node, lease.token, 0.1)
+    await let_end(store, lease)
     assert ids(await evicted(store, ROOM)) == [f"{node}.1"]
 
 
