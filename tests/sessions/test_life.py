@@ -29,8 +29,8 @@ from tests.support.live import (
 
 LATE: Final = COARSE / SPOKES
 """Seconds that anything of this may come late."""
-SLACK: Final = 0.5
-"""Seconds more that this machine may need."""
+SLACK: Final = 5.0
+"""Seconds more that a busy machine may need."""
 
 
 class Room(Channel):
@@ -81,16 +81,17 @@ async def test_a_client_that_says_nothing_is_told_to_come_back():
 
 
 async def test_whoever_speaks_stays_and_a_pong_is_no_word():
-    async with serving_room({"idle_timeout": 1.0}) as (site, _), site.connect("/tea") as ada:
-        for _ in range(3):
-            await asyncio.sleep(0.5)
-            assert (await ada.call("quick"))["data"] == "quick"
+    async with serving_room({"idle_timeout": 2.0}) as (site, _), site.connect("/tea") as ada:
         spoke = now()
+        for _ in range(5):
+            await asyncio.sleep(0.5)
+            spoke = now()
+            assert (await ada.call("quick"))["data"] == "quick"
         with suppress(ConnectionClosed):
-            while now() - spoke < 1.0 + LATE + SLACK and ada.socket.close_code is None:
+            while now() - spoke < 2.0 + LATE + SLACK and ada.socket.close_code is None:
                 await ada.send({"type": "pong"})
                 await asyncio.sleep(0.1)
-        assert now() - spoke >= 1.0
+        assert now() - spoke >= 2.0
         assert (await ada.closed()).code == 4008
 
 
@@ -112,17 +113,17 @@ async def test_a_room_that_relays_is_told_by_the_reason_alone():
 
 
 async def test_a_client_of_many_rooms_has_the_limits_of_its_socket():
-    socket = type("Brief", (Socket,), {"idle_timeout": 0.6})(Room())
+    socket = type("Brief", (Socket,), {"idle_timeout": 1.5})(Room())
     app = application(Room())
     socket.mount(app, "/many/rooms")
     async with serving(app) as site, site.connect("/many/rooms") as ada:
         await asyncio.sleep(0.4)
+        joined = now()
         await ada.send({"type": "join", "channel": "tea"})
         assert (await ada.receive())["type"] == "joined"
-        joined = now()
         assert (await ada.receive())["type"] == "drain"
         assert (await ada.closed()).code == 4008
-        assert now() - joined >= 0.6
+        assert now() - joined >= 1.5
 
 
 # Lifetime
@@ -179,7 +180,7 @@ async def test_an_action_that_does_not_end_is_not_waited_for():
 @pytest.mark.direct
 @each_with_port
 async def test_who_answers_pings_stays(ws: str):
-    async with serving_room({"heartbeat": 0.2}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
+    async with serving_room({"heartbeat": 0.5}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
         for _ in range(3):
             assert await client.receive() == (Opcode.PING, b"")
             await client.send(Opcode.PONG, b"")

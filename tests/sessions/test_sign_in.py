@@ -15,7 +15,7 @@ from fastapi_channels.sessions.sign_in import REFRESHES, REGAINED
 from fastapi_channels.wire.wheel import COARSE, SPOKES
 from tests.support.live import Client, Site, application, serving, unique, wait_until
 
-SLACK = COARSE / SPOKES + 0.5
+SLACK = COARSE / SPOKES + 5.0
 """Seconds that anything of this may come late, and that this machine may need."""
 
 

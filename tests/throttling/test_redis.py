@@ -142,27 +142,26 @@ async def test_simultaneous_hits_admit_exactly_the_times(
 
 async def test_no_window_holds_more_than_it_may(limiter: RedisLimiter) -> None:
     items, admitted = [("key", Rate(20, 0.05))], []
-    end = time.monotonic() + 0.5
-    while (sent := time.monotonic()) < end:
+    while len(admitted) < 100:
+        sent = time.monotonic()
         if not await limiter.hit(items):
             admitted.append((sent, time.monotonic()))
-    assert len(admitted) > 20
     # The server's time of a hit is between those here; its microseconds are rounded down.
     for (sent, _), (_, answered) in zip(admitted, admitted[20:], strict=False):
         assert answered - sent > 0.05 - 1e-6
 
 
 async def test_a_hit_is_admitted_after_the_wait_and_not_before(limiter: RedisLimiter) -> None:
-    items = [("key", Rate(2, 0.2))]
+    items = [("key", Rate(2, 1.0))]
     started = time.monotonic()
     assert [await limiter.hit(items), await limiter.hit(items)] == [0, 0]
-    assert 0 < await limiter.hit(items) <= 0.2
+    assert 0 < await limiter.hit(items) <= 1.0
 
     async def admitted() -> bool:
         return await limiter.hit(items) == 0
 
     await until(admitted)
-    assert time.monotonic() - started >= 0.2 - 1e-3
+    assert time.monotonic() - started >= 1.0 - 1e-3
 
 
 async def test_a_refused_call_consumes_nothing(limiter: RedisLimiter, redis_client: Redis) -> None:

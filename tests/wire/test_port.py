@@ -306,7 +306,7 @@ async def test_the_end_of_a_client_that_answers_no_ping(ws: str) -> None:
         await pinged.wait()
         await room.connect(websocket, channel="r")
 
-    async with serving(app, ws=ws, ws_ping_interval=0.1, ws_ping_timeout=0.1) as site:
+    async with serving(app, ws=ws, ws_ping_interval=0.1, ws_ping_timeout=0.5) as site:
         for path in ("/r", "/own/late"):
             async with RawClient.open(site, path) as client:
                 assert (await client.receive())[0] == Opcode.PING
