@@ -234,7 +234,7 @@ class Dispatcher:
         room, user = node.rooms.topic(member.plan.key(connection.room)), node.key_of(connection.user)
         return once(node.store, room, user, message, envelope.payload_of(message), call)
 
-    async def _stream(self, spec: ActionSpec, run: Run) -> Frame | None:
+    async def _stream(self, spec: ActionSpec, run: Run) -> Frame:
         """Call the handler, and send a reply for each item that it yields, each when the one before has left
         and the client takes one more; the last reply, whose `more` is false, is returned."""
         member, message, sent = self._member, run.message, 0
@@ -245,7 +245,7 @@ class Dispatcher:
             async for item in items:
                 index = {"index": sent} if has_window else {}
                 if not await member.writer.write(self._reply(spec, message, item, more=True, **index)):
-                    return None
+                    raise Cancelled()  # there is no client any more
                 sent += 1
                 if has_window:
                     await self._take(run)

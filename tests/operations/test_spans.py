@@ -175,6 +175,13 @@ class Room(Channel):
                 await asyncio.sleep(0.001)
 
     @action()
+    async def until_gone(self, connection: Connection) -> AsyncIterator[int]:
+        while not connection.closed:
+            yield 0
+            await asyncio.sleep(0)
+        yield 1
+
+    @action()
     async def wait(self) -> None:
         self.begun.set()
         await asyncio.Event().wait()
@@ -319,6 +326,15 @@ async def test_a_stream_that_is_ended_ends_its_span(
     assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
     assert parent_of(traced.one("held open")) == context_of(span).span_id
     assert "Failed to detach context" not in caplog.text
+
+
+async def test_a_stream_that_finds_its_client_gone_is_cancelled(traced: Traced):
+    async with in_room(traced) as wire:
+        wire.call("until_gone", request_id=1)
+        await wire.receive()
+    span = await traced.ended("Room/until_gone")
+    assert attributes_of(span)["rpc.response.status_code"] == "cancelled"
+    assert (span.status.status_code, span.events) == (StatusCode.UNSET, ())
 
 
 async def test_an_action_that_is_interrupted_as_its_client_leaves_is_cancelled(traced: Traced):
