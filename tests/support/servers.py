@@ -338,7 +338,7 @@ class RabbitServer(Server):
     """Starts in some seconds, for one node with an epmd of its own."""
 
     binary = "rabbitmq-server"
-    deadline = 60.0
+    deadline = 100.0
     stays = False  # it leaves a dump where it is, when it is killed as it begins
 
     def __init__(self) -> None:
