@@ -4,14 +4,6 @@ var ChannelsError = class extends Error {
 };
 var ActionError = class extends ChannelsError {
   name = "ActionError";
-  code;
-  status;
-  /** The frame's `errors`: a text, as a rule. */
-  errors;
-  data;
-  /** Seconds, where the server says when to try again. */
-  retryAfter;
-  action;
   constructor(frame) {
     super(typeof frame.errors === "string" ? frame.errors : JSON.stringify(frame.errors));
     this.code = frame.code;
@@ -37,12 +29,6 @@ var Overflow = class extends ChannelsError {
 };
 var Refused = class extends ChannelsError {
   name = "Refused";
-  /** Of the close; 0 where a room refused and the connection stayed. */
-  closeCode;
-  /** Of the close, as the server wrote it; empty where it wrote none. */
-  reason;
-  /** The error frame, where there was one. */
-  cause;
   constructor(closeCode, reason, cause) {
     super(cause?.message || reason || `closed with ${closeCode}`);
     this.closeCode = closeCode;
@@ -54,14 +40,16 @@ var Refused = class extends ChannelsError {
     return this.cause?.code ?? "";
   }
 };
+var wasLeft = () => new Refused(0, "the room was left");
 
 // src/connection.ts
 var SUBPROTOCOL = "fastapi-channels.1";
 function comesBack(code) {
   return [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008].includes(code) || code >= 4e3 && code < 4500;
 }
-function toldToWait(reason) {
-  return 1e3 * Number(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1] ?? 0);
+var toldToWait = (seconds) => 1e3 * Number(seconds ?? 0);
+function delayAfter(failures, { clock, times }) {
+  return clock.random() * Math.min(times.most, times.first * 2 ** failures);
 }
 var COMING_BACK = 3008;
 var WHERE = ["online", "offline", "pageshow", "pagehide", "resume", "visibilitychange"];
@@ -80,7 +68,7 @@ var Connection = class {
   #attempt = 0;
   #failures = 0;
   #began = -Infinity;
-  #said = null;
+  #said;
   /* How often in a row a token was refused because it was over. */
   #expired = 0;
   #retryAfter = 0;
@@ -88,16 +76,17 @@ var Connection = class {
   #ticked = 0;
   #asked = false;
   #timers = /* @__PURE__ */ new Set();
+  /* Ends that the page is listened to. */
   #deaf = null;
+  /** What has become of its rooms for good, or until `retry()`; null while it is there, or comes back. */
+  get over() {
+    return this.state === "closed" ? "refused" : this.state === "idle" ? "left" : null;
+  }
   constructor(settings, owner) {
     this.#settings = settings;
     this.#owner = owner;
   }
-  /** Connect, if it is not under way. */
-  open() {
-    if (this.state === "idle") this.retry();
-  }
-  /** Try at once, as soon as it may be; also after a refusal. */
+  /** Connect, if it is not under way: at once, or as soon as it may be; also after a refusal. */
   retry() {
     if (this.state === "open" || this.state === "connecting") return;
     this.#failures = this.#expired = 0;
@@ -111,10 +100,10 @@ var Connection = class {
       this.state = "waiting";
     }
   }
-  /** Leave for good, or until the next `open()`. */
+  /** Leave, until the next `retry()`. */
   close() {
     if (this.state === "idle") return;
-    this.#deaf?.();
+    this.#deaf?.abort();
     this.#deaf = null;
     this.#drop(1e3);
     this.refusal = null;
@@ -123,14 +112,14 @@ var Connection = class {
   }
   /**
    * @returns whether it was sent: false while the connection is not open
-   * @throws RangeError: the server would close for its size
+   * @throws NotSent: the server would close for its size
    */
   send(frame) {
-    if (this.state !== "open" || this.#socket === null) return false;
+    if (this.state !== "open") return false;
     const body = this.#settings.codec.encode(frame);
-    const most = this.welcome.max_message_size ?? Infinity;
-    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? bytesOf(body) : 0;
-    if (size > most) throw new RangeError(`a message may have ${most} bytes, not ${size}`);
+    const most = this.welcome.max_message_size;
+    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? new TextEncoder().encode(body).length : 0;
+    if (size > most) throw new NotSent(`a message may have ${most} bytes, not ${size}`);
     this.#socket.send(body);
     return true;
   }
@@ -140,15 +129,14 @@ var Connection = class {
     else if (this.state === "waiting") this.#wait(0);
   }
   #listen() {
-    if (this.#deaf !== null || typeof globalThis.addEventListener !== "function") return;
+    if (this.#deaf || !globalThis.addEventListener) return;
     const listen = (event) => {
       if (event.type === "pagehide") this.#suspend();
       else if (event.type !== "visibilitychange" || !document.hidden) this.#doubt();
     };
-    for (const name of WHERE) globalThis.addEventListener(name, listen);
-    this.#deaf = () => {
-      for (const name of WHERE) globalThis.removeEventListener(name, listen);
-    };
+    this.#deaf = new AbortController();
+    const { signal } = this.#deaf;
+    for (const name of WHERE) globalThis.addEventListener(name, listen, { signal });
   }
   /* A page with an open WebSocket is not kept for the way back. `pageshow` calls it to life again. */
   #suspend() {
@@ -159,53 +147,50 @@ var Connection = class {
     this.#owner.lost();
   }
   async #begin() {
-    const { clock, times, token } = this.#settings;
+    const { clock, times } = this.#settings;
     const attempt = ++this.#attempt;
     const mine = (react) => (event) => {
       if (attempt === this.#attempt) react(event);
     };
     this.#began = clock.now();
-    this.#said = null;
+    this.#said = void 0;
     this.#retryAfter = 0;
     this.welcome = {};
-    this.#later(times.connect, () => this.#lost(1006, "no answer"));
+    this.#later(times.connect, () => this.#lost());
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...this.#settings.protocols ?? []];
     try {
-      const brought = await token?.();
-      if (brought !== void 0) protocols.push(`bearer.${brought}`);
+      const token = await this.#token();
+      if (token !== void 0) protocols.push(`bearer.${token}`);
     } catch (error) {
-      mine(() => this.#lost(1006, "no answer"))(error);
+      if (attempt === this.#attempt) this.#lost(error instanceof Refused ? 0 : 1006, String(error));
       this.#settings.onError(error);
     }
     if (attempt !== this.#attempt) return;
-    let socket;
     try {
       const WebSocketClass = this.#settings.webSocket ?? globalThis.WebSocket;
-      socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
+      if (!WebSocketClass) throw new Error("no WebSocket here: use Node 22, or the option webSocket");
+      const socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
+      socket.binaryType = "arraybuffer";
+      socket.onopen = mine(() => {
+        if (socket.protocol !== SUBPROTOCOL) this.#opened();
+      });
+      socket.onmessage = mine((event) => this.#read(event.data));
+      socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
+      socket.onerror = () => {
+      };
     } catch (error) {
       this.#lost(0, String(error));
-      return;
     }
-    socket.binaryType = "arraybuffer";
-    socket.onopen = mine(() => {
-      if (socket.protocol !== SUBPROTOCOL) this.#opened();
-    });
-    socket.onmessage = mine((event) => this.#read(event.data));
-    socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
-    socket.onerror = () => {
-    };
   }
   #read(data) {
-    let frame;
     try {
-      frame = this.#settings.codec.decode(data);
+      const frame = this.#settings.codec.decode(data);
       if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
+      this.#received(frame);
     } catch (error) {
       this.#settings.onError(error);
-      return;
     }
-    this.#received(frame);
   }
   #opened() {
     if (this.state !== "connecting") return;
@@ -232,19 +217,28 @@ var Connection = class {
     } else if (type === "expiring") {
       void this.#refresh();
     } else if (type === "drain") {
-      this.#retryAfter = 1e3 * (frame.retry_after ?? 0);
+      this.#retryAfter = toldToWait(frame.retry_after);
     } else if (this.state === "connecting" && type === "response") {
       this.#said = new ActionError(frame);
-      this.#retryAfter = 1e3 * (this.#said.retryAfter ?? 0);
+      this.#retryAfter = toldToWait(frame.retry_after);
     } else if (type !== "pong" && type !== "authenticated") {
       this.#owner.received(frame);
     }
+  }
+  /* Where there is one. What could not be sent the next time either is a refusal. */
+  async #token() {
+    const { token } = this.#settings;
+    const brought = await token?.();
+    if (token && (typeof brought !== "string" || !/^[\w!#$%&'*+.^`|~-]+$/.test(brought))) {
+      throw new Refused(0, "an unusable token: not of the characters of HTTP tokens");
+    }
+    return brought;
   }
   /* The token ends soon: a new one on the open socket saves coming back. Without one the server closes with 4001. */
   async #refresh() {
     const attempt = this.#attempt;
     try {
-      const token = await this.#settings.token?.();
+      const token = await this.#token();
       if (token !== void 0 && attempt === this.#attempt) this.send({ type: "refresh", token });
     } catch (error) {
       this.#settings.onError(error);
@@ -266,21 +260,19 @@ var Connection = class {
     this.#asked = true;
     this.send({ type: "ping" });
     this.#later(within, () => {
-      if (this.#asked) this.#lost(1006, "no answer");
+      if (this.#asked) this.#lost();
     });
   }
-  #lost(code, reason) {
-    const { clock, times } = this.#settings;
-    const told = Math.max(this.#retryAfter, toldToWait(reason));
-    const said = this.#said ?? void 0;
+  #lost(code = 1006, reason = "no answer") {
+    const told = Math.max(this.#retryAfter, toldToWait(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1]));
+    const said = this.#said;
     this.#expired = said?.code === "token_expired" ? this.#expired + 1 : 0;
     const back = comesBack(code) && this.#expired < 2;
     this.#drop();
     this.refusal = back && !said ? null : new Refused(code, reason, said);
     if (back) {
-      const ceiling = Math.min(times.most, times.first * 2 ** this.#failures++);
       this.state = "waiting";
-      this.#wait(Math.max(clock.random() * ceiling, told));
+      this.#wait(Math.max(delayAfter(this.#failures++, this.#settings), told));
     } else this.state = "closed";
     this.#owner.lost();
   }
@@ -314,7 +306,6 @@ var Connection = class {
     this.#timers.clear();
   }
 };
-var bytesOf = (text) => new TextEncoder().encode(text).length;
 
 // src/clock.ts
 var systemClock = {
@@ -360,8 +351,7 @@ var json = {
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data))
 };
 function tell(error) {
-  if (typeof reportError === "function") reportError(error);
-  else console.error(error);
+  (globalThis.reportError ?? console.error)(error);
 }
 function settingsOf(options) {
   const { times, ...rest } = options;
@@ -371,7 +361,7 @@ function settingsOf(options) {
 // src/requests.ts
 var AGAIN = /* @__PURE__ */ new Set(["in_progress", "unavailable", "rate_limited", CONNECTION_LOST]);
 function secret() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("");
+  return crypto.getRandomValues(new Uint8Array(16)).join("");
 }
 var Requests = class {
   #settings;
@@ -389,11 +379,8 @@ var Requests = class {
     this.#send = send;
     this.#knowsWindows = knowsWindows;
   }
-  get size() {
-    return this.#all.size;
-  }
   nextId() {
-    return `${this.#prefix}-${(++this.#count).toString(36)}`;
+    return `${this.#prefix}-${++this.#count}`;
   }
   /** @param state of its room: while that is being joined, it waits for `flush` */
   ask(asked, room, state, asker) {
@@ -405,7 +392,7 @@ var Requests = class {
     }
     let size = 0;
     if (waits) {
-      size = JSON.stringify(asked.frame).length;
+      size = this.#settings.codec.encode(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
@@ -428,13 +415,13 @@ var Requests = class {
   }
   /** A room was joined: send what waited for it, in the order in which it was asked. */
   flush(room) {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (!request.sent && request.room === room) this.#dispatch(request);
     }
   }
   /** The connection is lost: who may be repeated waits for the next; nobody knows of the others that were sent. */
   lost() {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (!request.sent) continue;
       if (request.retry) request.sent = false;
       else this.#fail(request, new ConnectionLost("lost before the reply"));
@@ -442,11 +429,9 @@ var Requests = class {
   }
   /** The room, or all of them, will not be joined. */
   refused(error, room) {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (room !== void 0 && request.room !== room) continue;
-      const told = request.sent ? new ConnectionLost(error.message) : new NotSent(error.message);
-      told.cause = error;
-      this.#fail(request, told);
+      this.#fail(request, new (request.sent ? ConnectionLost : NotSent)(error.message, { cause: error }));
     }
   }
   /** @returns whether the frame answers a request of ours */
@@ -509,7 +494,7 @@ var Requests = class {
       return;
     }
     request.sent = false;
-    const wait = Math.max(1e3 * (error.retryAfter ?? 0), this.#settings.times.rejoin);
+    const wait = Math.max(toldToWait(error.retryAfter), this.#settings.times.rejoin);
     request.end.push(this.#settings.clock.after(wait, () => {
       if (!request.sent) this.#dispatch(request);
     }));
@@ -529,15 +514,16 @@ var Requests = class {
 };
 
 // src/feed.ts
+var DONE = { done: true, value: void 0 };
 var Feed = class {
   #untaken = [];
-  #takers = [];
+  #waiting = [];
   #ended = false;
   #error = void 0;
   #leave;
   #taken;
   /**
-   * @param leave called once, when nobody reads on, or too much waits
+   * @param leave called once, when nothing more is taken: it has ended, nobody reads on, or too much waits
    * @param taken called for each item that is, while more may come
    */
   constructor(leave, taken) {
@@ -546,30 +532,29 @@ var Feed = class {
   }
   push(item) {
     if (this.#ended) return;
-    const taker = this.#takers.shift();
-    if (taker) {
-      taker.resolve({ done: false, value: item });
-      this.#taken?.();
-    } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
-    else {
-      this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
-      this.#left();
-    }
+    if (this.#untaken.length < MOST_UNTAKEN) {
+      this.#untaken.push(item);
+      this.#wake();
+    } else this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
   }
   end() {
+    if (this.#ended) return;
     this.#ended = true;
-    for (const taker of this.#takers.splice(0)) taker.resolve({ done: true, value: void 0 });
+    this.#wake();
+    this.#leave();
   }
   /** What came before it can still be taken. */
   fail(error) {
     if (this.#ended) return;
-    this.#ended = true;
-    const taker = this.#takers.shift();
-    if (taker) taker.reject(error);
-    else this.#error = error;
+    this.#error = error;
     this.end();
   }
   async next() {
+    while (this.#untaken.length === 0 && !this.#ended) {
+      await new Promise((resolve) => {
+        this.#waiting.push(resolve);
+      });
+    }
     if (this.#untaken.length > 0) {
       const value = this.#untaken.shift();
       if (!this.#ended) this.#taken?.();
@@ -580,44 +565,37 @@ var Feed = class {
       this.#error = void 0;
       throw error;
     }
-    if (this.#ended) return { done: true, value: void 0 };
-    return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
+    return DONE;
   }
   /** What `break` calls. */
   async return() {
-    if (!this.#ended) {
-      this.end();
-      this.#left();
-    }
+    this.end();
     this.#untaken.length = 0;
-    return { done: true, value: void 0 };
+    return DONE;
   }
   [Symbol.asyncIterator]() {
     return this;
   }
-  #left() {
-    const leave = this.#leave;
-    this.#leave = () => {
-    };
-    leave();
+  #wake() {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 };
 
 // src/presence.ts
 var NOBODY = { version: null, devices: /* @__PURE__ */ new Map(), people: [] };
 function after(before, frame) {
-  const whole = frame.type === "presence";
-  if (!whole && frame.version - 1 !== before.version) return null;
-  const devices = new Map(whole ? [] : before.devices);
-  for (const device of whole ? frame.present : [...frame.joined, ...frame.changed]) devices.set(device.id, device);
-  for (const id of whole ? [] : frame.left) devices.delete(id);
+  const { present, joined = present, changed = [], left = [], version } = frame;
+  if (!present && version - 1 !== before.version) return null;
+  const devices = new Map(present ? [] : before.devices);
+  for (const device of [...joined, ...changed]) devices.set(device.id, device);
+  for (const id of left) devices.delete(id);
   const people = /* @__PURE__ */ new Map();
-  for (const device of devices.values()) people.set(keyOf(device), [...people.get(keyOf(device)) ?? [], device]);
-  return {
-    version: frame.version,
-    devices,
-    people: [...people.values()].map((found) => ({ user: found[0].user, devices: found }))
-  };
+  for (const device of devices.values()) {
+    const person = people.get(keyOf(device)) ?? { user: device.user, devices: [] };
+    person.devices.push(device);
+    people.set(keyOf(device), person);
+  }
+  return { version, devices, people: [...people.values()] };
 }
 function changeOf(before, now) {
   return { joined: without(now, before), left: without(before, now) };
@@ -630,13 +608,9 @@ var keyOf = ({ user, id }) => user === null ? id : `@${user}`;
 
 // src/room.ts
 var Room = class {
-  /** Its name, on a socket with many; else the address. */
-  name;
   state = "joining";
   /** Why, where it is refused; while it is being joined, what the server said to the last attempt, if it said no. */
   refusal = null;
-  /** Of the newest event, in a room with history: keep it to come back in another page. */
-  position;
   /** The id of the connection, as the server knows it; empty before it is joined. */
   connection = "";
   /** Who is here, in a room with presence. While the room is joined again, who was. */
@@ -685,20 +659,27 @@ var Room = class {
       const request = this.#line.ask(this, { action: name, ...payload }, asked, {
         reply: (data) => resolve(data),
         fail: reject,
-        item: () => this.#line.cancel(request, new ChannelsError(`${name} streams: read it with stream()`))
+        item: () => this.#line.requests.cancel(request, new ChannelsError(`${name} streams: read it with stream()`))
       });
     });
   }
-  /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
+  /**
+   * Call an action that streams. Leaving the loop, or the signal, ends it on the server too.
+   *
+   * @throws RangeError: there is no such window. The loop throws as `call`
+   */
   stream(name, ...[payload, options]) {
-    const window = options?.window ?? WINDOW;
+    const { window = WINDOW } = options ?? {};
+    if (window !== null && !(window > 0 && window <= MOST_UNTAKEN && Number.isInteger(window))) {
+      throw new RangeError(`a window has 1 to ${MOST_UNTAKEN} items, or is null; not ${window}`);
+    }
     let request = null;
     let taken = 0;
     const feed = new Feed(() => {
-      if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+      if (request) this.#line.requests.cancel(request, new ChannelsError("nobody reads on"));
     }, () => {
-      if (2 * ++taken < window || !request) return;
-      this.#line.give(request, taken);
+      if (!request || !window || 2 * ++taken < window) return;
+      this.#line.requests.give(request, taken);
       taken = 0;
     });
     request = this.#line.ask(this, { action: name, ...payload }, { ...options, window }, {
@@ -728,22 +709,26 @@ var Room = class {
   /** Hear an event. @returns what takes it back */
   on(name, listener) {
     const listeners = this.#listeners.get(name) ?? /* @__PURE__ */ new Set();
-    this.#listeners.set(name, listeners.add(listener));
-    return () => void listeners.delete(listener);
+    this.#listeners.set(name, listeners);
+    return added(listeners, listener);
   }
   /** Hear all events, those too that the types do not know. */
   onAny(listener) {
     return added(this.#all, listener);
   }
-  /** The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused. */
+  /**
+   * The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused: at
+   * once, where it is already.
+   */
   events(name) {
     const ends = [];
     const feed = new Feed(() => ends.forEach((end) => end()));
-    ends.push(this.on(name, (data) => feed.push(data)));
-    ends.push(this.onState((state) => {
+    const hear = (state) => {
       if (state === "left") feed.end();
       else if (state === "refused") feed.fail(this.refusal);
-    }));
+    };
+    ends.push(this.on(name, (data) => feed.push(data)), this.onState(hear));
+    hear(this.state);
     return feed;
   }
   /** Say who answers what the server asks; one for each name. What it throws is the answer's error. */
@@ -761,7 +746,7 @@ var Room = class {
   onState(listener) {
     return added(this.#states, listener);
   }
-  /** Hear that `presence` is another one. */
+  /** Hear that `presence` is another one. When the room is over for this client, nobody is in it, and nobody has `left`. */
   onPresence(listener) {
     return added(this.#changes, listener);
   }
@@ -770,21 +755,19 @@ var Room = class {
     return added(this.#frames, listener);
   }
   /** Resolves when the room is joined. @throws Refused */
-  ready() {
-    return new Promise((resolve, reject) => {
-      const settle = () => {
-        if (this.state === "joining") return false;
-        if (this.state === "joined") resolve(this);
-        else reject(this.refusal ?? new Refused(0, "the room was left"));
-        return true;
-      };
-      if (settle()) return;
-      const stop = this.onState(() => {
-        if (settle()) stop();
+  async ready() {
+    while (this.state === "joining") {
+      await new Promise((resolve) => {
+        const stop = this.onState(() => {
+          stop();
+          resolve();
+        });
       });
-    });
+    }
+    if (this.state !== "joined") throw this.refusal ?? wasLeft();
+    return this;
   }
-  /** Ask again, at once: after a refusal, or while a wait is long. */
+  /** Ask again, at once: after a refusal, or while a wait is long. @throws ChannelsError: the socket was closed */
   retry() {
     this.#line.retry(this);
   }
@@ -817,7 +800,7 @@ var Room = class {
     this.state = state;
     this.refusal = refusal;
     if (state === "joining") this.presence = { ...this.presence, version: null };
-    else if (state !== "joined") this.#show(NOBODY);
+    else if (state !== "joined") this.#show(NOBODY, NOBODY);
     this.#tell(this.#states, state);
   }
   /** @internal */
@@ -873,26 +856,20 @@ var Room = class {
       this.#line.say(this, { type: "presence" });
     }
   }
-  #show(now) {
-    const before = this.presence;
+  #show(now, before = this.presence) {
+    const { size } = this.presence.devices;
     this.presence = now;
-    if (before.devices.size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
+    if (size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
   }
   async #asked({ call, call_id, data }) {
     const handler = this.#handlers.get(call);
-    const answer = { type: "answer", call_id };
+    const answer = (said) => this.#line.say(this, { type: "answer", call_id, ...said });
     try {
       if (handler === void 0) throw new ChannelsError(`nobody here answers ${call}`);
-      answer.data = await handler(data) ?? null;
+      answer({ data: await handler(data) ?? null });
     } catch (error) {
-      answer.errors = messageOf(error);
+      this.#safely(() => answer({ errors: messageOf(error) }));
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
-    }
-    const say = (told) => this.#line.say(this, told);
-    try {
-      say(answer);
-    } catch (error) {
-      this.#safely(() => say({ type: "answer", call_id, errors: messageOf(error) }));
     }
   }
   #gap(reason, dropped = null) {
@@ -919,23 +896,19 @@ var messageOf = (error) => error instanceof Error ? error.message : String(error
 
 // src/topics.ts
 function fits(filter, topic) {
-  if (typeof topic !== "string" || !/[+#]/.test(filter)) return false;
+  if (!/[+#]/.test(filter) || topic[0] === "$" && /^[+#]/.test(filter)) return false;
   const wanted = filter.split("/");
   const levels = topic.split("/");
-  if (topic.startsWith("$") && (wanted[0] === "+" || wanted[0] === "#")) return false;
-  for (const [at, level] of wanted.entries()) {
-    if (level === "#") return true;
-    if (at === levels.length || level !== "+" && level !== levels[at]) return false;
+  if (wanted.at(-1) === "#") {
+    wanted.pop();
+    levels.splice(wanted.length);
   }
-  return wanted.length === levels.length;
+  return wanted.length === levels.length && wanted.every((level, at) => level === "+" || level === levels[at]);
 }
 
 // src/line.ts
 var FOR_NOW = /* @__PURE__ */ new Set(["unavailable", "channel_full", "rate_limited", "too_many_rooms"]);
 var Line = class {
-  settings;
-  connection;
-  requests;
   #url;
   constructor(settings, url) {
     this.settings = settings;
@@ -965,26 +938,19 @@ var Line = class {
     const asked = { frame: this.addressed(room, frame), ...options };
     return this.requests.ask(asked, room.name, room.state, asker);
   }
-  cancel(request, reason) {
-    this.requests.cancel(request, reason);
-  }
-  give(request, count) {
-    this.requests.give(request, count);
-  }
   say(room, frame) {
     this.connection.send(this.addressed(room, frame));
   }
   /** The connection is. If it is for good, so are the requests. */
   lost() {
+    const { over, refusal } = this.connection;
     this.requests.lost();
-    const { refusal, state } = this.connection;
-    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the room was left") : null;
-    if (over) this.requests.refused(over);
+    if (over) this.requests.refused(refusal ?? wasLeft());
   }
   /* What becomes of a room then. */
   become(room) {
-    const { refusal, state } = this.connection;
-    room.become(state === "closed" ? "refused" : state === "idle" ? "left" : "joining", refusal);
+    const { over, refusal } = this.connection;
+    room.become(over ?? "joining", refusal);
   }
   /** Where the room has been, for the handshake. */
   since() {
@@ -995,12 +961,11 @@ var Line = class {
   }
 };
 var Single = class extends Line {
-  room;
   #placed = false;
   constructor(settings, url, name, options) {
     super(settings, url);
     this.room = new Room(this, name, options);
-    this.connection.open();
+    this.connection.retry();
   }
   opened() {
     if (!this.#placed) this.room.joined(null);
@@ -1035,21 +1000,22 @@ var Single = class extends Line {
 };
 var Many = class extends Line {
   /** What is sent to this client alone, or to all of its user, wherever it is. */
-  own;
+  own = new Room(this, "*", {});
   #places = /* @__PURE__ */ new Map();
   constructor(settings, url) {
     super(settings, url);
-    this.own = new Room(this, "*", {});
-    this.connection.open();
+    this.connection.retry();
   }
   /** The room of that name: the same object for all that ask for it, until each of them has left. */
-  room(name, options) {
+  room(name, options = {}) {
+    this.#check();
     let place2 = this.#places.get(name);
     if (!place2) {
       const room = new Room(this, name, options);
       place2 = { room, uses: 0, joining: null, failures: 0, stop: () => {
       } };
       this.#places.set(name, place2);
+      if (this.connection.over) this.become(room);
       this.#join(place2);
     }
     place2.uses++;
@@ -1071,11 +1037,13 @@ var Many = class extends Line {
       if (asked) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place2?.room ?? this.own).received(frame);
     } else if (frame.channel === void 0 || frame.channel === "*") this.own.received(frame);
-    else for (const { room } of this.#reached(frame)) room.received(frame);
+    else {
+      for (const { room } of [...this.#places.values()]) if (isFor(room, frame)) room.received(frame);
+    }
   }
   lost() {
     super.lost();
-    for (const place2 of [...this.#places.values()]) {
+    for (const place2 of this.#places.values()) {
       const { room } = place2;
       place2.joining = null;
       place2.stop();
@@ -1084,6 +1052,7 @@ var Many = class extends Line {
     this.become(this.own);
   }
   retry(room) {
+    this.#check();
     const place2 = this.#places.get(room.name);
     this.connection.retry();
     if (!place2 || room.state === "joined") return;
@@ -1095,27 +1064,24 @@ var Many = class extends Line {
     const place2 = this.#places.get(room.name);
     if (room === this.own) this.close();
     if (!place2 || place2.room !== room || --place2.uses > 0) return;
-    this.#places.delete(room.name);
-    place2.stop();
     if (room.state === "joined" || place2.joining) {
       this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
-    this.requests.refused(new Refused(0, "the room was left"), room.name);
-    room.become("left");
+    this.#remove(place2);
   }
   close() {
     this.connection.close();
     this.#places.clear();
+  }
+  /* No connection is opened that nobody closes. */
+  #check() {
+    if (this.connection.over === "left") throw new ChannelsError("the socket was closed");
   }
   isReady(room) {
     return this.#places.get(room)?.room.state === "joined";
   }
   addressed(room, frame) {
     return { ...frame, channel: room.name };
-  }
-  /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
-  #reached({ type, channel, position }) {
-    return [...this.#places.values()].filter(({ room }) => room.name === channel || type === "event" && !position && !room.position && fits(room.name, channel));
   }
   #join(place2) {
     if (this.connection.state === "open" && place2.room.state !== "refused") this.#ask([place2]);
@@ -1141,11 +1107,13 @@ var Many = class extends Line {
     if (!place2 || place2.joining && !code) return;
     if (comesBack(code)) this.#again(place2, null);
     else if (code) this.#over(place2, new Refused(code, frame.reason ?? ""));
-    else {
-      this.requests.refused(new Refused(0, "the room was left"), place2.room.name);
-      this.#places.delete(place2.room.name);
-      place2.room.become("left");
-    }
+    else this.#remove(place2);
+  }
+  #remove({ room, stop }) {
+    this.#places.delete(room.name);
+    stop();
+    this.requests.refused(wasLeft(), room.name);
+    room.become("left");
   }
   #refused(place2, error) {
     place2.joining = null;
@@ -1159,12 +1127,14 @@ var Many = class extends Line {
   }
   #again(place2, error) {
     const { clock, times } = this.settings;
-    const ceiling = Math.min(times.most, times.first * 2 ** place2.failures++);
-    const told = 1e3 * (error?.retryAfter ?? 0);
+    const delay = Math.max(times.rejoin, delayAfter(place2.failures++, this.settings), toldToWait(error?.retryAfter));
     place2.room.become("joining", error && new Refused(0, error.message, error));
-    place2.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place2));
+    place2.stop = clock.after(delay, () => this.#join(place2));
   }
 };
+function isFor(room, { type, channel, position }) {
+  return room.name === channel || type === "event" && !position && !room.position && fits(room.name, channel);
+}
 function sinceOf({ position, connection }) {
   return position ? { since: position, ...connection && { connection } } : {};
 }
@@ -1177,17 +1147,7 @@ function createClient(url, options = {}) {
       const own = query === void 0 ? settings : { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
-    socket: (address, parameters = {}) => {
-      const line = new Many(settings, place(url, address, parameters));
-      return {
-        get state() {
-          return line.state;
-        },
-        own: line.own,
-        room: (name, rest = {}) => line.room(name, rest),
-        close: () => line.close()
-      };
-    }
+    socket: (address, parameters = {}) => new Many(settings, place(url, address, parameters))
   };
   return made;
 }

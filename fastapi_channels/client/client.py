@@ -14,6 +14,7 @@ from weakref import WeakSet
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import Envelope
 
+from .errors import ClientError
 from .line import Many, Single
 from .room import Room
 from .settings import Dial, Settings, Times, Token
@@ -40,6 +41,9 @@ class Socket:
 
         Args:
             since: where an earlier client of the room has been: its `position`.
+
+        Raises:
+            ClientError: the socket was closed.
         """
         return self._line.room(name, since)
 
@@ -108,6 +112,7 @@ class Client:
             trace=trace,
             times=times or Times(),
         )
+        self._is_closed = False
         self._lines: WeakSet[Single | Many] = WeakSet()
         """Those that are open live by themselves; one that was left is gone with its rooms."""
 
@@ -123,7 +128,9 @@ class Client:
 
         Raises:
             ConfigurationError: one of them is missing.
+            ClientError: the client was closed.
         """
+        self._check()
         settings = self._settings
         if query:
             settings = replace(settings, query={**settings.query, **query})
@@ -132,22 +139,33 @@ class Client:
         return line.room
 
     def socket(self, address: str, **parameters: Place) -> Socket:
-        """One WebSocket for many rooms, at the address of a `Socket`."""
+        """One WebSocket for many rooms, at the address of a `Socket`.
+
+        Raises:
+            as `room`.
+        """
+        self._check()
         line = Many(self._settings, _place(self._url, address, parameters))
         self._lines.add(line)
         return Socket(line)
 
     async def close(self) -> None:
-        """Leave all rooms."""
+        """Leave all rooms. None can be joined any more."""
+        self._is_closed = True
         for line in list(self._lines):
-            await (line.close() if isinstance(line, Many) else line.release(line.room))
+            await line.close()
         self._lines.clear()
 
     async def __aenter__(self) -> Self:
+        self._check()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
+
+    def _check(self) -> None:
+        if self._is_closed:
+            raise ClientError("the client was closed")
 
 
 def _place(base: str, address: str, parameters: Mapping[str, Place]) -> str:

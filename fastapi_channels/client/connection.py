@@ -27,6 +27,7 @@ LOST: Final = 1006
 COMING_BACK: Final = 3008
 """What a client closes with that comes back: those in its rooms are not told that it has gone."""
 _BACK: Final = frozenset({1001, 1005, LOST, 1011, 1012, 1013, 1014, 3008})
+_TOKEN: Final = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 _RETRY_AFTER: Final = re.compile(r"\bretry_after=(\d+(?:\.\d+)?)")
 
 
@@ -218,7 +219,12 @@ class Connection:
         token = await self._token()
         if token is not None:
             protocols.append(f"bearer.{token}")
-        return await settings.dial(self._owner.address(), protocols, settings.headers)
+        try:
+            return await settings.dial(self._owner.address(), protocols, settings.headers)
+        except (Closed, TimeoutError):
+            raise
+        except Exception as exc:  # a header that is none, as a rule: it would be the same each time
+            raise Closed(0, repr(exc)) from exc
 
     async def _stay(self, wire: Wire) -> Closed:
         writing = asyncio.get_running_loop().create_task(self._write(wire))
@@ -288,10 +294,18 @@ class Connection:
             self.send({self._settings.envelope.type: "refresh", "token": token})
 
     async def _token(self) -> str | None:
+        """Where there is one.
+
+        Raises:
+            Closed: it cannot be sent, nor the next time.
+        """
         if self._settings.token is None:
             return None
-        token = self._settings.token()
-        return await token if inspect.isawaitable(token) else token
+        found = self._settings.token()
+        token: object = await found if inspect.isawaitable(found) else found
+        if not isinstance(token, str) or not _TOKEN.fullmatch(token):
+            raise Closed(0, "an unusable token: not of the characters of HTTP tokens")
+        return token
 
     # What comes
 

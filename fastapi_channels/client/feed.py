@@ -23,12 +23,12 @@ class Feed(Generic[T]):
     """Leave it with `aclose()`, or by leaving an `async with` of it: a `break` alone does not tell it.
 
     Args:
-        leave: called once, when nobody reads on, or too much waits.
+        leave: called once, when nothing more is taken: it has ended, nobody reads on, or too much waits.
         read: what an item becomes when it is taken.
     """
 
     def __init__(self, leave: Callable[[], None], read: Callable[[Any], T]) -> None:
-        self._leave: Callable[[], None] | None = leave
+        self._leave = leave
         self._read = read
         self._untaken: deque[Any] = deque()
         self._came = asyncio.Event()
@@ -40,7 +40,6 @@ class Feed(Generic[T]):
             return
         if len(self._untaken) >= MOST_UNTAKEN:
             self.fail(Overflow(f"{MOST_UNTAKEN} items wait, and nobody takes them"))
-            self._left()
             return
         self._untaken.append(data)
         self._came.set()
@@ -50,8 +49,10 @@ class Feed(Generic[T]):
 
     def end(self) -> None:
         """Nothing more comes; what came before can still be taken."""
-        self._ended = True
-        self._came.set()
+        if not self._ended:
+            self._ended = True
+            self._came.set()
+            self._leave()
 
     def fail(self, error: BaseException) -> None:
         """Nothing more comes: whoever takes what came before is told behind it."""
@@ -62,9 +63,7 @@ class Feed(Generic[T]):
     async def aclose(self) -> None:
         """Nobody reads on."""
         self._untaken.clear()
-        if not self._ended:
-            self.end()
-            self._left()
+        self.end()
 
     def __aiter__(self) -> Self:
         return self
@@ -87,11 +86,6 @@ class Feed(Generic[T]):
 
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
-
-    def _left(self) -> None:
-        leave, self._leave = self._leave, None
-        if leave is not None:
-            leave()
 
 
 class Asked(Protocol):
@@ -116,7 +110,7 @@ class Stream(Feed[T]):
 
     def __init__(self, line: Asked, read: Callable[[Any], T], window: int | None) -> None:
         super().__init__(lambda: line.cancel(self.request, ClientError("nobody reads on")), read)
-        if window is not None and not 0 < window <= MOST_UNTAKEN:
+        if window is not None and not (isinstance(window, int) and 0 < window <= MOST_UNTAKEN):
             raise ConfigurationError(f"a window has 1 to {MOST_UNTAKEN} items, or is None; got {window!r}")
         self._line = line
         self._half = math.inf if window is None else window / 2

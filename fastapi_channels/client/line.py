@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from fastapi_channels.topics.names import is_wild, matches
 
 from .connection import Connection, Frame, State, comes_back
-from .errors import FOR_NOW, ActionError, NotSent, Refused
+from .errors import FOR_NOW, ActionError, ClientError, NotSent, Refused
 from .requests import Asker, How, Request, Requests
 from .room import Payload, Room, RoomState
 from .settings import Settings
@@ -30,6 +30,7 @@ class Line(ABC):
         self._url = url
         self._connection = Connection(settings, self)
         self._requests = Requests(settings, self._send, lambda: self._connection.knows_windows)
+        self._is_closed = False
 
     @property
     def state(self) -> State:
@@ -68,6 +69,20 @@ class Line(ABC):
             return id if self._connection.send(self._addressed(room, asked)) else ""
         except NotSent:
             return ""
+
+    async def close(self) -> None:
+        """Leave for good."""
+        self._is_closed = True
+        await self._connection.close()
+
+    def _check(self) -> None:
+        """No connection is opened that nobody closes.
+
+        Raises:
+            ClientError: it was closed.
+        """
+        if self._is_closed:
+            raise ClientError("the socket was closed")
 
     def _become(self, room: Room, state: RoomState) -> None:
         """The connection is lost: what becomes of a room, and what the server said."""
@@ -133,6 +148,7 @@ class Single(Line):
         self._become(self.room, state)
 
     def retry(self, room: Room) -> None:
+        self._check()
         if room.state != "joined":
             room.become("joining")
             self._connection.retry()
@@ -178,9 +194,12 @@ class Many(Line):
         self._connection.open()
 
     def room(self, name: str, since: str) -> Room:
+        self._check()
         place = self._places.get(name)
         if place is None:
             place = self._places[name] = _Place(Room(self, name, since))
+            if self._connection.state == "closed":
+                self._become(place.room, "refused")
             self._ask(place)
         place.uses += 1
         return place.room
@@ -230,6 +249,7 @@ class Many(Line):
         self._become(self.own, state)
 
     def retry(self, room: Room) -> None:
+        self._check()
         self._connection.retry()
         place = self._places.get(room.name)
         if place is not None and room.state != "joined":
@@ -256,7 +276,7 @@ class Many(Line):
         room.become("left")
 
     async def close(self) -> None:
-        await self._connection.close()
+        await super().close()
         self._places.clear()
 
     def _is_ready(self, room: str) -> bool:

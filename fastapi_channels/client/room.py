@@ -257,7 +257,8 @@ class Room:
     def events(self, event: str) -> Feed[Any]: ...
 
     def events(self, event: type[Event] | str) -> Feed[Any]:
-        """The events of a name from now on. Ends when the room is left; raises Refused if it is refused."""
+        """The events of a name from now on. Ends when the room is left; raises Refused if it is refused. Both
+        at once, where it is already."""
         name, read = event_of(event)
         stops: list[Stop] = []
 
@@ -277,6 +278,7 @@ class Room:
             added(self._listeners.setdefault(name, []), lambda data, _: feed.item(data)),
             self.on_state(changed),
         ]
+        changed(self.state)
         return feed
 
     @overload
@@ -298,7 +300,8 @@ class Room:
         return added(self._states, listener)
 
     def on_presence(self, listener: Callable[[PresenceChange], Any]) -> Stop:
-        """Hear that `presence` is another one."""
+        """Hear that `presence` is another one. When the room is over for this client it is empty, and nobody
+        is said to have gone."""
         return added(self._changes, listener)
 
     def on_frame(self, listener: Callable[[Frame], Any]) -> Stop:
@@ -326,7 +329,11 @@ class Room:
         return self
 
     def retry(self) -> None:
-        """Ask again, as soon as it may be: after a refusal, or while a wait is long."""
+        """Ask again, as soon as it may be: after a refusal, or while a wait is long.
+
+        Raises:
+            ClientError: the client, or the socket, was closed.
+        """
         self._line.retry(self)
 
     async def leave(self) -> None:
@@ -368,7 +375,7 @@ class Room:
         if state == "joining":
             self.presence = replace(self.presence, version=None)
         elif state != "joined":
-            self._show(Presence())
+            self._show(Presence(), PresenceChange([], []))  # who stays there has not gone
         self._caller.tell(self._states, state)
 
     def received(self, frame: Frame) -> None:
@@ -405,7 +412,7 @@ class Room:
             self.presence = replace(self.presence, version=None)
             self._line.say(self, {self._line.settings.envelope.type: "presence"})
 
-    def _show(self, now: Presence) -> None:
+    def _show(self, now: Presence, told: PresenceChange | None = None) -> None:
         before, self.presence = self.presence, now
         if before.devices or now.devices:
-            self._caller.tell(self._changes, change(before, now))
+            self._caller.tell(self._changes, told or change(before, now))

@@ -23,15 +23,16 @@ class Driver:
         tokens = itertools.count(1)
         self._client = Client(url, times=TIMES, proxy=None)
         self._signed_in = Client(url, times=TIMES, proxy=None, token=lambda: f"t{next(tokens)}")
+        self._unusable = Client(url, times=TIMES, proxy=None, token=lambda: "a\n")
         self._rooms: dict[str, Room] = {}
         self._sockets: dict[str, Socket] = {}
         self._feeds: dict[str, AsyncIterator[Any]] = {}
 
-    async def room(self, id: str, *, token: bool = False, **how: Any) -> None:
+    async def room(self, id: str, *, token: bool = False, by: str = "plain", **how: Any) -> None:
         if "socket" in how:
             room = self._sockets[how["socket"]].room(how["name"])
         else:
-            client = self._signed_in if token else self._client
+            client = self._signed_in if token else self._unusable if by == "unusable" else self._client
             room = client.room(how["address"], **how["parameters"])
         self._rooms[id] = room
         room.on("said", lambda data: tell(id=id, said=data))
@@ -45,16 +46,36 @@ class Driver:
     async def socket(self, id: str, address: str) -> None:
         self._sockets[id] = self._client.socket(address)
 
+    async def close(self, id: str) -> None:
+        await self._sockets[id].close()
+
+    async def again(self, socket: str, name: str, **named: Any) -> None:
+        """Ask for a room of a socket that may be closed."""
+        try:
+            self._sockets[socket].room(name)
+            tell(**named)
+        except Exception as exc:
+            tell(**named, error=str(exc))
+
+    async def events(self, id: str, **named: Any) -> None:
+        """Those of a room until it is over."""
+        try:
+            tell(**named, items=[data async for data in self._rooms[id].events("said")])
+        except Exception as exc:
+            tell(**named, items=[], error=type(exc).__name__)
+
     async def call(self, id: str, action: str, payload: Any, retry: bool, **named: Any) -> None:
         try:
             tell(**named, reply=await self._rooms[id].call(action, payload, retry=retry))
         except Exception as exc:
             tell(**named, error=exc.code if isinstance(exc, ActionError) else type(exc).__name__)
 
-    async def stream(self, id: str, action: str, payload: Any, most: int = 0, **named: Any) -> None:
+    async def stream(
+        self, id: str, action: str, payload: Any, most: int = 0, window: Any = 64, **named: Any
+    ) -> None:
         items: list[Any] = []
         try:
-            async with self._rooms[id].stream(action, payload) as feed:
+            async with self._rooms[id].stream(action, payload, window=window) as feed:
                 async for item in feed:
                     items.append(item)
                     if len(items) == most:

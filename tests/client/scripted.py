@@ -309,6 +309,13 @@ async def loses_an_item(visit: Visit) -> None:
     await visit.stay()
 
 
+async def stays(visit: Visit) -> None:
+    await visit.welcome(max_message_size=100)
+    await visit.say({"type": "presence", "version": 1, "present": [{"id": "c", "user": "ann", "data": None}]})
+    await visit.event(1)
+    await visit.stay()
+
+
 ROWS: Final[Mapping[str, Script]] = {
     **{f"back-{code}": closes(code) for code in BACK},
     **{f"away-{code}": closes(code) for code in AWAY},
@@ -329,6 +336,8 @@ ROWS: Final[Mapping[str, Script]] = {
     "streams": streams,
     "streams-all": streams_all,
     "loses-an-item": loses_an_item,
+    "stays": stays,
+    "unusable-token": stays,
 }
 
 

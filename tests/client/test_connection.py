@@ -256,6 +256,38 @@ async def test_the_token_is_asked_for_each_attempt_and_one_that_fails_is_tried_a
     await room.leave()
 
 
+@pytest.mark.parametrize("token", ["", "a b", "a,b", "a\nb", "a\n", "a\x7f", "ä", "a=", 7, None, {}])
+@timeless
+async def test_a_token_that_cannot_be_sent_is_refused_at_once(token: Any):
+    world = World()
+    room = world.client(token=lambda: token).room("/a")
+    with pytest.raises(Refused, match="unusable token: not of the characters of HTTP tokens") as refused:
+        await room.ready()
+    assert (refused.value.close_code, world.wires) == (0, [])
+
+
+@timeless
+async def test_a_new_token_that_cannot_be_sent_is_told_and_the_open_socket_stays(caplog: Any):
+    tokens = iter(["a", "b\n"])
+    world, room = await joined(token=lambda: next(tokens))
+    world.wire.say({"type": "expiring", "expires_in": 30})
+    await settle()
+    assert (room.line, world.wire.sent) == ("open", [])
+    assert "unusable token" in caplog.text
+    await room.leave()
+
+
+@timeless
+async def test_a_handshake_that_cannot_be_made_is_not_tried_for_ever():
+    def arrives(wire: FakeWire) -> None:
+        raise ValueError("no such header")
+
+    world = World(arrives)
+    with pytest.raises(Refused, match="no such header"):
+        await world.client().room("/a").ready()
+    assert len(world.wires) == 1
+
+
 @timeless
 async def test_a_token_that_is_over_is_replaced_once_and_not_tried_for_ever():
     def over(wire: FakeWire) -> None:

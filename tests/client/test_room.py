@@ -667,9 +667,9 @@ async def test_a_stream_whose_credit_cannot_be_sent_says_so():
     await room.leave()
 
 
-@pytest.mark.parametrize("window", [0, -1, 1025])
+@pytest.mark.parametrize("window", [0, -1, 1.5, 1025, float("nan")])
 @timeless
-async def test_a_window_that_cannot_be_is_refused(window: int):
+async def test_a_window_that_cannot_be_is_refused(window: Any):
     _, room = await joined(knows_windows)
     with pytest.raises(ConfigurationError, match="1 to 1024"):
         room.stream("count", window=window)
@@ -708,6 +708,61 @@ async def test_events_by_name_by_type_and_as_a_loop():
     await room.leave()
     assert heard == [1, -1, 2, -2, 3]
     assert [event.number async for event in feed] == [1, 2, 3]
+    assert [event async for event in room.events(Said)] == []
+    assert room._states == []
+
+
+@timeless
+async def test_a_loop_over_a_room_that_is_refused_says_so_at_once():
+    world, room = await joined()
+    world.wire.shut(4501, "no token")
+    await settle()
+    for _ in range(2):
+        with pytest.raises(Refused, match="no token"):
+            await anext(room.events(Said))
+    assert room._states == []
+
+
+@timeless
+async def test_what_was_closed_opens_no_connection():
+    world = World()
+    client = world.client()
+    room = client.room("/a")
+    async with client:
+        socket = client.socket("/desk")
+        await socket.own.ready()
+        await socket.close()
+        with pytest.raises(ClientError, match="socket was closed"):
+            socket.room("b")
+    for again in (
+        lambda: client.room("/a"),
+        lambda: client.socket("/desk"),
+        lambda: socket.room("b"),
+        socket.own.retry,
+        room.retry,
+    ):
+        with pytest.raises(ClientError, match="was closed"):
+            again()
+    with pytest.raises(ClientError, match="was closed"):
+        await client.__aenter__()
+    assert world.open == []
+    assert (room.state, socket.own.state) == ("left", "left")
+
+
+@timeless
+async def test_a_room_of_a_socket_that_is_refused_is_refused_until_it_is_asked_for_again():
+    world = World()
+    socket = world.client().socket("/desk")
+    await socket.own.ready()
+    world.wire.shut(4501, "no token")
+    await settle()
+    room = socket.room("late")
+    with pytest.raises(Refused, match="no token"):
+        await room.ready()
+    room.retry()
+    await asyncio.sleep(2)
+    assert world.wire.sent[-1]["channel"] == "late"
+    await socket.close()
 
 
 @timeless

@@ -21,7 +21,12 @@ async def test_each_row_is_played_to_it(language: Language):
         for row in ROWS:
             if row != "has-rooms":
                 client.do(
-                    "room", id=row, address="/rows/{row}", parameters={"row": row}, token=row == "renews"
+                    "room",
+                    id=row,
+                    address="/rows/{row}",
+                    parameters={"row": row},
+                    **({"token": True} if row == "renews" else {}),
+                    **({"by": "unusable"} if row == "unusable-token" else {}),
                 )
         client.do("socket", id="many", address="/rows/has-rooms")
         for name in "ab":
@@ -57,6 +62,23 @@ async def met(client: Driven, server: Scripted, row: str) -> None:
             assert visits[1].at - visits[0].at >= 0.5
         case "refuses":
             await told(state="refused", code="permission_denied")
+            ended = await client.asked("events", id=row)
+            assert (ended["items"], ended["error"]) == ([], "Refused")
+        case "stays":
+            # What is left of a room that is over, and what nobody can be asked for.
+            await told(said=1)
+            assert (await client.call(row, "say", text="x" * 100))["error"] == "NotSent"
+            for window in (0, 5000, 1.5):
+                refused = await client.asked("stream", id=row, action="count", payload={}, window=window)
+                assert "error" in refused
+            listening = client.start("events", id=row)
+            client.do("leave", id=row)
+            assert (await client.until(listening))["items"] == []
+            assert (await client.asked("events", id=row))["items"] == []
+            assert client.of(row, "present") == [1, 0]
+        case "unusable-token":
+            await told(state="refused")
+            assert visits == []
         case "expired":
             await told(state="refused", code="token_expired")
             assert len(visits) == 2
@@ -86,6 +108,8 @@ async def met(client: Driven, server: Scripted, row: str) -> None:
             await told("a", state="refused")
             await client.until(lambda said: states("b").count("joined") == 2)
             assert len(visits) == 2
+            client.do("close", id="many")
+            assert "was closed" in (await client.asked("again", socket="many", name="c"))["error"]
         case "streams":
             streamed = await client.asked("stream", id=row, action="count", payload={})
             assert streamed["items"] == list(range(5 * 64))

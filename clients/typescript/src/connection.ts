@@ -1,6 +1,6 @@
 /** One WebSocket that comes back by itself, and never hammers. What travels over it is no business of this file. */
 
-import { ActionError, Refused } from "./errors.ts";
+import { ActionError, NotSent, Refused } from "./errors.ts";
 import type { Settings, WebSocketLike } from "./settings.ts";
 
 /** Offered to the server: it greets us, answers every request, and tells us in frames why it refuses. */
@@ -26,9 +26,12 @@ export function comesBack(code: number): boolean {
   return [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008].includes(code) || (code >= 4000 && code < 4500);
 }
 
-/** Milliseconds that the server wants a client that it closes to stay away; 0 if it does not say. */
-function toldToWait(reason: string): number {
-  return 1000 * Number(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1] ?? 0);
+/** Seconds that a server wants its client to stay away, in milliseconds; 0 if it does not say. */
+export const toldToWait = (seconds: unknown): number => 1000 * Number(seconds ?? 0);
+
+/** A time before another attempt. Full jitter: clients that lost a server together do not come back together. */
+export function delayAfter(failures: number, { clock, times }: Settings): number {
+  return clock.random() * Math.min(times.most, times.first * 2 ** failures);
 }
 
 /* What a client closes with that comes back: those in its rooms are not told that it has gone. */
@@ -51,7 +54,7 @@ export class Connection {
   #attempt = 0;
   #failures = 0;
   #began = -Infinity;
-  #said: ActionError | null = null;
+  #said: ActionError | undefined;
   /* How often in a row a token was refused because it was over. */
   #expired = 0;
   #retryAfter = 0;
@@ -59,19 +62,20 @@ export class Connection {
   #ticked = 0;
   #asked = false;
   readonly #timers = new Set<() => void>();
-  #deaf: (() => void) | null = null;
+  /* Ends that the page is listened to. */
+  #deaf: AbortController | null = null;
+
+  /** What has become of its rooms for good, or until `retry()`; null while it is there, or comes back. */
+  get over(): "refused" | "left" | null {
+    return this.state === "closed" ? "refused" : this.state === "idle" ? "left" : null;
+  }
 
   constructor(settings: Settings, owner: Owner) {
     this.#settings = settings;
     this.#owner = owner;
   }
 
-  /** Connect, if it is not under way. */
-  open(): void {
-    if (this.state === "idle") this.retry();
-  }
-
-  /** Try at once, as soon as it may be; also after a refusal. */
+  /** Connect, if it is not under way: at once, or as soon as it may be; also after a refusal. */
   retry(): void {
     if (this.state === "open" || this.state === "connecting") return;
     this.#failures = this.#expired = 0;
@@ -86,10 +90,10 @@ export class Connection {
     }
   }
 
-  /** Leave for good, or until the next `open()`. */
+  /** Leave, until the next `retry()`. */
   close(): void {
     if (this.state === "idle") return;
-    this.#deaf?.();
+    this.#deaf?.abort();
     this.#deaf = null;
     this.#drop(1000);
     this.refusal = null;
@@ -99,15 +103,15 @@ export class Connection {
 
   /**
    * @returns whether it was sent: false while the connection is not open
-   * @throws RangeError: the server would close for its size
+   * @throws NotSent: the server would close for its size
    */
   send(frame: Frame): boolean {
-    if (this.state !== "open" || this.#socket === null) return false;
+    if (this.state !== "open") return false;
     const body = this.#settings.codec.encode(frame);
-    const most = this.welcome.max_message_size ?? Infinity;
-    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? bytesOf(body) : 0;
-    if (size > most) throw new RangeError(`a message may have ${most} bytes, not ${size}`);
-    this.#socket.send(body);
+    const most = this.welcome.max_message_size; // where none is said, no size is above it
+    const size = typeof body !== "string" ? body.length : 3 * body.length > most ? new TextEncoder().encode(body).length : 0;
+    if (size > most) throw new NotSent(`a message may have ${most} bytes, not ${size}`);
+    this.#socket!.send(body);
     return true;
   }
 
@@ -118,15 +122,14 @@ export class Connection {
   }
 
   #listen(): void {
-    if (this.#deaf !== null || typeof globalThis.addEventListener !== "function") return;
+    if (this.#deaf || !globalThis.addEventListener) return;
     const listen = (event: Event) => {
       if (event.type === "pagehide") this.#suspend();
       else if (event.type !== "visibilitychange" || !document.hidden) this.#doubt();
     };
-    for (const name of WHERE) globalThis.addEventListener(name, listen);
-    this.#deaf = () => {
-      for (const name of WHERE) globalThis.removeEventListener(name, listen);
-    };
+    this.#deaf = new AbortController();
+    const { signal } = this.#deaf;
+    for (const name of WHERE) globalThis.addEventListener(name, listen, { signal });
   }
 
   /* A page with an open WebSocket is not kept for the way back. `pageshow` calls it to life again. */
@@ -139,52 +142,49 @@ export class Connection {
   }
 
   async #begin(): Promise<void> {
-    const { clock, times, token } = this.#settings;
+    const { clock, times } = this.#settings;
     const attempt = ++this.#attempt;
     const mine = <T>(react: (event: T) => void) => (event: T) => { if (attempt === this.#attempt) react(event); };
     this.#began = clock.now();
-    this.#said = null;
+    this.#said = undefined;
     this.#retryAfter = 0;
     this.welcome = {};
-    this.#later(times.connect, () => this.#lost(1006, "no answer"));
+    this.#later(times.connect, () => this.#lost());
     this.state = "connecting";
     const protocols = [SUBPROTOCOL, ...(this.#settings.protocols ?? [])];
     try {
       // Also where there is none: who asks for a room and leaves it at once, as components do, has dialed nobody.
-      const brought = await token?.();
-      if (brought !== undefined) protocols.push(`bearer.${brought}`);
+      const token = await this.#token();
+      if (token !== undefined) protocols.push(`bearer.${token}`);
     } catch (error) {
-      mine(() => this.#lost(1006, "no answer"))(error);
+      if (attempt === this.#attempt) this.#lost(error instanceof Refused ? 0 : 1006, String(error));
       this.#settings.onError(error);
     }
     if (attempt !== this.#attempt) return;
-    let socket: WebSocketLike;
     try {
       const WebSocketClass = this.#settings.webSocket ?? (globalThis as any).WebSocket;
-      socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
+      if (!WebSocketClass) throw new Error("no WebSocket here: use Node 22, or the option webSocket");
+      const socket: WebSocketLike = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
+      socket.binaryType = "arraybuffer";
+      // A server that chose another subprotocol need not greet.
+      socket.onopen = mine(() => { if (socket.protocol !== SUBPROTOCOL) this.#opened(); });
+      socket.onmessage = mine((event) => this.#read(event.data));
+      socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
+      socket.onerror = () => {}; // `close` follows; `ws` throws where nobody listens
     } catch (error) {
       // A wrong address, or no WebSocket here: it would be the same each time.
       this.#lost(0, String(error));
-      return;
     }
-    socket.binaryType = "arraybuffer";
-    // A server that chose another subprotocol need not greet.
-    socket.onopen = mine(() => { if (socket.protocol !== SUBPROTOCOL) this.#opened(); });
-    socket.onmessage = mine((event) => this.#read(event.data));
-    socket.onclose = mine(({ code, reason }) => this.#lost(code, reason));
-    socket.onerror = () => {}; // `close` follows; `ws` throws where nobody listens
   }
 
   #read(data: string | ArrayBuffer): void {
-    let frame: unknown;
     try {
-      frame = this.#settings.codec.decode(data);
+      const frame = this.#settings.codec.decode(data);
       if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
+      this.#received(frame);
     } catch (error) {
       this.#settings.onError(error);
-      return;
     }
-    this.#received(frame as Frame);
   }
 
   #opened(): void {
@@ -211,20 +211,30 @@ export class Connection {
     } else if (type === "expiring") {
       void this.#refresh();
     } else if (type === "drain") {
-      this.#retryAfter = 1000 * (frame.retry_after ?? 0);
+      this.#retryAfter = toldToWait(frame.retry_after);
     } else if (this.state === "connecting" && type === "response") {
       this.#said = new ActionError(frame);
-      this.#retryAfter = 1000 * (this.#said.retryAfter ?? 0);
+      this.#retryAfter = toldToWait(frame.retry_after);
     } else if (type !== "pong" && type !== "authenticated") {
       this.#owner.received(frame);
     }
+  }
+
+  /* Where there is one. What could not be sent the next time either is a refusal. */
+  async #token(): Promise<string | undefined> {
+    const { token } = this.#settings;
+    const brought = await token?.();
+    if (token && (typeof brought !== "string" || !/^[\w!#$%&'*+.^`|~-]+$/.test(brought))) {
+      throw new Refused(0, "an unusable token: not of the characters of HTTP tokens");
+    }
+    return brought;
   }
 
   /* The token ends soon: a new one on the open socket saves coming back. Without one the server closes with 4001. */
   async #refresh(): Promise<void> {
     const attempt = this.#attempt;
     try {
-      const token = await this.#settings.token?.();
+      const token = await this.#token();
       if (token !== undefined && attempt === this.#attempt) this.send({ type: "refresh", token });
     } catch (error) {
       this.#settings.onError(error);
@@ -248,23 +258,20 @@ export class Connection {
     if (this.#asked || this.state !== "open") return;
     this.#asked = true;
     this.send({ type: "ping" });
-    this.#later(within, () => { if (this.#asked) this.#lost(1006, "no answer"); });
+    this.#later(within, () => { if (this.#asked) this.#lost(); });
   }
 
-  #lost(code: number, reason: string): void {
-    const { clock, times } = this.#settings;
-    const told = Math.max(this.#retryAfter, toldToWait(reason));
-    const said = this.#said ?? undefined;
+  #lost(code = 1006, reason = "no answer"): void {
+    const told = Math.max(this.#retryAfter, toldToWait(/\bretry_after=(\d+(?:\.\d+)?)/.exec(reason)?.[1]));
+    const said = this.#said;
     this.#expired = said?.code === "token_expired" ? this.#expired + 1 : 0;
     // A new token that is over as well: the next would be too.
     const back = comesBack(code) && this.#expired < 2;
     this.#drop();
     this.refusal = back && !said ? null : new Refused(code, reason, said);
     if (back) {
-      // Full jitter: clients that lost a server together do not come back together.
-      const ceiling = Math.min(times.most, times.first * 2 ** this.#failures++);
       this.state = "waiting";
-      this.#wait(Math.max(clock.random() * ceiling, told));
+      this.#wait(Math.max(delayAfter(this.#failures++, this.#settings), told));
     } else this.state = "closed";
     this.#owner.lost();
   }
@@ -302,5 +309,3 @@ export class Connection {
     this.#timers.clear();
   }
 }
-
-const bytesOf = (text: string): number => new TextEncoder().encode(text).length;

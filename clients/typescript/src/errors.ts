@@ -7,14 +7,15 @@ export class ChannelsError extends Error {
 /** The error frame of a server. Decide by `code`; `message` is for people. */
 export class ActionError<Code extends string = string> extends ChannelsError {
   override name = "ActionError";
-  readonly code: Code;
-  readonly status: string | number;
+  // The constructor sets these: `declare` keeps them out of the built file.
+  declare readonly code: Code;
+  declare readonly status: string | number;
   /** The frame's `errors`: a text, as a rule. */
-  readonly errors: unknown;
-  readonly data: unknown;
+  declare readonly errors: unknown;
+  declare readonly data: unknown;
   /** Seconds, where the server says when to try again. */
-  readonly retryAfter: number | null;
-  readonly action: string | null;
+  declare readonly retryAfter: number | null;
+  declare readonly action: string | null;
 
   constructor(frame: Record<string, any>) {
     super(typeof frame.errors === "string" ? frame.errors : JSON.stringify(frame.errors));
@@ -54,11 +55,11 @@ export class Overflow extends ChannelsError {
 export class Refused extends ChannelsError {
   override name = "Refused";
   /** Of the close; 0 where a room refused and the connection stayed. */
-  readonly closeCode: number;
+  declare readonly closeCode: number;
   /** Of the close, as the server wrote it; empty where it wrote none. */
-  readonly reason: string;
+  declare readonly reason: string;
   /** The error frame, where there was one. */
-  override readonly cause: ActionError | undefined;
+  declare readonly cause: ActionError | undefined;
 
   constructor(closeCode: number, reason: string, cause?: ActionError) {
     super(cause?.message || reason || `closed with ${closeCode}`);
@@ -72,3 +73,5 @@ export class Refused extends ChannelsError {
     return this.cause?.code ?? "";
   }
 }
+
+export const wasLeft = (): Refused => new Refused(0, "the room was left");

@@ -5,16 +5,18 @@ import { MOST_UNTAKEN } from "./settings.ts";
 
 type Step<T> = IteratorResult<T, undefined>;
 
+const DONE = { done: true, value: undefined } as const;
+
 export class Feed<T> implements AsyncIterableIterator<T, undefined> {
   readonly #untaken: T[] = [];
-  readonly #takers: { resolve: (step: Step<T>) => void; reject: (error: unknown) => void }[] = [];
+  readonly #waiting: (() => void)[] = [];
   #ended = false;
   #error: unknown = undefined;
-  #leave: () => void;
+  readonly #leave: () => void;
   readonly #taken: (() => void) | undefined;
 
   /**
-   * @param leave called once, when nobody reads on, or too much waits
+   * @param leave called once, when nothing more is taken: it has ended, nobody reads on, or too much waits
    * @param taken called for each item that is, while more may come
    */
   constructor(leave: () => void, taken?: () => void) {
@@ -24,33 +26,30 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
 
   push(item: T): void {
     if (this.#ended) return;
-    const taker = this.#takers.shift();
-    if (taker) {
-      taker.resolve({ done: false, value: item });
-      this.#taken?.();
-    } else if (this.#untaken.length < MOST_UNTAKEN) this.#untaken.push(item);
-    else {
-      this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
-      this.#left();
-    }
+    if (this.#untaken.length < MOST_UNTAKEN) {
+      this.#untaken.push(item);
+      this.#wake();
+    } else this.fail(new Overflow(`${MOST_UNTAKEN} items wait`));
   }
 
   end(): void {
+    if (this.#ended) return;
     this.#ended = true;
-    for (const taker of this.#takers.splice(0)) taker.resolve({ done: true, value: undefined });
+    this.#wake();
+    this.#leave();
   }
 
   /** What came before it can still be taken. */
   fail(error: unknown): void {
     if (this.#ended) return;
-    this.#ended = true;
-    const taker = this.#takers.shift();
-    if (taker) taker.reject(error);
-    else this.#error = error;
+    this.#error = error;
     this.end();
   }
 
   async next(): Promise<Step<T>> {
+    while (this.#untaken.length === 0 && !this.#ended) {
+      await new Promise<void>((resolve) => { this.#waiting.push(resolve); });
+    }
     if (this.#untaken.length > 0) {
       const value = this.#untaken.shift()!;
       if (!this.#ended) this.#taken?.();
@@ -61,27 +60,21 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
       this.#error = undefined;
       throw error;
     }
-    if (this.#ended) return { done: true, value: undefined };
-    return new Promise((resolve, reject) => this.#takers.push({ resolve, reject }));
+    return DONE;
   }
 
   /** What `break` calls. */
   async return(): Promise<Step<T>> {
-    if (!this.#ended) {
-      this.end();
-      this.#left();
-    }
+    this.end();
     this.#untaken.length = 0;
-    return { done: true, value: undefined };
+    return DONE;
   }
 
   [Symbol.asyncIterator](): this {
     return this;
   }
 
-  #left(): void {
-    const leave = this.#leave;
-    this.#leave = () => {};
-    leave();
+  #wake(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
   }
 }

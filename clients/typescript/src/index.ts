@@ -26,7 +26,11 @@ export interface Socket<S> {
   readonly state: State;
   /** Hears what is sent to this client alone, or to all of its user; and that the socket is refused. */
   readonly own: Room<AnyWords>;
-  /** Join a room. The same object for all that ask for it, until each of them has left. */
+  /**
+   * Join a room. The same object for all that ask for it, until each of them has left.
+   *
+   * @throws ChannelsError: the socket was closed
+   */
   room<N extends RoomName<S>>(name: N, options?: RoomOptions): Room<WordsOf<S, N>>;
   /** Leave all rooms, and the server. */
   close(): void;
@@ -56,15 +60,7 @@ export function createClient<C = AnyChannels>(url: string | URL, options: Client
         : { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
-    socket: (address: string, parameters: Places = {}) => {
-      const line = new Many(settings, place(url, address, parameters));
-      return {
-        get state() { return line.state; },
-        own: line.own,
-        room: (name: string, rest: RoomOptions = {}) => line.room(name, rest),
-        close: () => line.close(),
-      };
-    },
+    socket: (address: string, parameters: Places = {}) => new Many(settings, place(url, address, parameters)),
   };
   return made as unknown as Client<C>;
 }

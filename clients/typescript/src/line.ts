@@ -2,8 +2,8 @@
 
 import { Connection } from "./connection.ts";
 import type { Frame, State } from "./connection.ts";
-import { comesBack } from "./connection.ts";
-import { ActionError, Refused } from "./errors.ts";
+import { comesBack, delayAfter, toldToWait } from "./connection.ts";
+import { ActionError, ChannelsError, Refused, wasLeft } from "./errors.ts";
 import type { Asker, Request, StreamOptions } from "./requests.ts";
 import { Requests } from "./requests.ts";
 import { Room } from "./room.ts";
@@ -25,9 +25,9 @@ interface Place {
 }
 
 export abstract class Line {
-  readonly settings: Settings;
-  protected readonly connection: Connection;
-  protected readonly requests: Requests;
+  declare readonly settings: Settings;
+  declare protected readonly connection: Connection;
+  declare readonly requests: Requests;
   readonly #url: string;
 
   constructor(settings: Settings, url: string) {
@@ -61,30 +61,21 @@ export abstract class Line {
     return this.requests.ask(asked, room.name, room.state, asker);
   }
 
-  cancel(request: Request, reason: unknown): void {
-    this.requests.cancel(request, reason);
-  }
-
-  give(request: Request, count: number): void {
-    this.requests.give(request, count);
-  }
-
   say(room: Room<any>, frame: Frame): void {
     this.connection.send(this.addressed(room, frame));
   }
 
   /** The connection is. If it is for good, so are the requests. */
   lost(): void {
+    const { over, refusal } = this.connection;
     this.requests.lost();
-    const { refusal, state } = this.connection;
-    const over = state === "closed" ? refusal : state === "idle" ? new Refused(0, "the room was left") : null;
-    if (over) this.requests.refused(over);
+    if (over) this.requests.refused(refusal ?? wasLeft());
   }
 
   /* What becomes of a room then. */
   protected become(room: Room<any>): void {
-    const { refusal, state } = this.connection;
-    room.become(state === "closed" ? "refused" : state === "idle" ? "left" : "joining", refusal);
+    const { over, refusal } = this.connection;
+    room.become(over ?? "joining", refusal);
   }
 
   abstract opened(): void;
@@ -105,13 +96,13 @@ export abstract class Line {
 
 /** A WebSocket whose address is that of a room. */
 export class Single extends Line {
-  readonly room: Room<any>;
+  declare readonly room: Room<any>;
   #placed = false;
 
   constructor(settings: Settings, url: string, name: string, options: RoomOptions) {
     super(settings, url);
     this.room = new Room(this, name, options);
-    this.connection.open();
+    this.connection.retry();
   }
 
   opened(): void {
@@ -156,22 +147,23 @@ export class Single extends Line {
 /** A WebSocket that carries as many rooms as are joined. */
 export class Many extends Line {
   /** What is sent to this client alone, or to all of its user, wherever it is. */
-  readonly own: Room<any>;
+  readonly own: Room<any> = new Room(this, "*", {});
   readonly #places = new Map<string, Place>();
 
   constructor(settings: Settings, url: string) {
     super(settings, url);
-    this.own = new Room(this, "*", {});
-    this.connection.open();
+    this.connection.retry();
   }
 
   /** The room of that name: the same object for all that ask for it, until each of them has left. */
-  room(name: string, options: RoomOptions): Room<any> {
+  room(name: string, options: RoomOptions = {}): Room<any> {
+    this.#check();
     let place = this.#places.get(name);
     if (!place) {
       const room = new Room(this, name, options);
       place = { room, uses: 0, joining: null, failures: 0, stop: () => {} };
       this.#places.set(name, place);
+      if (this.connection.over) this.become(room);
       this.#join(place);
     }
     place.uses++;
@@ -196,12 +188,14 @@ export class Many extends Line {
       if (asked) this.#refused(asked, new ActionError(frame));
       else if (!this.requests.received(frame)) (place?.room ?? this.own).received(frame);
     } else if (frame.channel === undefined || frame.channel === "*") this.own.received(frame);
-    else for (const { room } of this.#reached(frame)) room.received(frame);
+    else {
+      for (const { room } of [...this.#places.values()]) if (isFor(room, frame)) room.received(frame);
+    }
   }
 
   override lost(): void {
     super.lost();
-    for (const place of [...this.#places.values()]) {
+    for (const place of this.#places.values()) {
       const { room } = place;
       place.joining = null;
       place.stop();
@@ -211,6 +205,7 @@ export class Many extends Line {
   }
 
   retry(room: Room<any>): void {
+    this.#check();
     const place = this.#places.get(room.name);
     this.connection.retry();
     if (!place || room.state === "joined") return;
@@ -223,18 +218,20 @@ export class Many extends Line {
     const place = this.#places.get(room.name);
     if (room === this.own) this.close();
     if (!place || place.room !== room || --place.uses > 0) return;
-    this.#places.delete(room.name);
-    place.stop();
     if (room.state === "joined" || place.joining) {
       this.say(room, { type: "leave", request_id: this.requests.nextId() });
     }
-    this.requests.refused(new Refused(0, "the room was left"), room.name);
-    room.become("left");
+    this.#remove(place);
   }
 
   close(): void {
     this.connection.close();
     this.#places.clear();
+  }
+
+  /* No connection is opened that nobody closes. */
+  #check(): void {
+    if (this.connection.over === "left") throw new ChannelsError("the socket was closed");
   }
 
   protected isReady(room: string): boolean {
@@ -243,13 +240,6 @@ export class Many extends Line {
 
   protected override addressed(room: Room<any>, frame: Frame): Frame {
     return { ...frame, channel: room.name };
-  }
-
-  /** Those that a frame is for; an event on a topic comes once, for all filters that it fits. */
-  #reached({ type, channel, position }: Frame): Place[] {
-    // What has a position is of a history, and topics have none.
-    return [...this.#places.values()].filter(({ room }) =>
-      room.name === channel || (type === "event" && !position && !room.position && fits(room.name, channel)));
   }
 
   #join(place: Place): void {
@@ -281,11 +271,14 @@ export class Many extends Line {
     if (!place || (place.joining && !code)) return;
     if (comesBack(code)) this.#again(place, null);
     else if (code) this.#over(place, new Refused(code, frame.reason ?? ""));
-    else {
-      this.requests.refused(new Refused(0, "the room was left"), place.room.name);
-      this.#places.delete(place.room.name);
-      place.room.become("left");
-    }
+    else this.#remove(place);
+  }
+
+  #remove({ room, stop }: Place): void {
+    this.#places.delete(room.name);
+    stop();
+    this.requests.refused(wasLeft(), room.name);
+    room.become("left");
   }
 
   #refused(place: Place, error: ActionError): void {
@@ -303,11 +296,16 @@ export class Many extends Line {
 
   #again(place: Place, error: ActionError | null): void {
     const { clock, times } = this.settings;
-    const ceiling = Math.min(times.most, times.first * 2 ** place.failures++);
-    const told = 1000 * (error?.retryAfter ?? 0);
+    const delay = Math.max(times.rejoin, delayAfter(place.failures++, this.settings), toldToWait(error?.retryAfter));
     place.room.become("joining", error && new Refused(0, error.message, error));
-    place.stop = clock.after(Math.max(times.rejoin, clock.random() * ceiling, told), () => this.#join(place));
+    place.stop = clock.after(delay, () => this.#join(place));
   }
+}
+
+/* An event on a topic comes once, for all filters that it fits. */
+function isFor(room: Room<any>, { type, channel, position }: Frame): boolean {
+  // What has a position is of a history, and topics have none.
+  return room.name === channel || (type === "event" && !position && !room.position && fits(room.name, channel));
 }
 
 function sinceOf({ position, connection }: Room<any>): Record<string, string> {

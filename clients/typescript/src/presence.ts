@@ -36,18 +36,18 @@ export const NOBODY: Presence<any> = { version: null, devices: new Map(), people
 
 /** Who is there after a frame; null where one before it is missing. */
 export function after(before: Presence<any>, frame: Frame): Presence<any> | null {
-  const whole = frame.type === "presence";
-  if (!whole && frame.version - 1 !== before.version) return null;
-  const devices = new Map(whole ? [] : before.devices);
-  for (const device of whole ? frame.present : [...frame.joined, ...frame.changed]) devices.set(device.id, device);
-  for (const id of whole ? [] : frame.left) devices.delete(id);
-  const people = new Map<string, Device<any>[]>();
-  for (const device of devices.values()) people.set(keyOf(device), [...(people.get(keyOf(device)) ?? []), device]);
-  return {
-    version: frame.version,
-    devices,
-    people: [...people.values()].map((found) => ({ user: found[0]!.user, devices: found })),
-  };
+  const { present, joined = present, changed = [], left = [], version } = frame;
+  if (!present && version - 1 !== before.version) return null;
+  const devices = new Map(present ? [] : before.devices);
+  for (const device of [...joined, ...changed]) devices.set(device.id, device);
+  for (const id of left) devices.delete(id);
+  const people = new Map<string, { user: string | null; devices: Device<any>[] }>();
+  for (const device of devices.values()) {
+    const person = people.get(keyOf(device)) ?? { user: device.user, devices: [] };
+    person.devices.push(device);
+    people.set(keyOf(device), person);
+  }
+  return { version, devices, people: [...people.values()] };
 }
 
 export function changeOf(before: Presence<any>, now: Presence<any>): PresenceChange<any> {

@@ -2,6 +2,7 @@
 
 import { ActionError, CONNECTION_LOST, ChannelsError, ConnectionLost, NotSent, TimedOut } from "./errors.ts";
 import type { Frame } from "./connection.ts";
+import { toldToWait } from "./connection.ts";
 import type { RoomState } from "./room.ts";
 import type { Settings } from "./settings.ts";
 import { MOST_WAITING, MOST_WAITING_BYTES } from "./settings.ts";
@@ -18,10 +19,10 @@ export interface CallOptions {
 
 export interface StreamOptions extends CallOptions {
   /**
-   * Items that the server may be ahead of those that were taken, 64 if nothing is said; 0 for any number. Above 1,024 they
-   * may be more than are kept. A server that does not know windows sends all.
+   * Items that the server may be ahead of those that were taken: 1 to 1,024, 64 if nothing is said; null for any number,
+   * which may be more than are kept. A server that does not know windows sends all.
    */
-  window?: number;
+  window?: number | null;
 }
 
 /** Who waits for the end of a request. */
@@ -56,7 +57,7 @@ export interface Request extends Asked {
 
 /** A text that nobody guesses: it tells a client without a user from others. */
 export function secret(): string {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(36)).join("");
+  return crypto.getRandomValues(new Uint8Array(16)).join("");
 }
 
 export class Requests {
@@ -77,12 +78,8 @@ export class Requests {
     this.#knowsWindows = knowsWindows;
   }
 
-  get size(): number {
-    return this.#all.size;
-  }
-
   nextId(): string {
-    return `${this.#prefix}-${(++this.#count).toString(36)}`;
+    return `${this.#prefix}-${++this.#count}`;
   }
 
   /** @param state of its room: while that is being joined, it waits for `flush` */
@@ -95,7 +92,7 @@ export class Requests {
     }
     let size = 0;
     if (waits) {
-      size = JSON.stringify(asked.frame).length;
+      size = this.#settings.codec.encode(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
@@ -118,14 +115,14 @@ export class Requests {
 
   /** A room was joined: send what waited for it, in the order in which it was asked. */
   flush(room: string): void {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (!request.sent && request.room === room) this.#dispatch(request);
     }
   }
 
   /** The connection is lost: who may be repeated waits for the next; nobody knows of the others that were sent. */
   lost(): void {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (!request.sent) continue;
       if (request.retry) request.sent = false;
       else this.#fail(request, new ConnectionLost("lost before the reply"));
@@ -134,11 +131,9 @@ export class Requests {
 
   /** The room, or all of them, will not be joined. */
   refused(error: Error, room?: string): void {
-    for (const request of [...this.#all.values()]) {
+    for (const request of this.#all.values()) {
       if (room !== undefined && request.room !== room) continue;
-      const told = request.sent ? new ConnectionLost(error.message) : new NotSent(error.message);
-      told.cause = error;
-      this.#fail(request, told);
+      this.#fail(request, new (request.sent ? ConnectionLost : NotSent)(error.message, { cause: error }));
     }
   }
 
@@ -208,7 +203,7 @@ export class Requests {
       return;
     }
     request.sent = false;
-    const wait = Math.max(1000 * (error.retryAfter ?? 0), this.#settings.times.rejoin);
+    const wait = Math.max(toldToWait(error.retryAfter), this.#settings.times.rejoin);
     request.end.push(this.#settings.clock.after(wait, () => { if (!request.sent) this.#dispatch(request); }));
   }
 

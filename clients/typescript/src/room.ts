@@ -1,13 +1,14 @@
 /** One room, as an application sees it: what is called there, what is told, and what may have been missed. */
 
 import type { Frame, State } from "./connection.ts";
-import { ActionError, ChannelsError, Refused } from "./errors.ts";
+import { ChannelsError, wasLeft } from "./errors.ts";
+import type { Refused } from "./errors.ts";
 import { Feed } from "./feed.ts";
 import { NOBODY, after, changeOf } from "./presence.ts";
 import type { Presence, PresenceChange } from "./presence.ts";
-import type { Asker, CallOptions, Request, StreamOptions } from "./requests.ts";
+import type { Asker, CallOptions, Request, Requests, StreamOptions } from "./requests.ts";
 import type { Settings } from "./settings.ts";
-import { WINDOW } from "./settings.ts";
+import { MOST_UNTAKEN, WINDOW } from "./settings.ts";
 import type {
   ActionName, Answer, AnyWords, Asked, CallName, EventData, EventName, Given, Item, Payload, Repeatable, Reply, Shown,
 } from "./types.ts";
@@ -57,26 +58,24 @@ export interface Line {
   readonly settings: Settings;
   readonly state: State;
   readonly until: number;
+  readonly requests: Requests;
   retry(room: Room<any>): void;
   release(room: Room<any>): void;
   /** Send what is answered with no reply. */
   say(room: Room<any>, frame: Frame): void;
   ask(room: Room<any>, frame: Frame, options: StreamOptions & { retry?: boolean }, asker: Asker): Request | null;
-  cancel(request: Request, reason: unknown): void;
-  /** Take so many more items of a stream. */
-  give(request: Request, count: number): void;
 }
 
 type Listener = (data: any, about: About) => void;
 
 export class Room<W = AnyWords> {
   /** Its name, on a socket with many; else the address. */
-  readonly name: string;
+  declare readonly name: string;
   state: RoomState = "joining";
   /** Why, where it is refused; while it is being joined, what the server said to the last attempt, if it said no. */
   refusal: Refused | null = null;
   /** Of the newest event, in a room with history: keep it to come back in another page. */
-  position: string;
+  declare position: string;
   /** The id of the connection, as the server knows it; empty before it is joined. */
   connection = "";
   /** Who is here, in a room with presence. While the room is joined again, who was. */
@@ -132,24 +131,31 @@ export class Room<W = AnyWords> {
       const request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, asked, {
         reply: (data) => resolve(data as Reply<W, N>),
         fail: reject,
-        item: () => this.#line.cancel(request!, new ChannelsError(`${name} streams: read it with stream()`)),
+        item: () => this.#line.requests.cancel(request!, new ChannelsError(`${name} streams: read it with stream()`)),
       });
     });
   }
 
-  /** Call an action that streams. Leaving the loop, or the signal, ends it on the server too. */
+  /**
+   * Call an action that streams. Leaving the loop, or the signal, ends it on the server too.
+   *
+   * @throws RangeError: there is no such window. The loop throws as `call`
+   */
   stream<N extends ActionName<W>>(
     name: N,
     ...[payload, options]: Given<Payload<W, N>, StreamOptions>
   ): AsyncIterableIterator<Item<W, N>, undefined> {
-    const window = options?.window ?? WINDOW;
+    const { window = WINDOW } = options ?? {};
+    if (window !== null && !(window > 0 && window <= MOST_UNTAKEN && Number.isInteger(window))) {
+      throw new RangeError(`a window has 1 to ${MOST_UNTAKEN} items, or is null; not ${window}`);
+    }
     let request: Request | null = null;
     let taken = 0;
     const feed = new Feed<Item<W, N>>(() => {
-      if (request) this.#line.cancel(request, new ChannelsError("nobody reads on"));
+      if (request) this.#line.requests.cancel(request, new ChannelsError("nobody reads on"));
     }, () => {
-      if (2 * ++taken < window || !request) return;
-      this.#line.give(request, taken);
+      if (!request || !window || 2 * ++taken < window) return;
+      this.#line.requests.give(request, taken);
       taken = 0;
     });
     request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, { ...options, window }, {
@@ -183,8 +189,8 @@ export class Room<W = AnyWords> {
   /** Hear an event. @returns what takes it back */
   on<N extends EventName<W>>(name: N, listener: (data: EventData<W, N>, about: About) => void): () => void {
     const listeners = this.#listeners.get(name) ?? new Set();
-    this.#listeners.set(name, listeners.add(listener));
-    return () => void listeners.delete(listener);
+    this.#listeners.set(name, listeners);
+    return added(listeners, listener);
   }
 
   /** Hear all events, those too that the types do not know. */
@@ -192,15 +198,19 @@ export class Room<W = AnyWords> {
     return added(this.#all, listener);
   }
 
-  /** The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused. */
+  /**
+   * The events of a name from now on, one after the other. Ends when the room is left, and throws if it is refused: at
+   * once, where it is already.
+   */
   events<N extends EventName<W>>(name: N): AsyncIterableIterator<EventData<W, N>, undefined> {
     const ends: (() => void)[] = [];
     const feed = new Feed<EventData<W, N>>(() => ends.forEach((end) => end()));
-    ends.push(this.on(name, (data) => feed.push(data)));
-    ends.push(this.onState((state) => {
+    const hear = (state: RoomState) => {
       if (state === "left") feed.end();
       else if (state === "refused") feed.fail(this.refusal);
-    }));
+    };
+    ends.push(this.on(name, (data) => feed.push(data)), this.onState(hear));
+    hear(this.state);
     return feed;
   }
 
@@ -222,7 +232,7 @@ export class Room<W = AnyWords> {
     return added(this.#states, listener);
   }
 
-  /** Hear that `presence` is another one. */
+  /** Hear that `presence` is another one. When the room is over for this client, nobody is in it, and nobody has `left`. */
   onPresence(listener: (change: PresenceChange<Shown<W>>) => void): () => void {
     return added(this.#changes, listener);
   }
@@ -233,20 +243,20 @@ export class Room<W = AnyWords> {
   }
 
   /** Resolves when the room is joined. @throws Refused */
-  ready(): Promise<this> {
-    return new Promise((resolve, reject) => {
-      const settle = (): boolean => {
-        if (this.state === "joining") return false;
-        if (this.state === "joined") resolve(this);
-        else reject(this.refusal ?? new Refused(0, "the room was left"));
-        return true;
-      };
-      if (settle()) return;
-      const stop = this.onState(() => { if (settle()) stop(); });
-    });
+  async ready(): Promise<this> {
+    while (this.state === "joining") {
+      await new Promise<void>((resolve) => {
+        const stop = this.onState(() => {
+          stop();
+          resolve();
+        });
+      });
+    }
+    if (this.state !== "joined") throw this.refusal ?? wasLeft();
+    return this;
   }
 
-  /** Ask again, at once: after a refusal, or while a wait is long. */
+  /** Ask again, at once: after a refusal, or while a wait is long. @throws ChannelsError: the socket was closed */
   retry(): void {
     this.#line.retry(this as Room<any>);
   }
@@ -284,7 +294,7 @@ export class Room<W = AnyWords> {
     this.state = state;
     this.refusal = refusal;
     if (state === "joining") this.presence = { ...this.presence, version: null };
-    else if (state !== "joined") this.#show(NOBODY);
+    else if (state !== "joined") this.#show(NOBODY, NOBODY); // who stays there has not gone
     this.#tell(this.#states, state);
   }
 
@@ -345,28 +355,22 @@ export class Room<W = AnyWords> {
     }
   }
 
-  #show(now: Presence<any>): void {
-    const before = this.presence;
+  #show(now: Presence<any>, before = this.presence): void {
+    const { size } = this.presence.devices;
     this.presence = now;
-    if (before.devices.size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
+    if (size + now.devices.size > 0) this.#tell(this.#changes, changeOf(before, now));
   }
 
   async #asked({ call, call_id, data }: Frame): Promise<void> {
     const handler = this.#handlers.get(call);
-    const answer: Frame = { type: "answer", call_id };
+    const answer = (said: Frame) => this.#line.say(this as Room<any>, { type: "answer", call_id, ...said });
     try {
       if (handler === undefined) throw new ChannelsError(`nobody here answers ${call}`);
-      answer.data = (await handler(data)) ?? null;
+      answer({ data: (await handler(data)) ?? null });
     } catch (error) {
-      answer.errors = messageOf(error);
+      // Also an answer that is too large: the server need not wait for it.
+      this.#safely(() => answer({ errors: messageOf(error) }));
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
-    }
-    const say = (told: Frame) => this.#line.say(this as Room<any>, told);
-    try {
-      say(answer);
-    } catch (error) {
-      // It is too large, as a rule: then the server need not wait for it.
-      this.#safely(() => say({ type: "answer", call_id, errors: messageOf(error) }));
     }
   }
 

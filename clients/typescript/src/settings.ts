@@ -92,8 +92,7 @@ export const json: Codec = {
 
 /* As the browser tells of what nobody caught; where there is no such way, the console does. */
 function tell(error: unknown): void {
-  if (typeof reportError === "function") reportError(error);
-  else console.error(error);
+  (globalThis.reportError ?? console.error)(error);
 }
 
 export function settingsOf(options: ClientOptions): Settings {

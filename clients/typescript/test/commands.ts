@@ -16,6 +16,7 @@ export function driven(url: string, tell: (what: object) => void): (command: any
     plain: client,
     signedIn: createClient(url, { ...options, token }),
     fallback: createClient(url, { ...options, webSocket }),
+    unusable: createClient(url, { ...options, token: () => "a\n" }),
     both: createClient(url, { ...options, token, webSocket }),
   };
   const rooms = new Map<string, any>();
@@ -41,6 +42,26 @@ export function driven(url: string, tell: (what: object) => void): (command: any
       sockets.set(id, socket);
       socket.own.onState(() => tell({ id, state: socket.own.state, code: socket.own.refusal?.code ?? "" }));
     },
+    close: ({ id }) => sockets.get(id).close(),
+    /* Ask for a room of a socket that may be closed. */
+    again({ socket, name, as }) {
+      try {
+        sockets.get(socket).room(name);
+        tell({ as });
+      } catch (error: any) {
+        tell({ as, error: error.message });
+      }
+    },
+    /* Those of a room until it is over. */
+    async events({ id, as }) {
+      const items: unknown[] = [];
+      try {
+        for await (const data of rooms.get(id).events("said")) items.push(data);
+        tell({ as, items });
+      } catch (error: any) {
+        tell({ as, items, error: error.name });
+      }
+    },
     async call({ id, as, action, payload, retry }) {
       try {
         tell({ as, reply: await rooms.get(id).call(action, payload, { retry }) });
@@ -48,10 +69,10 @@ export function driven(url: string, tell: (what: object) => void): (command: any
         tell({ as, ...outcome(error) });
       }
     },
-    async stream({ id, as, action, payload, most }) {
+    async stream({ id, as, action, payload, most, window }) {
       const items: unknown[] = [];
       try {
-        for await (const item of rooms.get(id).stream(action, payload)) {
+        for await (const item of rooms.get(id).stream(action, payload, { window })) {
           items.push(item);
           if (items.length === most) break;
         }

@@ -341,6 +341,34 @@ test("a token that fails is tried again; one that comes after the end is not use
   assert.deepEqual([room.line, world.sockets.length], ["idle", 0]);
 });
 
+test("a token that cannot be sent is refused at once, and stands in no message", async () => {
+  for (const wrong of ["", "a b", "a,b", "a\nb", "a\u007f", "ä", "a=", 7, null, undefined, {}]) {
+    const world = new World();
+    const room = world.client({ token: () => wrong as string }).room("/a");
+    await world.clock.pass(60_000);
+    assert.deepEqual([room.state, room.refusal?.closeCode, world.sockets.length], ["refused", 0, 0]);
+    assert.match(room.refusal!.message, /unusable token: not of the characters of HTTP tokens/);
+  }
+});
+
+test("a new token that cannot be sent is told, and the open socket stays", async () => {
+  const tokens = ["a", "b\n"];
+  const { world, room } = await welcomed({ token: () => tokens.shift()! });
+  world.socket.say({ type: "expiring", expires_in: 30 });
+  await world.clock.pass(1);
+  assert.deepEqual([room.line, world.socket.sent, world.errors.length], ["open", [], 1]);
+});
+
+test("without a WebSocket it says what to do", async () => {
+  const before = Object.getOwnPropertyDescriptor(globalThis, "WebSocket")!;
+  delete (globalThis as any).WebSocket;
+  try {
+    await assert.rejects(createClient("http://example.com").room("/a").ready(), /Node 22, or the option webSocket/);
+  } finally {
+    Object.defineProperty(globalThis, "WebSocket", before);
+  }
+});
+
 test("what is no frame is told, and harms nothing", async () => {
   const { world, room } = await welcomed();
   world.socket.say("<html>sign in</html>");

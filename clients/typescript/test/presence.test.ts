@@ -57,7 +57,7 @@ test("after a loss the list stays until everybody comes, and who stayed is not t
   world.socket.say(whole(1, device("c", "ann"), device("d", "eve")));
   assert.deepEqual([heard, room.presence.version], [["+eve -bob"], 1]);
   room.leave();
-  assert.deepEqual([room.presence.people, heard.at(-1)], [[], "+ -ann,eve"]);
+  assert.deepEqual([room.presence.people, heard.at(-1)], [[], "+ -"], "who leaves knows of nobody who has gone");
 });
 
 test("on a socket each room has its own, and is asked for by its name", async () => {

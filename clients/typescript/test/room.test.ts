@@ -243,7 +243,7 @@ test("a message beyond the server's limit is not sent: it would take the connect
   const wide = outcome(room.call("say", { text: "好".repeat(22_000) }));
   const fits = outcome(room.call("say", { text: "x".repeat(60_000) }));
   await settle();
-  assert.deepEqual([ascii.now, wide.now, fits.now, world.socket.sent.length], ["RangeError", "RangeError", "pending", 1]);
+  assert.deepEqual([ascii.now, wide.now, fits.now, world.socket.sent.length], ["NotSent", "NotSent", "pending", 1]);
 });
 
 test("a stream: its items, its end, its error", async () => {
@@ -346,10 +346,18 @@ test("a stream has a window, and gives credit for each half that is taken", asyn
   assert.deepEqual(given(), [2, 2, 2], "what has ended needs none");
 });
 
-test("a window is 64 if nothing is said, and none where 0 is", async () => {
-  for (const [options, window] of [[{}, 64], [{ window: 7 }, 7], [{ window: 0 }, undefined]] as const) {
+test("a window is 64 if nothing is said, and none where null is", async () => {
+  for (const [options, window] of [[{}, 64], [{ window: 1024 }, 1024], [{ window: null }, undefined]] as const) {
     assert.equal((await windowed(options)).asked.window, window);
   }
+});
+
+test("what is no window is refused where it is said", async () => {
+  const { world, room } = await welcomed();
+  for (const window of [0, -1, 1.5, 1_025, NaN, Infinity, "8" as any]) {
+    assert.throws(() => room.stream("count", {}, { window }), { name: "RangeError", message: /1 to 1024 items, or is null/ });
+  }
+  assert.deepEqual(world.socket.sent, []);
 });
 
 test("a server that does not know windows is asked for all", async () => {
@@ -416,6 +424,28 @@ test("events as listeners and as a loop; what throws harms nobody", async () => 
   assert.deepEqual([heard, looped, world.errors.length], [[[1, "lobby"], [2, "lobby"]], [1, 2, 3], 3]);
 });
 
+test("a loop over a room that is over ends at once, or with what ended it", async () => {
+  const { room } = await welcomed();
+  room.leave();
+  assert.deepEqual(await Array.fromAsync(room.events("said")), []);
+  const { world, room: closed } = await welcomed();
+  world.socket.shut(4501, "no token");
+  await assert.rejects(Array.fromAsync(closed.events("said")), { name: "Refused", closeCode: 4501 });
+  await assert.rejects(closed.ready(), { name: "Refused" });
+});
+
+test("what waits for a room is measured as it is sent", async () => {
+  const codec = {
+    encode: (frame: any) => new Uint8Array(frame.size ?? 1),
+    decode: (data: string | ArrayBuffer) => JSON.parse(data as string),
+  };
+  const room = new World().client({ codec }).room("/a");
+  const fits = outcome(room.call("say", { size: 200_000, number: 1n }));
+  const large = outcome(room.call("say", { size: 100_000 }));
+  await settle();
+  assert.deepEqual([fits.now, large.now], ["pending", "NotSent"]);
+});
+
 test("what the server asks is answered: by a handler, with its error, or with none there", async () => {
   const { world, room } = await welcomed();
   const ask = async (call: string) => {
@@ -476,7 +506,7 @@ test("a codec of one's own: other names, in bytes", async () => {
   world.socket.onmessage!({ data: new TextEncoder().encode(JSON.stringify(reply)).buffer });
   const large = outcome(room.call("say", { text: "x".repeat(70_000) }));
   await settle();
-  assert.deepEqual([call.now, large.now, world.errors], [7, "RangeError", []]);
+  assert.deepEqual([call.now, large.now, world.errors], [7, "NotSent", []]);
 });
 
 test("frames of an application's own are handed on", async () => {
@@ -750,6 +780,20 @@ test("closing the socket leaves all", async () => {
   socket.close();
   await settle();
   assert.deepEqual([room.state, socket.state, call.now, world.open.length, clock.pending], ["left", "idle", "ConnectionLost", 0, 0]);
+  for (const again of [() => socket.room("b"), () => room.retry(), () => socket.own.retry()]) {
+    assert.throws(again, { name: "ChannelsError", message: "the socket was closed" });
+  }
+  assert.deepEqual([world.sockets.length, clock.pending], [1, 0]);
+});
+
+test("a room of a socket that is refused is refused, until it is asked for again", async () => {
+  const { world, socket, clock } = await socketed();
+  world.socket.shut(4501, "no token");
+  const room = socket.room("late");
+  await assert.rejects(room.ready(), { name: "Refused", closeCode: 4501 });
+  room.retry();
+  await clock.pass(2_000);
+  assert.deepEqual([socket.state, world.socket.last()?.channel], ["open", "late"]);
 });
 
 test("members of both sides agree when it is quiet, whatever was done from within listeners", async () => {
