@@ -225,7 +225,8 @@ class Frames:
             some: Schema = {"type": "array", "items": items, "minItems": 1, "maxItems": self._max_joins}
             together: Schema = {names.type: const("join"), CHANNELS: some, names.request_id: REQUEST_ID}
             found["join"] = _object({names.type: const("join"), **joined}, [names.type, names.channel])
-            found["join.many"] = _object(together, [names.type, CHANNELS])
+            alone: Schema = {"not": {"required": [names.channel]}}
+            found["join.many"] = _object(together, [names.type, CHANNELS]) | alone
             found["leave"] = _object({names.type: const("leave"), **asked}, [names.type, names.channel])
         elif self._keeps:
             again: Schema = {names.type: const("join"), names.request_id: REQUEST_ID, "since": _POSITION}

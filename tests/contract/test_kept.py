@@ -1,7 +1,8 @@
 """The document is held against the server: what it allows is served as it says, the rest is refused."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -28,7 +29,7 @@ from fastapi_channels.wire.messages import SUBPROTOCOL
 from tests.support.asyncapi import described, values
 from tests.support.asyncapi import message as schema_of
 from tests.support.live import Client, serving
-from tests.support.wire import dial
+from tests.support.wire import Wire, dial
 
 
 class Address(BaseModel, extra="forbid"):
@@ -288,6 +289,99 @@ async def test_who_offers_the_subprotocol_is_told_more_and_that_is_as_it_says():
             check("Closed", "any.error", refused)
     error = schema_of(document, "Closed", "any.error")["properties"]["code"]["anyOf"][0]["enum"]
     assert refused["code"] in error
+
+
+class Filed(Quiet):
+    room_pattern = "filed:{number:int}"
+    history = 10
+
+
+class Guarded(Closed):
+    room_pattern = "guarded"
+
+
+MANY = 3
+
+
+class Shared(Socket):
+    max_joins = MANY
+
+
+JOINS: dict[str, list[dict[str, Any]]] = {
+    "one": [{"channel": "filed:1"}],
+    "as many as may be": [{"channel": f"filed:{number}"} for number in range(MANY)],
+    "each in its own way": [
+        {"channel": "filed:1", "request_id": "mine"},
+        {"channel": "filed:2", "since": "3f9a1c02:12", "connection": "5d0c.7"},
+        {"channel": "filed:3", "request_id": None},
+    ],
+    "one that is refused beside others": [{"channel": "filed:1"}, {"channel": "guarded"}],
+    "one that is nowhere": [{"channel": "nowhere", "request_id": 8}, {"channel": "filed:1"}],
+}
+NO_JOINS: dict[str, dict[str, Any]] = {
+    "none": {"channels": []},
+    "more than may be": {"channels": [{"channel": f"filed:{number}"} for number in range(MANY + 1)]},
+    "no list": {"channels": {"channel": "filed:1"}},
+    "names alone": {"channels": ["filed:1"]},
+    "no name": {"channels": [{"channel": "filed:1"}, {"request_id": 8}]},
+    "a number as a name": {"channels": [{"channel": 1}]},
+    "one room beside several": {"channel": "filed:1", "channels": [{"channel": "filed:2"}]},
+}
+
+
+@asynccontextmanager
+async def many_rooms() -> AsyncIterator[tuple[Wire, Callable[[str], Any]]]:
+    """A client of a socket, and what the document says of its messages."""
+    app = FastAPI()
+    add_channel(app)
+    Shared(Filed(), Guarded()).mount(app, "/socket")
+    document = described(app)
+    async with living(app), dial(app, "/socket", subprotocols=[SUBPROTOCOL]) as wire:
+        yield wire, lambda name: Draft7Validator(schema_of(document, "Shared", name))
+
+
+async def test_what_may_be_joined_at_once_is_said_to_the_client_as_in_the_document():
+    async with many_rooms() as (wire, saying):
+        welcome = await wire.receive()
+        saying("welcome.control").validate(welcome)
+        assert welcome["max_joins"] == MANY
+        assert saying("join.many.control").schema["properties"]["channels"]["maxItems"] == MANY
+        for field in ("max_joins", "max_window", "max_message_size", "connection"):
+            less = {name: said for name, said in welcome.items() if name != field}
+            assert not saying("welcome.control").is_valid(less)
+
+
+@pytest.mark.parametrize("name", JOINS)
+async def test_a_join_of_many_rooms_that_it_allows_is_answered_for_each_as_it_says(name: str):
+    frame = {"type": "join", "channels": JOINS[name], "request_id": 7}
+    async with many_rooms() as (wire, saying):
+        await wire.receive()
+        saying("join.many.control").validate(frame)
+        wire.send(frame)
+        told = [await wire.receive() for _ in JOINS[name]]
+        assert {each["channel"]: each["request_id"] for each in told} == {
+            each["channel"]: each.get("request_id", 7) for each in JOINS[name]
+        }
+        for each in told:
+            is_filed = each["channel"].startswith("filed:")
+            saying("joined.control" if is_filed else "any.error").validate(each)
+            assert (each["type"] == "joined") == is_filed
+        codes = saying("any.error").schema["properties"]["code"]["anyOf"][0]["enum"]
+        assert {each["code"] for each in told if "code" in each} <= set(codes)
+
+
+@pytest.mark.parametrize("name", NO_JOINS)
+async def test_a_join_of_many_rooms_that_it_forbids_is_an_error_and_joins_none(name: str):
+    frame = {"type": "join", "request_id": 7, **NO_JOINS[name]}
+    async with many_rooms() as (wire, saying):
+        await wire.receive()
+        assert not saying("join.many.control").is_valid(frame)
+        wire.send(frame)
+        wire.send({"type": "leave", "channel": "filed:1", "request_id": 9})
+        refused, left = await wire.receive(), await wire.receive()
+        for each, id, code in ((refused, 7, "parse_error"), (left, 9, "not_joined")):
+            saying("any.error").validate(each)
+            assert (each["request_id"], each["code"]) == (id, code)
 
 
 def _components(served: Served) -> dict[str, Any]:
