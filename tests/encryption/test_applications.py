@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from fastapi_channels import Channel, Connection, Publisher, SyncPublisher, action, add_channel
 from tests.commands.test_over_the_broker import command, inside, line
 from tests.support.live import Site, serving, unique, wait_until
-from tests.support.servers import RedisServer
+from tests.support.servers import NatsServer, RedisServer
 
 OLD, NEW, OTHER = (Fernet.generate_key().decode() for _ in range(3))
 SAID = "the treasure is under the oak"
@@ -155,6 +155,25 @@ async def test_a_process_that_cannot_read_a_message_tells_that_one_is_missing(
             await client.send({"action": "say", "text": "kept"})
             said = await client.receive_until(lambda frame: frame.get("data") == "kept")
             assert said["type"] == "event"
+
+
+async def test_who_listens_without_the_keys_is_told_so(
+    shared_redis: RedisServer, shared_nats: NatsServer, capsys: pytest.CaptureFixture[str]
+):
+    """At once where there is a store, which says so, and else with what cannot be read."""
+    namespace = unique()
+    where = ("listen", "a", "--namespace", namespace, "--channel", PASSING)
+    async with served(shared_redis.url, namespace, [NEW]):
+        for broker in (shared_redis, shared_nats):
+            words = (*where, "--url", broker.url, "--store-url", shared_redis.url)
+            refused = await inside(capsys, *words)
+            assert (refused.status, refused.out) == (2, "")
+            assert "the application has encryption_keys=" in refused.err
+    async with command(*where, "--url", shared_nats.url) as listener:
+        assert await line(listener.stderr) == "listening"
+        async with Publisher(shared_nats.url, namespace=namespace, encryption_keys=[NEW]) as publisher:
+            await publisher.broadcast("a", "said", SAID, channel=Passing)
+        assert "cannot be read: it is encrypted" in await line(listener.stderr)
 
 
 @pytest.mark.parametrize("kind", [Publisher, SyncPublisher])
