@@ -2,7 +2,8 @@
 
 A process that has changed a room in the store tells the others, over the broker. Each keeps a view of the
 rooms of its members, and reads a room when it has missed something. What has changed goes to the members as
-one frame, at most once in each interval.
+one frame, at most once in each interval. Who comes between two of them is shown at once what the others have
+been shown, and itself.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
@@ -34,6 +37,8 @@ COMPARING: Final = 30.0
 """Seconds between two looks at whether the store has what is shown."""
 AT_ONCE: Final = 20
 """Rooms that are compared at a time."""
+GREETED: Final = 20_000
+"""Entries of lists that who comes to a room between two frames is shown, in a second: a herd shares lists."""
 MAX_TOLD: Final = 256 * 1024
 """Bytes of a change that is told; of a larger one it is told that it was."""
 
@@ -52,35 +57,29 @@ class Showing(NamedTuple):
     envelope: Callable[[], Envelope]
 
 
+@dataclass(slots=True, eq=False)
 class _Room:
-    __slots__ = (
-        "due",
-        "is_heard",
-        "members",
-        "reading",
-        "showed",
-        "showing",
-        "timer",
-        "version",
-        "view",
-        "waiting",
-    )
-
-    def __init__(self, showing: Showing) -> None:
-        self.showing = showing
-        self.view = View(showing.grace)
-        self.version = 0
-        """Of what the members have been shown: it counts the frames."""
-        self.showed = float("-inf")
-        """When that was."""
-        self.members: set[str] = set()
-        self.waiting: dict[str, Connection] = {}
-        """Members that are to be shown everybody."""
-        self.timer: asyncio.TimerHandle | None = None
-        self.due = 0.0
-        self.is_heard = False
-        """Whether nothing is missed that others tell: what is read before that may be out of date."""
-        self.reading = False
+    showing: Showing
+    view: View
+    version: int = 0
+    """Of what the members have been shown: it counts the frames."""
+    showed: float = -inf
+    """When that was."""
+    members: set[str] = field(default_factory=set)
+    waiting: dict[str, Connection] = field(default_factory=dict)
+    """Members that are to be shown everybody, with the next frame."""
+    coming: dict[str, tuple[Connection, float]] = field(default_factory=dict)
+    """Members that are to be shown everybody once they are among them, and at that time in any case."""
+    has_come: bool = False
+    """Whether one of them is."""
+    timer: asyncio.TimerHandle | None = None
+    due: float = inf
+    """When the members are shown what is new."""
+    greets: float = -inf
+    """From when on those who come before that are shown everybody."""
+    is_heard: bool = False
+    """Whether nothing is missed that others tell: what is read before that may be out of date."""
+    reading: bool = False
 
 
 class Presences:
@@ -130,13 +129,13 @@ class Presences:
         """Show `connection` who is in `room`, from now on."""
         found = self._open.get(room)
         if found is None:
-            found = self._open[room] = _Room(showing)
+            found = self._open[room] = _Room(showing, View(showing.grace))
             if self._publish is not None:
                 self._compare_later()
         found.members.add(connection.id)
-        found.waiting[connection.id] = connection
-        # By then its own arrival is known, if all goes well.
-        self._wake(room, found, _now() + showing.interval)
+        found.coming[connection.id] = connection, _now() + showing.interval
+        found.has_come = found.has_come or connection.id in found.view.shown
+        self._plan(room, found)
 
     def subscribed(self, room: str) -> None:
         """Nothing that is told of `room` is missed from now on."""
@@ -150,6 +149,7 @@ class Presences:
         if found is not None:
             found.members.discard(id)
             found.waiting.pop(id, None)
+            found.coming.pop(id, None)
 
     def ask(self, room: str, connection: Connection) -> None:
         """Show `connection` everybody again, with the next frame of `room`."""
@@ -209,6 +209,10 @@ class Presences:
         found.view.take(change, _now())
         if found.view.is_behind:
             self._read(room, found, PATIENCE)
+        self._changed(room, found)
+
+    def _changed(self, room: str, found: _Room) -> None:
+        found.has_come = not found.view.shown.keys().isdisjoint(found.coming)
         self._wake(room, found, _now())
 
     # Reading
@@ -242,7 +246,7 @@ class Presences:
             raise
         found.view.fill(version, occupants, _now())
         if self._open.get(room) is found:
-            self._wake(room, found, _now())
+            self._changed(room, found)
         return True
 
     def compare(self) -> None:
@@ -285,32 +289,68 @@ class Presences:
 
     def _wake(self, room: str, found: _Room, at: float) -> None:
         """Show the members of `room` at that time what is new, or when its interval is over."""
-        at = max(at, found.showed + found.showing.interval)
+        found.due = min(found.due, max(at, found.showed + found.showing.interval))
+        self._plan(room, found)
+
+    def _plan(self, room: str, found: _Room) -> None:
+        at = found.due
+        if found.coming and found.view.is_loaded:
+            _, latest = next(iter(found.coming.values()))
+            at = min(at, found.greets if found.has_come else max(latest, found.greets))
         if found.timer is not None:
-            if found.due <= at:
+            if found.timer.when() == at:
                 return
             found.timer.cancel()
-        found.due = at
-        found.timer = asyncio.get_running_loop().call_at(at, self._show, room, found)
-
-    def _show(self, room: str, found: _Room) -> None:
         found.timer = None
-        now, view = _now(), found.view
+        if at != inf:
+            found.timer = asyncio.get_running_loop().call_at(at, self._look, room, found, at)
+
+    def _look(self, room: str, found: _Room, now: float) -> None:
+        found.timer, now = None, max(now, _now())
+        come = self._come(found, now)
+        nobody_sees = len(come) + len(found.coming) == len(found.members)
+        if nobody_sees and not come:
+            found.due = inf
+        elif nobody_sees or found.due <= now:
+            self._show(room, found, come, now)
+        elif come:
+            self._greet(room, found, come, now)
+        self._plan(room, found)
+
+    def _show(self, room: str, found: _Room, come: dict[str, Connection], now: float) -> None:
+        """Show the members what is new, and everybody to those who have come, or have asked."""
+        view, found.due = found.view, inf
         difference = view.look(now)
-        waiting: Iterable[Connection] = ()
         if view.is_loaded:
-            waiting, found.waiting = found.waiting.values(), {}
+            come |= found.waiting
+            found.waiting = {}
         if difference is not None:
             found.version += 1
-            self._send_difference(
-                room, found, difference, {each.id for each in waiting} | found.waiting.keys()
-            )
-        if waiting:
-            self._send_all(room, found, waiting)
-        if difference is not None or waiting:
+            self._send_difference(room, found, difference, {*come, *found.waiting, *found.coming})
+        if come:
+            self._send_all(room, found, view.shown, come)
+        if difference is not None or come:
             found.showed = now
         if view.expires is not None:
             self._wake(room, found, view.expires)
+
+    def _greet(self, room: str, found: _Room, come: dict[str, Connection], now: float) -> None:
+        """Show those who have come what the others have been shown, and themselves: the next difference is
+        for all."""
+        shown = found.view.shown
+        seen = found.view.seen | {id: shown[id] for id in come if id in shown}
+        found.greets = now + len(seen) / GREETED
+        self._send_all(room, found, seen, come)
+
+    def _come(self, found: _Room, now: float) -> dict[str, Connection]:
+        """Those who are among all by now, or have waited long enough; nobody waits for them any more."""
+        found.has_come, shown = False, found.view.shown
+        if not found.view.is_loaded:
+            return {}
+        come = {id: one for id, (one, at) in found.coming.items() if id in shown or at <= now}
+        for id in come:
+            del found.coming[id]
+        return come
 
     def _send_difference(self, room: str, found: _Room, difference: Difference, but: set[str]) -> None:
         """Send what is new to the members, except for some."""
@@ -327,11 +367,13 @@ class Presences:
         )
         self._hub.deliver(room, Frame(envelope.encode(frame), name_of(room)), but)
 
-    def _send_all(self, room: str, found: _Room, to: Iterable[Connection]) -> None:
+    def _send_all(
+        self, room: str, found: _Room, shown: dict[str, Occupant], to: dict[str, Connection]
+    ) -> None:
         envelope = found.showing.envelope()
-        said = envelope.presence(name_of(room), found.version, _shown(found.view.shown.values()))
+        said = envelope.presence(name_of(room), found.version, _shown(shown.values()))
         frame = Frame(envelope.encode(said), name_of(room))
-        members: Iterable[Any] = to  # pyright binds the function in a Connection's slot as a method
+        members: Any = to.values()  # pyright binds the function in a Connection's slot as a method
         self._hub.send(members, frame)
 
 

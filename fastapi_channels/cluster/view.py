@@ -78,6 +78,11 @@ class View:
         """When somebody who has left is not shown any more."""
         return next(iter(self._leaving.values()), None)
 
+    @property
+    def seen(self) -> dict[str, Occupant]:
+        """Who was shown at the last look, by id."""
+        return {id: one for id, one in (self.shown | self._before).items() if one is not None}
+
     def take(self, change: Change, now: float) -> None:
         """A change was told, in whatever order."""
         self._newest = max(self._newest, change.version)

@@ -12,14 +12,25 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 
-from fastapi_channels import BaseChannel, Channel, ConfigurationError, Connection, Socket, action, add_channel
-from fastapi_channels.cluster.presence import COMPARING, MAX_TOLD, PATIENCE
+from fastapi_channels import (
+    BaseChannel,
+    Channel,
+    ConfigurationError,
+    Connection,
+    Envelope,
+    Socket,
+    action,
+    add_channel,
+)
+from fastapi_channels.cluster.presence import COMPARING, GREETED, MAX_TOLD, PATIENCE
 from fastapi_channels.cluster.tenure import LEASE, RENEWAL
 from fastapi_channels.testing.asgi import living
 from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.clock import now, timeless
 from fastapi_channels.wire.messages import SUBPROTOCOL
 from fastapi_channels.wire.presence import MAX_DATA
+from tests.support.live import serving as serving_live
+from tests.support.live import unique
 from tests.support.wire import Wire, dial, dialing, others, serving
 
 from .test_places import Process, Site
@@ -445,6 +456,102 @@ async def test_the_members_of_a_process_that_dies_leave_once_within_its_lease() 
         c.mend()
         await asyncio.sleep(RENEWAL + 2)
         assert ann.users == bob.users == ["ann", "bob", "cid", "dan"]
+
+
+@timeless
+async def test_who_comes_between_two_frames_is_shown_at_once_and_what_follows_is_different_to_that() -> None:
+    async with serving(Room()) as app, AsyncExitStack() as stack:
+        followers = []
+        for user in ("ann", "bob", "cid", "dan"):
+            followers.append(Follower(await stack.enter_async_context(dial(app, f"/r?user={user}"))))
+            await asyncio.sleep(0.1)
+            assert user in followers[-1].users, "at once, and itself is there"
+        ann, bob, cid, dan = followers
+        assert ann.kinds == ["presence"]
+        assert [each.users for each in followers] == [["ann"], ["ann", "bob"], ["ann", "cid"], ["ann", "dan"]]
+        bob.wire.call("status", value="away")
+        cid.wire.leave(1000)
+        await asyncio.sleep(1)
+        for each in (ann, bob, dan):
+            assert each.users == ["ann", "bob", "dan"]
+            assert each.present == ann.present
+            assert (each.kinds, each.gaps) == (["presence", "presence_diff"], 0)
+        eve = Follower(await stack.enter_async_context(dial(app, "/r?user=eve")))
+        dan.wire.leave(1000)
+        await asyncio.sleep(0.1)
+        assert eve.users == ["ann", "bob", "dan", "eve"], "as the others have been shown"
+        await asyncio.sleep(1)
+        assert eve.users == ann.users == ["ann", "bob", "eve"]
+        assert eve.gaps == ann.gaps == 0
+
+
+@timeless
+async def test_the_first_of_a_process_is_shown_everybody_and_not_told_of_itself() -> None:
+    async with cluster(2) as (a, b), AsyncExitStack() as stack:
+        await arrive(stack, a, "ann")
+        b.store.delay = 0.05
+        bob = await arrive(stack, b, "bob")
+        assert bob.users == ["ann", "bob"]
+        await asyncio.sleep(3)
+        assert bob.kinds == ["presence"]
+
+
+@timeless
+async def test_lists_for_those_who_come_are_bounded_and_a_herd_shares_them() -> None:
+    listed: list[float] = []
+
+    class Counting(Envelope):
+        def presence(self, room: str, version: int, present: list[Any]) -> dict[str, Any]:
+            listed.extend([now()] * len(present))
+            return super().presence(room, version, present)
+
+    class Crowded(Room):
+        envelope = Counting()
+        presence_interval = 10.0
+
+    async with serving(Crowded()) as app, AsyncExitStack() as stack:
+        followers = []
+        for number in range(400):
+            followers.append(Follower(await stack.enter_async_context(dial(app, f"/r?user=u{number}"))))
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(SOON)
+        took = now() - listed[0]
+        assert len(listed) < took * GREETED + 400
+        assert all(f"u{number}" in each.users for number, each in enumerate(followers))
+        await asyncio.sleep(20)
+        assert {len(each.look().present) for each in followers} == {400}
+        assert not any(each.gaps for each in followers)
+
+
+class Slow(Channel):
+    presence = True
+    presence_interval = 600.0
+
+
+@pytest.mark.parametrize("kind", ["memory", "shared_redis", "shared_postgres"])
+async def test_over_every_store_who_comes_is_shown_itself_and_at_once(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    def named(name: str) -> str:
+        return name
+
+    url, namespace, sites = "memory://", unique(), []
+    if kind != "memory":
+        url = request.getfixturevalue(kind).url
+    async with AsyncExitStack() as stack:
+        for _ in range(1 if kind == "memory" else 2):
+            app = FastAPI()
+            add_channel(app, url=url, namespace=namespace)
+            Slow().mount(app, "/{channel}", user=named)
+            sites.append(await stack.enter_async_context(serving_live(app)))
+        for number in range(6):
+            path = f"/r?name=u{number}"
+            client = await stack.enter_async_context(sites[number % len(sites)].connect(path))
+            state = await client.receive()
+            users = [each["user"] for each in state["present"]]
+            assert (state["type"], state["version"]) == ("presence", 1)
+            assert users[-1] == f"u{number}"
+            assert number == 0 or "u0" in users
 
 
 @timeless

@@ -35,6 +35,18 @@ def test_what_is_told_in_order_is_shown():
     assert not view.is_behind
 
 
+def test_what_was_shown_at_the_last_look_is_known():
+    view = loaded(one("a.1"), one("a.2"), one("a.3"))
+    before = view.seen
+    assert before == view.shown
+    view.take(Change(11, [one("a.4"), one("a.1", data="1")]), 0)
+    view.take(Change(12, left=["a.2"], gone=["a.3"]), 0)
+    assert [*view.shown] == ["a.1", "a.4"]
+    assert view.seen == before
+    view.look(0)
+    assert view.seen == view.shown
+
+
 def test_what_comes_too_early_waits_and_what_comes_twice_is_ignored():
     view = loaded()
     view.take(Change(12, left=["a.1"]), 0)
