@@ -26,6 +26,10 @@ class Echoes:
     def __init__(self) -> None:
         self._waiting: dict[str, dict[Body, deque[Echo]]] = {}
 
+    def __bool__(self) -> bool:
+        """Whether any is expected."""
+        return bool(self._waiting)
+
     def expect(self, topic: str, body: Body) -> Echo:
         """Done when that publication, which is going to be made, has come back or cannot any more."""
         echo: Echo = asyncio.get_running_loop().create_future()

@@ -200,6 +200,10 @@ class Broker:
         when that has come back, if this process listens; or at a time, in the loop's."""
         return self._echoes.around(topic, body, self._subscriptions.confirmed(topic, self._timeout / 4))
 
+    def expects(self) -> bool:
+        """Whether publications of this process are still to come back."""
+        return bool(self._echoes)
+
     async def subscribe(self, topic: str) -> None:
         """Want `topic`; what is published to it after this returned is delivered.
 

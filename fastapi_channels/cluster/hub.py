@@ -1,18 +1,22 @@
 """Who listens to which room in this process, and the fan-out to them.
 
 What is delivered within one turn of the event loop is collected and leaves together: a member gets one
-write for many frames. So do the replies to what a client has sent in one go. Whatever else writes to a single
-connection calls `flush` first, so that every connection sees one order.
+write for many frames. So do the replies to what a client has sent in one go. A broker may bring a burst in
+parts: where many are written to, a part waits for the rest. Whatever else writes to a single connection calls
+`flush` first, so that every connection sees one order.
 """
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import operator
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from time import monotonic
 from typing import Final, Generic, Protocol, TypeVar
 
-from fastapi_channels.wire.bursts import Bursts, Keeper
+from fastapi_channels.wire.bursts import MAX_WAIT, Bursts, Keeper
 from fastapi_channels.wire.messages import Frame
 from fastapi_channels.wire.rooms import name_of
 from fastapi_channels.wire.traffic import Traffic
@@ -23,6 +27,15 @@ MAX_LISTED: Final = 1000
 """Rooms that are told to who asks."""
 MAX_COLLECTED: Final = 256 * 1024
 """Bytes of frames that are collected before they are sent without waiting for the turn's end."""
+MAX_TURNS: Final = 20
+"""Turns of the event loop, after the first, that a part of a burst waits for the rest."""
+WRITES_A_TURN: Final = 16
+"""Writes that cost more than such a turn: nobody waits for longer than to write to all once more takes."""
+
+
+def soon(call: Callable[[], None]) -> None:
+    """Call it when the current turn of the event loop has ended."""
+    asyncio.get_running_loop().call_soon(call)
 
 
 class Transport(Protocol):
@@ -82,17 +95,23 @@ class Hub(Generic[M]):
 
     Args:
         at_turns_end: calls a function when the current turn of the event loop has ended.
+        expects: whether more is about to be delivered; None where nothing comes in parts.
 
     Attributes:
         bursts: replies that leave together, all of them older than what is collected.
         traffic: is added to once for all members that are written to at once; None where nobody asked.
     """
 
-    __slots__ = ("_at_turns_end", "_collected", "_rooms", "_size", "bursts", "traffic")
+    __slots__ = ("_at_turns_end", "_collected", "_expects", "_rooms", "_size", "bursts", "traffic")
 
-    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self,
+        at_turns_end: Callable[[Callable[[], None]], object],
+        expects: Callable[[], bool] | None = None,
+    ) -> None:
         self._rooms: dict[str, _Room[M]] = {}
         self._at_turns_end = at_turns_end
+        self._expects = expects
         self._collected: list[tuple[str, Frame, Collection[str]]] = []
         self._size = 0
         self.bursts: Bursts[Frame] = Bursts(at_turns_end)
@@ -146,7 +165,7 @@ class Hub(Generic[M]):
         if room not in self._rooms:
             return
         if not self._collected:
-            self._at_turns_end(self.flush)
+            self._at_turns_end(self.flush if self._expects is None else self._end_turn)
         self._collected.append((room, frame, exclude))
         self._size += frame.size
         if self._size >= MAX_COLLECTED:
@@ -188,6 +207,18 @@ class Hub(Generic[M]):
             run.append(frame)
             size += frame.size
         self._send(room, run, size, exclude)
+
+    def _end_turn(self) -> None:
+        """Flush when no more is expected, and before waiting for it costs more than it saves."""
+        members = max([len(self._rooms[room].members) for room, _, _ in self._collected], default=0)
+        self._await_rest(min(members // WRITES_A_TURN, MAX_TURNS), monotonic() + MAX_WAIT)
+
+    def _await_rest(self, turns: int, deadline: float) -> None:
+        assert self._expects is not None
+        if turns and self._collected and self._expects() and monotonic() < deadline:
+            self._at_turns_end(partial(self._await_rest, turns - 1, deadline))
+        else:
+            self.flush()
 
     def _send(self, room: str, run: list[Frame], size: int, exclude: Collection[str]) -> None:
         """Send consecutive frames of one room, of that size, to its members."""

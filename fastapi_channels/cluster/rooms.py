@@ -20,7 +20,7 @@ from . import displacement
 from .allowances import Allowances
 from .displacement import Displacements
 from .history import Histories
-from .hub import Hub
+from .hub import Hub, soon
 from .presence import KIND, Presences
 from .pulse import Pulse
 from .recovery import Arrival, Keeping, Since, Successors
@@ -65,7 +65,7 @@ class Rooms:
         personal: Callable[[Publication], None],
     ) -> None:
         self.hub: Hub[Connection]  # pyright: ignore[reportInvalidTypeArguments]  # binds functions in slots
-        self.hub = Hub(lambda flush: asyncio.get_running_loop().call_soon(flush))
+        self.hub = Hub(soon, None if broker.local else broker.expects)
         self.renditions = Renditions(self.hub)
         self.connections: dict[str, Connection] = {}
         """By id: those that are in a room."""

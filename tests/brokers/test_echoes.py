@@ -12,8 +12,10 @@ async def test_each_ends_with_its_own():
     first, other = echoes.expect("tea", "one"), echoes.expect("tea", "two")
     echoes.take("tea", "two")
     assert (first.done(), other.done()) == (False, True)
+    assert echoes
     echoes.take("tea", "one")
     assert first.done()
+    assert not echoes
     assert not echoes._waiting
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_channels.cluster import hub as module
-from fastapi_channels.cluster.hub import MAX_COLLECTED, MAX_JOINED, Hub
+from fastapi_channels.cluster.hub import MAX_COLLECTED, MAX_JOINED, MAX_TURNS, WRITES_A_TURN, Hub, soon
+from fastapi_channels.wire.bursts import MAX_WAIT
 from fastapi_channels.wire.messages import Frame
 from fastapi_channels.wire.traffic import Traffic
 
@@ -118,6 +120,16 @@ def test_what_is_delivered_in_one_turn_leaves_together(hub: Hub[Listener], turn:
     assert len(ada.writes) == 2
 
 
+async def test_the_turn_of_an_event_loop_ends() -> None:
+    hub: Hub[Listener] = Hub(soon)
+    ada = Listener("ada")
+    hub.add("room", ada)
+    hub.deliver("room", Frame("1"))
+    assert ada.writes == []
+    await asyncio.sleep(0)
+    assert ada.writes == [wire("1")]
+
+
 def test_a_single_frame_is_shared_by_all_who_get_it(hub: Hub[Listener], turn: Turn, ada: Listener) -> None:
     bob = Listener("bob")
     hub.add("room", bob)
@@ -179,6 +191,95 @@ def test_runs_end_where_the_room_or_the_exclusion_changes(
 def test_nobody_is_there(hub: Hub[Listener], turn: Turn) -> None:
     hub.deliver("room", Frame("1"))
     hub.flush()
+    assert turn.calls == []
+
+
+class Broker:
+    """One that brings a burst in parts, as long as `rest` is to come."""
+
+    rest = True
+
+
+@pytest.fixture
+def parts() -> Broker:
+    return Broker()
+
+
+@pytest.fixture
+def crowd(turn: Turn, parts: Broker, monkeypatch: pytest.MonkeyPatch) -> tuple[Hub[Listener], Listener]:
+    """A hub of such a broker, and one of the many members of its room; the time stands still."""
+    monkeypatch.setattr(module, "monotonic", lambda: 0.0)
+    hub: Hub[Listener] = Hub(turn.calls.append, lambda: parts.rest)
+    listeners = [Listener(f"{number}") for number in range(WRITES_A_TURN * MAX_TURNS * 2)]
+    for listener in listeners:
+        hub.add("room", listener)
+    hub.add("small", listeners[0])
+    return hub, listeners[0]
+
+
+def test_a_burst_that_comes_in_parts_leaves_together(
+    crowd: tuple[Hub[Listener], Listener], turn: Turn, parts: Broker
+) -> None:
+    hub, one = crowd
+    hub.deliver("room", Frame("1"))
+    turn.end()
+    hub.deliver("room", Frame("2"))
+    turn.end()
+    assert (one.writes, len(turn.calls)) == ([], 1)
+    parts.rest = False
+    hub.deliver("room", Frame("3"))
+    turn.end()
+    assert (one.writes, turn.calls) == ([wire("1", "2", "3")], [])
+    hub.deliver("room", Frame("4"))
+    turn.end()
+    assert (one.writes[1:], turn.calls) == ([wire("4")], []), "one that comes alone does not wait"
+
+
+def test_the_rest_of_a_burst_is_not_waited_for_for_ever(
+    crowd: tuple[Hub[Listener], Listener], turn: Turn
+) -> None:
+    hub, one = crowd
+    hub.deliver("room", Frame("1"))
+    for _ in range(MAX_TURNS):
+        turn.end()
+        assert one.writes == []
+    turn.end()
+    assert (one.writes, turn.calls) == ([wire("1")], [])
+
+
+def test_turns_that_take_their_time_are_not_waited_for(
+    crowd: tuple[Hub[Listener], Listener], turn: Turn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, one = crowd
+    hub.deliver("room", Frame("1"))
+    turn.end()
+    assert one.writes == []
+    monkeypatch.setattr(module, "monotonic", lambda: MAX_WAIT)
+    turn.end()
+    assert (one.writes, turn.calls) == ([wire("1")], [])
+
+
+def test_a_small_room_does_not_wait_for_the_rest(crowd: tuple[Hub[Listener], Listener], turn: Turn) -> None:
+    hub, one = crowd
+    hub.deliver("small", Frame("1"))
+    turn.end()
+    assert (one.writes, turn.calls) == ([wire("1")], [])
+
+
+def test_what_is_sent_to_one_takes_along_what_waits_for_the_rest(
+    crowd: tuple[Hub[Listener], Listener], turn: Turn
+) -> None:
+    hub, one = crowd
+    hub.deliver("room", Frame("1"))
+    turn.end()
+    hub.send([one], Frame("own"))
+    assert one.stream == wire("1", "own")
+    hub.deliver("room", Frame("2"))
+    turn.end()
+    hub.keep(one, Frame("reply"))
+    assert one.stream == wire("1", "own", "2")
+    turn.end()
+    assert one.stream == wire("1", "own", "2", "reply")
     assert turn.calls == []
 
 
