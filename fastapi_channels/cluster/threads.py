@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Looped(Protocol):
@@ -26,6 +29,7 @@ def in_its_loop(
     """Run a method in its object's event loop, also where another thread calls it from a loop of its own, as
     `asyncio.run(channel.broadcast(...))` does."""
 
+    @_coroutine
     @wraps(method)
     def run(self: N, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         work, loop = method(self, *args, **kwargs), self.loop
@@ -40,6 +44,14 @@ def in_its_loop(
         return _forwarded(work, loop)
 
     return run
+
+
+def _coroutine(function: F) -> F:
+    """What is a coroutine function by what it returns: asgiref's `async_to_sync`, and others, ask for it."""
+    if sys.version_info >= (3, 12):
+        return inspect.markcoroutinefunction(function)
+    vars(function)["_is_coroutine"] = vars(asyncio.coroutines)["_is_coroutine"]
+    return function
 
 
 async def _forwarded(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from fnmatch import translate
 from typing import Any, ClassVar, Final, ParamSpec
 
@@ -162,8 +162,7 @@ class BaseChannelLayer(ABC):
         """Drop what waits in a channel of this process, and take it out of its groups: for a channel that
         nobody will receive from any more."""
         self._queues.forget(channel)
-        for group in self._groups.forget(channel):
-            await self._leave(self._group(group))
+        await self._leave_groups(self._groups.forget(channel))
 
     @in_its_loop
     async def close(self) -> None:
@@ -194,7 +193,12 @@ class BaseChannelLayer(ABC):
         """Be there for what other processes send."""
         self._begin()
         while self._stale:
-            topic = next(iter(self._stale))
+            await self._hear(next(iter(self._stale)))
+
+    async def _hear(self, topic: str) -> None:
+        """Be there for what is sent to `topic`, in the next event loop too, if this process listens to it."""
+        self._begin()
+        if topic in self._stale:
             await self._broker.subscribe(topic)
             self._stale.discard(topic)
 
@@ -219,8 +223,16 @@ class BaseChannelLayer(ABC):
 
     async def _clear(self) -> None:
         self._queues.clear()
-        for group in self._groups.clear():
-            await self._leave(self._group(group))
+        await self._leave_groups(self._groups.clear())
+
+    async def _leave_groups(self, groups: Iterable[str]) -> None:
+        """Leave the topics of groups that are empty, unless a channel comes into one meanwhile."""
+
+        async def leave(group: str) -> None:
+            if group not in self._groups:
+                await self._leave(self._group(group))
+
+        await asyncio.gather(*map(leave, groups))
 
     def _sized(self, body: Body) -> Body:
         """What is to be sent, as it is.
@@ -245,16 +257,15 @@ class BaseChannelLayer(ABC):
             logger.info("%d of %d channels over capacity in group %s", full, len(members), group)
 
     def _vacate(self, groups: list[str]) -> None:
-        """Leave the topics of groups that are empty, unless a channel comes into one meanwhile."""
+        """Leave the topics of groups that are empty, in the background."""
         if groups:
             self._vacated.update(groups)
             self._spawn(self._leave_vacated)
 
     async def _leave_vacated(self) -> None:
-        while self._vacated:
-            group = self._vacated.pop()
-            if group not in self._groups:
-                await self._leave(self._group(group))
+        while groups := list(self._vacated):
+            self._vacated.clear()
+            await self._leave_groups(groups)
 
     def _read(self, channel: str, body: Body) -> dict[str, Any] | None:
         """The message that waited in a channel; None where it is none."""

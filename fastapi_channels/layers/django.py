@@ -209,7 +209,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         if self._cipher is not None:
             body = self._cipher.encrypt(body)
         publication = Publication(topic, self._sized(body))
-        self._begin()
+        await self._hear(topic)
         await self._broker.publish(publication)
 
     @property

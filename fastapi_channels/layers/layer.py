@@ -197,7 +197,7 @@ class ChannelLayer(BaseChannelLayer):
             BrokerUnavailable: the broker did not take it before its deadline.
         """
         topic, text = self._group(check_room(group)), self._sized(encode(message))
-        self._begin()
+        await self._hear(topic)
         await self._tell(topic, "group", group, body=text)
 
     @in_its_loop

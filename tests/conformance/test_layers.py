@@ -1,10 +1,7 @@
 """What every channel layer does, on every broker; among it what the tests of Django Channels say.
 
 Their tests of the layer in memory, and channels_redis' of its core layer, are here in words of this project:
-the names are theirs. Four cannot be: `test_groups_multiple_hosts` and its `_performance` (a layer has one
-server; that is a Cluster where one does not suffice), `test_default_group_key_format` and
-`test_custom_group_key_format` (of keys in Redis that are not there). `test_race_empty` and
-`test_receive_buffer_respects_capacity` reach into private queues: what they hold is in tests/layers.
+the names are theirs. docs/migration/django-channels.md says which of them cannot hold here, and why.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import ChannelFull, ConfigurationError, MessageTooLarge, ParseError
@@ -105,6 +103,22 @@ def test_double_receive(make: Make):
     asyncio.run(closing(layer.send(two, {"type": "test.message.2"})))
     assert asyncio.run(closing(layer.receive(two)))["type"] == "test.message.2"
     assert asyncio.run(closing(layer.receive(one)))["type"] == "test.message.1"
+    asyncio.run(layer.close())
+
+
+def test_a_group_from_one_event_loop_to_the_next(make: Make):
+    """As a script that calls `asyncio.run` for each."""
+    layer = make()
+
+    async def closing(work: Any) -> Any:
+        found = await work
+        await layer._broker.stop()
+        return found
+
+    channel = asyncio.run(closing(layer.new_channel()))
+    asyncio.run(closing(layer.group_add("test-group", channel)))
+    asyncio.run(closing(layer.group_send("test-group", {"type": "test.message"})))
+    assert asyncio.run(closing(layer.receive(channel))) == {"type": "test.message"}
     asyncio.run(layer.close())
 
 
@@ -202,15 +216,12 @@ async def test_groups_channel_full_and_group_send_capacity_multiple_channels(
     assert said == ["1 of 2 channels over capacity in group test-group"]
 
 
+@pytest.mark.filterwarnings("error")
 def test_repeated_group_send_with_async_to_sync(make: Make):
     layer = make()
-
-    async def send(group: str) -> None:
-        await layer.group_send(group, {"type": "test.message"})
-        await layer.close()
-
     for number in "12":
-        asyncio.run(send(f"channel_name_{number}"))
+        async_to_sync(layer.group_send)(f"channel_name_{number}", {"type": "test.message"})
+    asyncio.run(layer.close())
 
 
 async def test_receive_cancel(layer: ChannelLayer):
@@ -275,6 +286,26 @@ async def test_message_expiry__group_send__one_channel_expires_message(layer: Ch
         await layer.group_send("test-group", {"type": name})
     for channel in (one, two):
         assert await types(layer, channel, 3) == ["first", "second", "third"]
+
+
+async def test_expiry_single(layer: ChannelLayer):
+    clock = Clock(layer)
+    await layer.send("test-channel-1", {"type": "message.1"})
+    clock.now = 61.0
+    await nothing(layer, "test-channel-1")
+    assert len(layer._queues) == 0
+
+
+async def test_expiry_multi(layer: ChannelLayer):
+    clock = Clock(layer)
+    for number in "123":
+        await layer.send("test-channel-1", {"type": f"message.{number}"})
+    assert await types(layer, "test-channel-1", 1) == ["message.1"]
+    clock.now = 61.0
+    await layer.send("test-channel-1", {"type": "message.4"})
+    assert await types(layer, "test-channel-1", 1) == ["message.4"]
+    await nothing(layer, "test-channel-1")
+    assert len(layer._queues) == 0
 
 
 async def test_expiry_unread(layer: ChannelLayer):

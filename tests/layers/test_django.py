@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import msgpack
 import pytest
+from asgiref.sync import async_to_sync
 from channels_redis.serializers import registry
 from fastapi import FastAPI
 from redis.asyncio import Redis
@@ -21,7 +23,8 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError, M
 from fastapi_channels.layers import AsyncJsonWebsocketConsumer
 from fastapi_channels.layers.django import DjangoChannelLayer
 from fastapi_channels.wire.messages import Publication
-from tests.support.live import process, serving, unique
+from tests.support.brokers import DEADLINE, persistently
+from tests.support.live import process, serving, unique, wait_until
 from tests.support.servers import RedisServer
 
 
@@ -268,3 +271,60 @@ async def test_what_is_no_use_is_told(layer: DjangoChannelLayer):
     for url in ("memory://", "redis+cluster://localhost", "postgres://localhost"):
         with pytest.raises(ConfigurationError, match=r"a layer of Django's is known for; known are redis://"):
             DjangoChannelLayer(url)
+
+
+# What the tests of channels_redis' pub/sub layer say, by their names
+
+
+@pytest.mark.filterwarnings("error")
+def test_send_receive_sync_and_multi_send_receive_sync(shared_redis: RedisServer):
+    """Each `send` in an event loop of its own, while that of the receiver stands still; and `test_layer_close`:
+    nothing is said of a layer that is still open when its loop ends."""
+    layer = DjangoChannelLayer(shared_redis.url, prefix=unique("asgi"))
+    with asyncio.Runner() as runner:
+        channel = runner.run(layer.new_channel())
+        for number in "123":
+            async_to_sync(layer.send, force_new_loop=True)(channel, {"type": number})
+        assert [runner.run(layer.receive(channel)) for _ in "123"] == [{"type": number} for number in "123"]
+        runner.run(layer.close())
+
+
+async def test_receive_on_non_owned_general_channel(layer: DjangoChannelLayer, shared_redis: RedisServer):
+    other = DjangoChannelLayer(shared_redis.url)
+    name = unique("test-channel")
+    receiving = asyncio.create_task(other.receive(name))
+    await wait_until(lambda: name in other._queues.wanted)
+    await layer.send(name, {"type": "message.1"})
+    async with asyncio.timeout(DEADLINE):
+        assert await receiving == {"type": "message.1"}
+    await other.close()
+
+
+async def test_receive_hang_and_random_reset__channel_name(layer: DjangoChannelLayer):
+    random.seed(1)
+    one = await layer.new_channel()
+    random.seed(1)
+    assert one != await layer.new_channel()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await layer.receive(one)
+
+
+async def test_discard_before_add(layer: DjangoChannelLayer):
+    await layer.group_discard("test-group", await layer.new_channel())
+
+
+async def test_groups_same_prefix_groups_basic_and_auto_reconnect(mortal_redis: RedisServer):
+    layer = DjangoChannelLayer(mortal_redis.url)
+    one, two, three = [await layer.new_channel("test-gr-chan") for _ in "123"]
+    for channel in (one, two):
+        await layer.group_add("test-group", channel)
+    mortal_redis.kill()
+    mortal_redis.restart()
+    await persistently(lambda: layer.group_add("test-group", three))
+    await layer.group_discard("test-group", two)
+    await persistently(lambda: layer.group_send("test-group", {"type": "message.1"}))
+    async with asyncio.timeout(DEADLINE):
+        assert await layer.receive(one) == await layer.receive(three) == {"type": "message.1"}
+    assert two not in layer._queues
+    await layer.close()

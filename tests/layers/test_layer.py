@@ -10,6 +10,7 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.layers import ChannelLayer
 from fastapi_channels.layers.groups import Groups
 from fastapi_channels.wire.messages import Publication
+from tests.support.brokers import DEADLINE
 from tests.support.live import wait_until
 from tests.support.servers import RedisServer
 
@@ -56,6 +57,24 @@ async def test_a_channel_that_is_forgotten_is_in_no_group():
     await layer.group_send("g", {"type": "x"})
     assert channel not in layer._queues
     assert layer._broker.topics == {layer._topic(layer.id), layer._everybody}
+    await layer.close()
+
+
+async def test_who_comes_into_a_group_that_is_being_left_is_in_it(shared_redis: RedisServer):
+    """One by one it takes a while to leave many."""
+    layer = ChannelLayer(shared_redis.url)
+    old, new = [await layer.new_channel() for _ in "12"]
+    groups = [f"g{number}" for number in range(200)]
+    for group in groups:
+        await layer.group_add(group, old)
+    leaving = asyncio.create_task(layer.forget(old))
+    await wait_until(lambda: not layer._groups.names)
+    await asyncio.gather(*(layer.group_add(group, new) for group in groups))
+    await leaving
+    for group in groups:
+        await layer.group_send(group, {"type": group})
+        async with asyncio.timeout(DEADLINE):
+            assert await layer.receive(new) == {"type": group}
     await layer.close()
 
 
