@@ -721,7 +721,7 @@ def always() -> asyncio.Event:
 
 @each_implementation
 async def test_a_client_that_answers_no_ping_is_closed(ws: str) -> None:
-    options: dict[str, Any] = {"ws": ws, "ws_ping_interval": 0.05, "ws_ping_timeout": 0.05}
+    options: dict[str, Any] = {"ws": ws, "ws_ping_interval": 0.5, "ws_ping_timeout": 0.05}
     async with serving(make_app(always()), **options) as site:
         for path in ("/plain", "/relay/r"):
             async with Peer.open(site, path) as peer:

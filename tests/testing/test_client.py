@@ -79,6 +79,7 @@ async def test_many_rooms(site: Site):
 # In process
 
 
+@timeless
 async def test_a_failure_says_what_came():
     async with running(create_app(), within=0.05) as site:
         ann = await site.client("/rooms/lobby")

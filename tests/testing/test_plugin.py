@@ -29,8 +29,8 @@ async def test_said(channels_app):
 
 async def test_fails(channels_app):
     site = await channels_app(create_app())
-    ann = await site.client("/rooms/lobby", within=0.05)
-    await ann.expect("said")
+    ann = await site.client("/rooms/lobby")
+    await ann.expect("said", within=0.05)
 
 
 async def test_served(channels_server):

@@ -47,10 +47,10 @@ def test_calls_streams_events_and_refusals(how: Callable[[Any], AbstractAsyncCon
 
 
 def test_nothing_waits_for_ever():
-    with SyncSite(running(create_app(), within=0.05)) as site:
+    with SyncSite(running(create_app())) as site:
         ann = site.client("/rooms/lobby")
         with pytest.raises(AssertionError, match=r"no event 'said' within 0\.05 s"):
-            ann.expect(Said)
+            ann.expect(Said, within=0.05)
 
 
 def test_what_fails_while_it_starts_is_raised():
