@@ -52,6 +52,22 @@ OVERFLOWING = """() => [...document.querySelectorAll("*")]
   })
   .map((element) => element.outerHTML)"""
 
+# A long name may be broken anywhere; nothing but its length tells it from a word such as "ready".
+BROKEN = """() => [...document.querySelectorAll("td .cell, th")].filter((each) => each.checkVisibility())
+  .flatMap((element) => {
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT), broken = [];
+    while (walker.nextNode()) {
+      for (const { 0: word, index } of walker.currentNode.data.matchAll(/(?<!\\S)[\\w.:]{2,14}(?!\\S)/g)) {
+        const range = document.createRange();
+        range.setStart(walker.currentNode, index);
+        range.setEnd(walker.currentNode, index + word.length);
+        const lines = new Set([...range.getClientRects()].map(({ top }) => Math.round(top)));
+        if (lines.size > 1) broken.push(word);
+      }
+    }
+    return broken;
+  })"""
+
 # What is focused, and whether one can see it: by an outline of its own or of the label around it.
 FOCUSED = """() => {
   const element = document.activeElement;
@@ -76,6 +92,11 @@ async def faint(page: Page) -> list[str]:
 async def overflowing(page: Page) -> list[str]:
     """The visible elements whose content is wider than they are."""
     return await page.evaluate(OVERFLOWING)
+
+
+async def broken(page: Page) -> list[str]:
+    """The short words in tables that do not stand in one line."""
+    return await page.evaluate(BROKEN)
 
 
 async def tab_stops(page: Page, limit: int = 40) -> list[str]:

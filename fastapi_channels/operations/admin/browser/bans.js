@@ -17,8 +17,8 @@ export class Bans {
     this.table = new Table([
       { key: "banned", make: ({ user, address }) => (user === null ? make("code", { textContent: address }) : make("a", { href: hrefOfUser(user), className: "name", textContent: user })) },
       { key: "until", text: ({ until }) => moment(until) },
-      { key: "reason", class: "data", text: ({ reason }) => reason },
-      { key: "by", text: ({ by }) => by },
+      { key: "banReason", class: "data", text: ({ reason }) => reason },
+      { key: "by", class: "data", text: ({ by }) => by },
       ...(readOnly ? [] : [{ key: "", class: "acts", make: end }]),
     ], ({ user, address }) => JSON.stringify([user, address]), { empty: "noBans", label: "bans" });
     const add = button("ban", async () => { if (await ban()) refreshNow(); }, "primary small");
