@@ -98,8 +98,7 @@ class Views:
         ) -> MemberPage:
             """Who is in a room, in the order in which they came."""
             with answered():
-                found = await self._members(channels.key(room, channel))
-            return MemberPage(items=found[offset : offset + limit], total=len(found))
+                return await self._members(channels.key(room, channel), slice(offset, offset + limit))
 
         @router.get("/rooms/{room:path}/history")
         async def history(
@@ -161,20 +160,24 @@ class Views:
             """What each process knows of the jobs: when each is due, and when it ran last there."""
             return await ask(JOBS) if JOBS in self._node.questions.answers else {}
 
-    async def _members(self, key: str) -> list[MemberReport]:
+    async def _members(self, key: str, part: slice) -> MemberPage:
+        # Reports of a part alone: those of a room of ten thousand would keep deliveries waiting.
         node = self._node
         if node.broker.local:  # then the store is not told of everybody
             here = node.hub.members(key)
-            return [
+            items = [
                 MemberReport(
                     id=each.id, user=node.key_of(each.user), data=json.loads(each.presence or "null")
                 )
-                for each in here
+                for each in here[part]
             ]
-        return [
+            return MemberPage(items=items, total=len(here))
+        there = await node.rooms.occupants(key)
+        items = [
             MemberReport(id=each.id, user=each.user, since=each.since, data=json.loads(each.data or "null"))
-            for each in await node.rooms.occupants(key)
+            for each in there[part]
         ]
+        return MemberPage(items=items, total=len(there))
 
     def _connections_of(self, user: str = "") -> dict[str, dict[str, Any]]:
         """The connections of a user in this process."""
