@@ -74,9 +74,31 @@ class _Socket:
 
 
 class _Connection(ClientConnection):
-    """Hangs up where either side has said goodbye, and the server stays on the line or reads nothing."""
+    """Hangs up where either side has said goodbye, and the server stays on the line or reads nothing.
+
+    Whatever the server sends is a sign of its life: its answer to a ping stands behind what it has sent
+    before, of which nothing is read while the client takes nothing.
+    """
 
     _end: asyncio.TimerHandle | None = None
+    _heard = 0
+    """How often something has come of the server."""
+
+    async def keepalive(self) -> None:
+        assert self.ping_interval is not None, "it is not called otherwise"
+        while True:
+            await asyncio.sleep(self.ping_interval)
+            answer = asyncio.ensure_future(await self.ping())
+            while self.ping_timeout is not None and not answer.done():
+                heard, listens = self._heard, self.transport.is_reading()
+                await asyncio.wait((answer,), timeout=self.ping_timeout)
+                if listens and self._heard == heard:
+                    async with self.send_context():
+                        self.protocol.fail(CloseCode.INTERNAL_ERROR, "no answer to a ping")
+
+    def data_received(self, data: bytes) -> None:
+        self._heard += 1
+        super().data_received(data)
 
     def send_data(self) -> None:
         super().send_data()

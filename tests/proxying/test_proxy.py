@@ -39,7 +39,8 @@ from fastapi_channels.proxying.passing import Passing
 from fastapi_channels.wire.messages import Body
 from tests.support.live import Client, Close, RawClient, Site, serving, wait_until
 
-MB: Final = 1024 * 1024
+from .gateway import MB, Large, gateway
+
 Upstream = Callable[[ServerConnection], Awaitable[None]]
 
 
@@ -101,13 +102,6 @@ async def in_front(
         yield site
 
 
-def gateway(proxy: WebSocketProxy, path: str = "/", **settings: Any) -> FastAPI:
-    app = FastAPI()
-    add_channel(app, **settings)
-    proxy.mount(app, path)
-    return app
-
-
 @asynccontextmanager
 async def through(
     handler: Upstream = echo, kind: type[WebSocketProxy] = WebSocketProxy, **settings: Any
@@ -115,10 +109,6 @@ async def through(
     """A gateway to another server that does what `handler` does."""
     async with server(handler) as target, serving(gateway(kind(target, **settings))) as site:
         yield site
-
-
-class Large(WebSocketProxy):
-    max_message_size = 16 * MB
 
 
 # What passes

@@ -365,6 +365,12 @@ class RawClient:
         head, _, self._received = self._received.partition(b"\r\n\r\n")
         return head.decode()
 
+    async def take(self, size: int) -> None:
+        """Take up to so many bytes of what has come, and forget them."""
+        async with asyncio.timeout(DEADLINE):
+            if not await asyncio.get_running_loop().sock_recv(self._socket, size):
+                raise ConnectionResetError("the server has closed the connection")
+
     async def read_until(self, marker: bytes) -> bytes:
         """What has come, when `marker` has."""
         while marker not in self._received:
@@ -399,6 +405,10 @@ class RawClient:
             if opcode is Opcode.CLOSE:
                 return Close(struct.unpack("!H", payload[:2])[0], payload[2:].decode())
         return Close(None, None)
+
+    def finish(self) -> None:
+        """Send nothing more, not even a goodbye, and still read."""
+        self._socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """Go without a word: the server's TCP gets a reset."""
@@ -486,6 +496,11 @@ class ServerProcess:
         assert port, "".join(self.lines)
         self.site = Site(_nothing, port)
         return self.site
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     async def terminate(self) -> int:
         """End it as a deployment does; its exit code."""
