@@ -9,13 +9,12 @@ from fastapi import APIRouter, FastAPI, WebSocket
 
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.cluster.node import Node
-from fastapi_channels.exceptions import (
-    ConfigurationError,
-)
+from fastapi_channels.exceptions import ConfigurationError, NotFound
 from fastapi_channels.permission import Permission, as_permission
 from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.socket_session import SocketSession
+from fastapi_channels.topics.names import check_filter
 from fastapi_channels.wire.messages import Envelope
 from fastapi_channels.wire.outbox import DEFAULT_LIMIT, SlowPolicy
 
@@ -136,9 +135,18 @@ class Socket:
                 return channel
         return None
 
-    def _plan_of(self, room: str) -> Plan | None:
+    def _plan_of(self, room: str) -> Plan:
+        """
+        Raises:
+            NotFound: no channel has `room`.
+            ParseError: nor has one whose rooms are filters of topics, of which it is none.
+        """
         channel = self.find(room)
-        return None if channel is None else channel._plan
+        if channel is not None:
+            return channel._plan
+        if any(each.topics for each in self.channels):
+            check_filter(room)
+        raise NotFound(close=False)
 
 
 def _check(channel: Channel, first: Channel) -> None:

@@ -11,7 +11,6 @@ from starlette.websockets import WebSocket, WebSocketState
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.connection import Connection
 from fastapi_channels.exceptions import (
-    NotFound,
     ParseError,
     PermissionDenied,
     TooManyRooms,
@@ -88,7 +87,7 @@ class SocketSession(Session):
     Args:
         terms: the limits that hold.
         permission: asked before the WebSocket is accepted, beside the application's.
-        find: the plan of the channel that has a room.
+        find: the plan of the channel that has a room; raises a WebSocketException where there is none.
         websocket, node, user: as of every session.
     """
 
@@ -96,7 +95,7 @@ class SocketSession(Session):
         self,
         terms: SocketTerms,
         permission: BasePermission,
-        find: Callable[[str], Plan | None],
+        find: Callable[[str], Plan],
         websocket: WebSocket,
         node: Node,
         user: Any = None,
@@ -133,8 +132,11 @@ class SocketSession(Session):
 
     def enroll(self, key: str) -> None:
         room = name_of(key)
-        plan = self._find(room)
-        if plan is not None and plan.words.room_of(key) is not None:
+        try:
+            plan = self._find(room)
+        except WebSocketException:
+            return  # another's
+        if plan.words.room_of(key) is not None:
             (self._lanes.get(room) or self._open_lane(room)).order(inside=True)
 
     def dismiss(self, key: str) -> None:
@@ -275,10 +277,8 @@ class SocketSession(Session):
         """
         if len(self._lanes) >= self._max_rooms:
             raise TooManyRooms(close=False, context={"limit": self._max_rooms})
-        plan = self._find(check_room(room))
-        if plan is None:
-            raise NotFound(close=False)
-        lane = self._lanes[room] = Lane(self, plan, room, on_idle=self._close_lane)
+        lane = Lane(self, self._find(check_room(room)), room, on_idle=self._close_lane)
+        self._lanes[room] = lane
         return lane
 
     def _close_lane(self, lane: Lane) -> None:

@@ -301,6 +301,24 @@ async def test_so_it_is_where_it_joins(site: Site, filter: str, code: str):
     assert frame["code"] == code
 
 
+@pytest.mark.parametrize(
+    ("filter", "code"), [("a/#/b", "invalid_filter"), ("sport+", "invalid_filter"), ("news/+", "not_found")]
+)
+async def test_so_it_is_where_each_channel_has_a_pattern(site: Site, filter: str, code: str):
+    class Room(Channel):
+        room_pattern = "room:{name}"
+
+    app: Any = site.app
+    Socket(scores, Room()).mount(app, "/patterns")
+    client = await site.client("/patterns")
+    await client.send({"type": "join", "channel": filter, "request_id": 1})
+    frame = await client.expect_frame(lambda frame: frame.get("request_id") == 1)
+    assert frame["code"] == code
+    # What is none of its filters may still be the room of another.
+    await client.send({"type": "join", "channel": "room:a#b", "request_id": 2})
+    assert "code" not in await client.expect_frame(lambda frame: frame.get("request_id") == 2)
+
+
 async def test_filters_of_one_client_are_bounded(site: Site):
     client = await site.client("/scores", within=30)
     taken = await client.call("take_all")
