@@ -229,6 +229,8 @@ class Connection(Generic[User]):
         """
         if self.closed:
             return False
+        if isinstance(data, bytearray | memoryview):
+            data = bytes(data)
         frame = Frame(data) if isinstance(data, str | bytes) else self._carrier.envelope.frame(data)
         return await self._carrier.writer.write(frame)
 

@@ -17,6 +17,7 @@ from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.managed_session import ManagedSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
+from fastapi_channels.wire.rooms import check_room
 
 from .base import BaseChannel
 
@@ -77,8 +78,12 @@ class Manager:
 
         Raises:
             WebSocketDisconnect: it was refused: by origin, permission or limit. It need not be caught.
-            ConfigurationError: no add_channel() covers the endpoint, or the WebSocket is connected already.
+            ParseError: one of the topics has no usable name.
+            ConfigurationError: no add_channel() covers the endpoint, the WebSocket is connected already, or
+                the topics are a text in place of a list.
         """
+        if isinstance(topics, str):
+            raise ConfigurationError(f"topics takes a list of names, got {topics!r}")
         if websocket.scope.get(CONNECTION_KEY) is not None:
             raise ConfigurationError("this websocket is connected already: call connect() once")
         channel = self.channel
@@ -129,6 +134,7 @@ class Manager:
         """Send `message` to everybody who is subscribed to `topic`.
 
         Raises:
+            ParseError: it is no usable name of a topic.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
         await self.channel.broadcast_to_channel(_topic(topic), message, exclude=exclude)
@@ -200,4 +206,4 @@ def _id(conn_id: Any) -> str:
 
 
 def _topic(topic: str) -> str:
-    return f"topic:{topic}"
+    return f"topic:{check_room(topic)}"

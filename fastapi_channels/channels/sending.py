@@ -217,6 +217,8 @@ class Sending(Settings):
     async def _encode(self, data: Any) -> Body:
         if isinstance(data, str | bytes):
             return data
+        if isinstance(data, bytearray | memoryview):
+            return bytes(data)
         if self._encode_json is None:
             return self.envelope.encode(data)
         found: Body = await awaited(self._encode_json(data))

@@ -118,10 +118,27 @@ async def test_bytes_are_bytes(manager: Manager):
         async with manager.connected(websocket) as connection:
             async for data in websocket.iter_bytes():
                 await manager.send_by_conn_id(connection.id, data)
+                await manager.send_personal_message(bytearray(data), websocket)
 
     async with serving(app) as site, site.unharmed(), site.connect("/") as client:
         await client.send(b"\0\xff")
-        assert await client.read() == b"\0\xff"
+        assert [await client.read(), await client.read()] == [b"\0\xff"] * 2
+        data = bytearray(b"\0\xff")
+        for each in (data, memoryview(data)):
+            await manager.broadcast(each)
+            assert await client.read() == data
+
+
+@pytest.mark.parametrize("name", ["", None, 7, "a\0", "x" * 256])
+async def test_a_topic_without_a_usable_name_is_said(site: Site, manager: Manager, name: Any):
+    with pytest.raises(ParseError, match="255"):
+        await manager.send(name, "lost")
+    async with site.connect("/ws/ada"):
+        [connection] = site.node.rooms.connections.values()
+        with pytest.raises(ParseError, match="255"):
+            await manager.subscribe(connection, name)
+        with pytest.raises(ParseError, match="255"):
+            await manager.unsubscribe(connection, name)
 
 
 async def test_over_processes(shared_redis: RedisServer, seen: list[Any]):
@@ -298,6 +315,7 @@ async def test_what_cannot_work_is_said(manager: Manager):
         for call in (
             lambda: manager.send_personal_message("x", websocket),
             lambda: manager.close(websocket),
+            lambda: manager.connect(websocket, topics="news"),
             lambda: manager.connect(websocket, topics=["x" * 300]),
         ):
             try:
@@ -307,8 +325,8 @@ async def test_what_cannot_work_is_said(manager: Manager):
 
     async with serving(app, may_complain=True) as site:
         await site.refusal("/")
-    assert [type(exc) for exc in found[:2]] == [ConfigurationError] * 2
-    assert isinstance(found[2], WebSocketDisconnect | ParseError)
+    assert [type(exc) for exc in found[:3]] == [ConfigurationError] * 3
+    assert isinstance(found[3], ParseError)
 
 
 def test_its_settings_are_those_of_channels():
