@@ -27,6 +27,7 @@ from .encryption import encryption_by
 from .exceptions import ConfigurationError
 from .operations.jobs.job import Job, job_of, jobs_of
 from .operations.jobs.keeper import running
+from .operations.store_calls import CountedStore
 from .operations.tracing import Tracing, add_tracing
 from .permission import Permission, combine
 from .sessions.origin import parse_origins
@@ -195,6 +196,10 @@ def add_channel(
     listens = backend is None and broadcast is None
     carrying = the_backend(broker_url, backend, broadcast)
     kept = _store(store, store_url, broker_url, namespace, listens)
+    counted: CountedStore | None = None
+    if metrics is not False and kept is not None and kept.shared:
+        counted = CountedStore(kept)
+        kept = counted
     node = Node(
         carrying,
         _limiter(limiter_url, url, storage, prefix),
@@ -212,7 +217,7 @@ def add_channel(
     router.lifespan_context = _with_node(router.lifespan_context, node, parent, own)
     if health_url is not None:
         add_probes(router, health_url.rstrip("/"), node.health)
-    _count(parent, node, metrics, metrics_url, metrics_dependencies)
+    _count(parent, node, metrics, metrics_url, metrics_dependencies, counted)
     add_tracing(parent, node, tracing)
     if asyncapi_url is not None:
         pages = (asyncapi_docs_url, asyncapi_component_url)
@@ -308,6 +313,7 @@ def _count(
     metrics: bool | CollectorRegistry,
     url: str | None,
     dependencies: Sequence[Depends],
+    store: CountedStore | None,
 ) -> None:
     if metrics is False:
         if url is not None or dependencies:
@@ -321,7 +327,7 @@ def _count(
         raise ConfigurationError(
             'metrics= needs prometheus-client: pip install "fastapi-channels[metrics]"'
         ) from None
-    add_metrics(parent, node, metrics, url, dependencies)
+    add_metrics(parent, node, metrics, url, dependencies, store)
 
 
 def _store(

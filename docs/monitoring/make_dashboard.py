@@ -80,6 +80,10 @@ ROWS: Final[dict[str, list[Panel]]] = {
             "ops",
         ),
         Panel(
+            "Presence",
+            {"shown": gauge("presence_members"), "{{kind}}": total("presence_updates", "kind")},
+        ),
+        Panel(
             "How long they stay",
             {
                 "half stay": quantile(0.5, "connection_duration_seconds"),
@@ -113,7 +117,7 @@ ROWS: Final[dict[str, list[Panel]]] = {
             "Clients that do not read",
             {
                 "clients": gauge("slow_clients"),
-                "dropped": total("dropped_messages"),
+                "{{policy}}": total("dropped_messages", "policy"),
                 "cut off": total("cut_off_clients"),
             },
         ),
@@ -143,6 +147,16 @@ ROWS: Final[dict[str, list[Panel]]] = {
         Panel(
             "How late the event loop is",
             {"process {{process}}": quantile(0.99, "loop_delay_seconds", "process")},
+            "s",
+        ),
+        Panel(
+            "Calls of the store",
+            {"{{operation}} {{outcome}}": total("store_calls", "operation, outcome")},
+            "ops",
+        ),
+        Panel(
+            "How long the store takes",
+            {"{{operation}}": quantile(0.99, "store_call_duration_seconds", "operation")},
             "s",
         ),
         Panel("Jobs", {"{{job}} {{outcome}}": total("job_runs", "job, outcome")}, "ops"),

@@ -89,6 +89,10 @@ class Presences:
         namespace: begins the names of rooms there.
         hub: reaches the members here.
         publish: tells the other processes.
+
+    Attributes:
+        changes: how often the members of a room were shown what was new.
+        lists: how often one of them was shown everybody.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class Presences:
         self._hub = hub
         self._publish = publish
         self._open: dict[str, _Room] = {}
+        self.changes = self.lists = 0
         self._comparing = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks = Tasks()
@@ -124,6 +129,11 @@ class Presences:
         self._comparing = False
 
     # Members
+
+    @property
+    def members(self) -> int:
+        """How many are shown who is in a room; one can be in several."""
+        return sum([len(found.members) for found in list(self._open.values())])
 
     def enter(self, room: str, connection: Connection, showing: Showing) -> None:
         """Show `connection` who is in `room`, from now on."""
@@ -366,6 +376,7 @@ class Presences:
             left=difference.left,
         )
         self._hub.deliver(room, Frame(envelope.encode(frame), name_of(room)), but)
+        self.changes += 1
 
     def _send_all(
         self, room: str, found: _Room, shown: dict[str, Occupant], to: dict[str, Connection]
@@ -375,6 +386,7 @@ class Presences:
         frame = Frame(envelope.encode(said), name_of(room))
         members: Any = to.values()  # pyright binds the function in a Connection's slot as a method
         self._hub.send(members, frame)
+        self.lists += len(to)
 
 
 def _now() -> float:

@@ -20,6 +20,7 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from .families import FAMILIES, PREFIX, PROCESS
 from .metrics import Metrics, Snapshot, is_snapshot
 from .numbers import Number
+from .store_calls import CountedStore
 
 QUESTION = "metrics"
 
@@ -72,11 +73,17 @@ class Exposed:
         ConfigurationError: it is observed already.
     """
 
-    def __init__(self, parent: FastAPI | APIRouter, node: Node, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        parent: FastAPI | APIRouter,
+        node: Node,
+        registry: CollectorRegistry,
+        store: CountedStore | None,
+    ) -> None:
         self._parent = parent
         self._node = node
         self._registry = registry
-        self._metrics = Metrics(node)
+        self._metrics = Metrics(node, store)
         self._number = Number(node.id, node.settings.namespace, node.store)
         self._collector: ProcessCollector | None = None
         node.observe(self._metrics)
@@ -133,8 +140,10 @@ def add_metrics(
     registry: object,
     url: str | None = None,
     dependencies: Sequence[Depends] = (),
+    store: CountedStore | None = None,
 ) -> None:
-    """Count what happens in `node`, for `registry`, and at `url` what happens in all processes.
+    """Count what happens in `node`, for `registry`, and at `url` what happens in all processes. They share
+    `store`.
 
     Raises:
         ConfigurationError: an argument is not what it has to be.
@@ -146,7 +155,7 @@ def add_metrics(
     dependencies = checked_dependencies("metrics_dependencies", dependencies)
     if url is not None:
         check_path("metrics_url", url)
-    exposed = Exposed(parent, node, registry)
+    exposed = Exposed(parent, node, registry, store)
     if url is not None:
         _add_route(parent, exposed, url, dependencies)
 

@@ -11,6 +11,8 @@ PROCESS: Final = "process"
 
 QUICK: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Upper bounds in seconds, of what a client waits for."""
+ROUND_TRIP: Final = (0.0005, 0.001, 0.0025, 0.005, 0.025, 0.1, 0.5, 2.0)
+"""Those of a question to a server, which has two seconds for it."""
 LONG: Final = (0.1, 1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 21600.0, 86400.0)
 """Those of how long a connection lasts."""
 
@@ -55,7 +57,11 @@ FAMILIES: Final[dict[str, Family]] = {
     "received_bytes": Family("counter", "Bytes in the messages of clients."),
     "sent_messages": Family("counter", "Messages that left for clients."),
     "sent_bytes": Family("counter", "Bytes in the messages that left for clients."),
-    "dropped_messages": Family("counter", "Messages of rooms that slow clients did not get."),
+    "dropped_messages": Family(
+        "counter",
+        "Messages of rooms that slow clients did not get, by the policy of their channel.",
+        ("policy",),
+    ),
     "cut_off_clients": Family("counter", "Clients that took nothing within their send_timeout."),
     "outbox_bytes": Family("gauge", "Bytes that wait for clients which do not read."),
     "outbox_max_bytes": Family("gauge", "Bytes that wait for the slowest client."),
@@ -80,6 +86,23 @@ FAMILIES: Final[dict[str, Family]] = {
     "broker_outages": Family("counter", "Times that the broker was lost."),
     "broker_outage_seconds": Family("counter", "Seconds without the broker, the outage of now included."),
     "store_up": Family("gauge", "1 while the store answers, or there is none."),
+    "store_calls": Family(
+        "counter",
+        "Calls of the store that processes share: ok, unavailable, lost where the lease had ended, "
+        "cancelled, or error.",
+        ("operation", "outcome"),
+    ),
+    "store_call_duration_seconds": Family(
+        "histogram", "How long they took, those that failed too.", ("operation",), ROUND_TRIP
+    ),
+    "presence_members": Family(
+        "gauge", "Connections that are shown who is in a room; one can be in several."
+    ),
+    "presence_updates": Family(
+        "counter",
+        "What members were shown: changes, each once for a room, and lists, each for one client.",
+        ("kind",),
+    ),
     "topics": Family("gauge", "Topics that this process listens to."),
     "job_runs": Family(
         "counter",

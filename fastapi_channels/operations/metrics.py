@@ -20,6 +20,7 @@ from fastapi_channels.wire.traffic import Traffic
 from .families import LONG, QUICK
 from .figures import OTHER, Counter, Histogram, Sample
 from .jobs.keeper import QUESTION, State
+from .store_calls import CountedStore
 
 if TYPE_CHECKING:
     from fastapi_channels.cluster.node import Node
@@ -38,10 +39,12 @@ class Metrics(Observer):
 
     Args:
         node: whose process it is.
+        store: the one that it shares with others, if it has one.
     """
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, store: CountedStore | None = None) -> None:
         self._node = node
+        self._store = store
         self._opened = 0
         self._refused = Counter()
         self._closed = Counter()
@@ -140,7 +143,6 @@ class Metrics(Observer):
             "received_bytes": traffic.received_bytes,
             "sent_messages": traffic.sent,
             "sent_bytes": traffic.sent_bytes,
-            "dropped_messages": traffic.dropped,
             "cut_off_clients": traffic.cut_off,
             "publish_failures": self._failures,
             "broker_outages": self._outages,
@@ -164,8 +166,14 @@ class Metrics(Observer):
             **{name: [("_total", [], value)] for name, value in totals.items()},
             **{name: counter.samples() for name, counter in counters.items()},
             **{name: histogram.samples(()) for name, histogram in histograms.items()},
+            "dropped_messages": [
+                ("_total", ["drop_oldest"], traffic.dropped_oldest),
+                ("_total", ["drop_newest"], traffic.dropped_newest),
+            ],
             **self._of_actions(),
             **self._of_jobs(),
+            **self._of_presence(),
+            **self._of_store(),
         }
 
     def _gauges(self) -> dict[str, float]:
@@ -187,6 +195,31 @@ class Metrics(Observer):
             "broker_up": int(node.broker.up),
             "store_up": int(not node.rooms.store_away),
             "topics": len(node.broker.topics),
+        }
+
+    def _of_presence(self) -> Snapshot:
+        presences = self._node.rooms.presences
+        if presences is None:
+            return {}
+        return {
+            "presence_members": [("", [], presences.members)],
+            "presence_updates": [
+                ("_total", ["change"], presences.changes),
+                ("_total", ["list"], presences.lists),
+            ],
+        }
+
+    def _of_store(self) -> Snapshot:
+        store = self._store
+        if store is None:
+            return {}
+        return {
+            "store_calls": store.calls.samples(),
+            "store_call_duration_seconds": [
+                sample
+                for operation, histogram in store.durations.items()
+                for sample in histogram.samples((operation,))
+            ],
         }
 
     def _of_jobs(self) -> Snapshot:

@@ -154,8 +154,12 @@ class Outbox:
 
     def _drop(self, frame: Frame, notice: Lagged) -> None:
         notice.add(frame)
-        if self._traffic is not None:
-            self._traffic.dropped += 1
+        if self._traffic is None:
+            return
+        if self._policy == "drop_oldest":
+            self._traffic.dropped_oldest += 1
+        else:
+            self._traffic.dropped_newest += 1
 
     def _drop_oldest(self, needed: int) -> None:
         """Drop room frames from the front until `needed` bytes fit, or none is left. A notice stands where

@@ -19,7 +19,8 @@ class Traffic:
     Attributes:
         received, received_bytes: messages of clients, and their bytes.
         sent, sent_bytes: messages to clients that have left, and their bytes.
-        dropped: messages of rooms that a client did not get, because it read too slowly.
+        dropped_oldest, dropped_newest: messages of rooms that a client did not get, because it read too
+            slowly, by the policy of its channel.
         cut_off: clients that took no frame within their `send_timeout`.
     """
 
@@ -27,8 +28,13 @@ class Traffic:
     received_bytes: int = 0
     sent: int = 0
     sent_bytes: int = 0
-    dropped: int = 0
+    dropped_oldest: int = 0
+    dropped_newest: int = 0
     cut_off: int = 0
+
+    @property
+    def dropped(self) -> int:
+        return self.dropped_oldest + self.dropped_newest
 
 
 @dataclass(slots=True)

@@ -28,7 +28,9 @@ from fastapi_channels import (
 )
 from fastapi_channels.cluster.questions import Questions
 from fastapi_channels.operations.families import FAMILIES, PREFIX, sample_names
+from fastapi_channels.operations.store_calls import OPERATIONS
 from fastapi_channels.sessions.session import Session
+from fastapi_channels.stores import Store, StoreUnavailable
 from fastapi_channels.testing.asgi import living
 from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.store import FaultyStore
@@ -73,6 +75,14 @@ class Kept(Channel):
     async def daily(self) -> None: ...
 
 
+class Seen(Channel):
+    presence = True
+    presence_interval = 0.05
+
+    def presence_data(self, connection: Connection) -> dict[str, str]:
+        return {"status": "here"}
+
+
 def application(**settings: Any) -> FastAPI:
     app = FastAPI()
     own: dict[str, Any] = {"metrics": CollectorRegistry(), "metrics_url": "/metrics"}
@@ -80,10 +90,12 @@ def application(**settings: Any) -> FastAPI:
     Room().mount(app, "/rooms/{channel}")
     Small().mount(app, "/small/{channel}")
     Kept().mount(app, "/kept/{channel}")
+    Seen().mount(app, "/seen/{channel}")
     Socket(Room()).mount(app, "/socket")
     return app
 
 
+HISTOGRAM = ("bucket", "sum", "count")
 LOST = ("client,code=1005", "nobody,code=1006")
 
 
@@ -123,6 +135,8 @@ async def test_everything_is_there_from_the_start_at_zero():
         expected = {PREFIX + name.partition("{")[0] for name in found}
         # What has labels that nobody can foresee begins when it happens.
         later = {"connections_refused_total", "connections_closed_total", "recoveries_total"}
+        # It shares its store with no other process.
+        later |= {"store_calls_total", *(f"store_call_duration_seconds_{end}" for end in HISTOGRAM)}
         assert sample_names() - expected == {PREFIX + name for name in later}
         assert found["joins_total{channel=Room}"] == 0
         assert found["errors_total{action=say,channel=Room,code=internal_error}"] == 0
@@ -278,7 +292,8 @@ async def test_what_waits_for_a_client_that_does_not_read_and_what_it_loses():
     assert 0 < during["outbox_bytes"] == during["outbox_max_bytes"] <= 4096
     assert (during["slow_clients"], after["slow_clients"]) == (1, 0)
     assert after["outbox_bytes"] == after["outbox_max_bytes"] == 0
-    assert after["dropped_messages_total"] == 10 - received > 0
+    assert after["dropped_messages_total{policy=drop_oldest}"] == 10 - received > 0
+    assert after["dropped_messages_total{policy=drop_newest}"] == 0
 
 
 def sessions(app: FastAPI) -> list[Session]:
@@ -308,6 +323,52 @@ async def test_an_outage_is_counted_while_it_lasts():
     assert during["broker_outages_total"] == after["broker_outages_total"] == 1
     assert 0 < during["broker_outage_seconds_total"] <= after["broker_outage_seconds_total"]
     assert during["publish_failures_total"] == 1
+
+
+async def test_calls_of_a_store_that_processes_share_are_counted():
+    store = FaultyStore()
+    app = application(backend=FaultyBroker().backend(), store=store)
+    async with living(app), dial(app, "/kept/a") as wire:
+        await wire.accepted()
+        assert (await wire.receive())["type"] == "joined"
+        node = node_of(app)
+        before = await exposed(app)
+        assert node.store is not None
+        await node.store.put("key", "value", 9.0)
+        assert await node.store.get("key") == "value"
+        store.down = True
+        with pytest.raises(StoreUnavailable):
+            await node.store.get("key")
+        store.down = False
+        found = await exposed(app)
+    assert before["store_calls_total{operation=tops,outcome=ok}"] >= 1, (
+        "who joins asks how far the history is"
+    )
+    assert before["store_calls_total{operation=get,outcome=unavailable}"] == 0
+    calls = {
+        (operation, outcome): found[f"store_calls_total{{operation={operation},outcome={outcome}}}"]
+        for operation in ("put", "get")
+        for outcome in ("ok", "unavailable")
+    }
+    assert calls == {("put", "ok"): 1, ("put", "unavailable"): 0, ("get", "ok"): 1, ("get", "unavailable"): 1}
+    assert found["store_call_duration_seconds_count{operation=get}"] == 2
+
+
+def test_all_calls_of_a_store_are_counted():
+    life = {"open", "close", "connects"}
+    assert set(OPERATIONS) == {name for name in vars(Store) if not name.startswith("_")} - life
+
+
+async def test_what_members_are_shown_of_each_other_is_counted():
+    async with serving(application()) as site, site.connect("/seen/a") as ann:
+        await ann.receive_until(lambda frame: frame["type"] == "presence")
+        async with site.connect("/seen/a") as bob:
+            await bob.receive_until(lambda frame: frame["type"] == "presence")
+            await ann.receive_until(lambda frame: frame["type"] == "presence_diff")
+            found = await scrape(site)
+    assert found["presence_members"] == 2
+    assert found["presence_updates_total{kind=change}"] >= 1
+    assert found["presence_updates_total{kind=list}"] >= 2
 
 
 # Whose registry, whose route
