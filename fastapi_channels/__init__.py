@@ -43,6 +43,7 @@ from .exceptions import (
 from .operations.admin import Admin
 from .operations.connection_log import log_connections
 from .operations.jobs.job import cron, every
+from .operations.log_ids import log_ids
 from .operations.tracing import Tracing
 from .permission import AllowAny, BasePermission, IsAuthenticated
 from .signatures.graph import current_connection, current_message
@@ -119,6 +120,7 @@ __all__ = [
     "history_router",
     "limiter",
     "log_connections",
+    "log_ids",
     "rate",
     "throttled",
     "topics_router",

@@ -66,15 +66,15 @@ def _fields(stay: Stay) -> dict[str, object]:
 
 
 def _as_json(fields: dict[str, object]) -> str:
-    return _encoded(fields)
+    return encoded(fields)
 
 
 def _as_text(fields: dict[str, object]) -> str:
     """What clients or users have chosen is quoted: it could be a line of its own."""
-    return " ".join(f"{name}={_encoded(value)}" for name, value in fields.items())
+    return " ".join(f"{name}={encoded(value)}" for name, value in fields.items())
 
 
-def _encoded(value: object) -> str:
+def encoded(value: object) -> str:
     """JSON in which what is not printable is written out: the ends of lines that JSON has for none, controls,
     and what UTF-8 cannot hold. Outside of texts it has nothing of that."""
     found = json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -33,7 +33,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import TRACE, Message, Publication
 from fastapi_channels.wire.rooms import SCOPE_END, SPACE_END
 
-from .connection_log import LOGGER as CONNECTIONS
+from .loggers import add_to_all
 
 SYSTEM: Final = "fastapi_channels"
 HANDSHAKE: Final = "fastapi_channels.handshake"
@@ -41,8 +41,6 @@ HANDSHAKE: Final = "fastapi_channels.handshake"
 MAX_LENGTH: Final = 512
 """Characters of a `tracestate` that are looked at (W3C Trace Context, section 3.3.1.5)."""
 MAX_MEMBERS: Final = 32
-LOGGERS: Final = ("fastapi_channels", "fastapi_channels.admin", CONNECTIONS)
-"""Of this package. A filter of a logger does not see what those below it are told."""
 NO_ID: Final = "0"
 _PARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[\x20-\x7e]{0,72})?")
 _MEMBER: Final = re.compile(r"[a-z][a-z0-9_*/-]{0,240}(@[a-z][a-z0-9_*/-]{0,13})?=[!-+\--<>-~]{1,256}")
@@ -83,8 +81,7 @@ class Spans(Observer):
         self._actions: dict[ActionSpec, tuple[str, dict[str, str]]] = {}
         self._open: dict[str, Span] = {}
         """Of what is being published, by its `traceparent`."""
-        for name in LOGGERS:
-            logging.getLogger(name).addFilter(_IDS)
+        add_to_all(_IDS)
 
     # A handshake
 

@@ -37,7 +37,7 @@ from fastapi_channels import (
     limiter,
 )
 from fastapi_channels import client as channels_client
-from fastapi_channels.operations.spans import LOGGERS
+from fastapi_channels.operations.loggers import LOGGERS
 from fastapi_channels.sessions.session import Session
 from fastapi_channels.sessions.stream_session import StreamSession
 from fastapi_channels.testing.asgi import in_process, living
