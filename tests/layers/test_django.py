@@ -278,7 +278,7 @@ async def test_what_is_no_use_is_told(layer: DjangoChannelLayer):
 
 @pytest.mark.filterwarnings("error")
 def test_send_receive_sync_and_multi_send_receive_sync(shared_redis: RedisServer):
-    """Each `send` in an event loop of its own, while that of the receiver stands still; and `test_layer_close`:
+    """Each `send` in an event loop of its own, while that of the receiver stands still; `test_layer_close`:
     nothing is said of a layer that is still open when its loop ends."""
     layer = DjangoChannelLayer(shared_redis.url, prefix=unique("asgi"))
     with asyncio.Runner() as runner:
