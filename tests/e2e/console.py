@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from playwright.async_api import Locator, Page, expect
 
+from .guests import PATIENCE
+
 
 class Column:
     """One connection of the console."""
@@ -52,7 +54,7 @@ class Reader:
     """One person before the page."""
 
     def __init__(self, page: Page, url: str) -> None:
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         self.page = page
         self.url = url + "asyncapi"
 

@@ -5,6 +5,9 @@ from typing import Any
 
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, expect
 
+PATIENCE = 30_000
+"""Milliseconds that a browser on a busy machine may need for one thing."""
+
 LOSING = "WebSocket connection to"
 """How Chromium begins what it writes about a socket that failed: the page cannot keep it quiet."""
 
@@ -36,7 +39,7 @@ class Guest:
             await self.page.get_by_label("Name of the room").fill(room)
         await self.page.get_by_role("button", name="Join").click()
 
-    async def sees_state(self, state: str, timeout: float = 15_000) -> None:
+    async def sees_state(self, state: str, timeout: float = PATIENCE) -> None:
         await expect(self.page.locator("#state")).to_have_attribute("data-state", state, timeout=timeout)
 
     @property

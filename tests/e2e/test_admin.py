@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.support.live import wait_until
 
 from .accessibility import FOCUSED, broken, faint, overflowing, unlabelled
-from .guests import Guests
+from .guests import PATIENCE, Guests
 from .operated import HOSTILE
 from .server import ROOT
 
@@ -31,7 +31,7 @@ class Operator:
     """One who is signed in, before the page."""
 
     def __init__(self, page: Page, url: str) -> None:
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(PATIENCE)
         self.page = page
         self.url = url
 

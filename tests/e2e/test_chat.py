@@ -159,6 +159,7 @@ async def test_a_relay_passes_on_what_the_page_and_others_send(guests: Guests) -
     await expect(ada.send).to_be_enabled()
 
 
+@pytest.mark.timeout(300)
 async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests) -> None:
     ada = await (await guests.new()).enter("Ada", RELAY)
     bob = await (await guests.new()).enter("Bob", RELAY)
@@ -184,14 +185,15 @@ async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests)
 async def _flood(guest, texts: list[str]) -> None:
     """Sends bare texts through the relay, as a program that is not this page does."""
     await guest.page.evaluate(
-        """(texts) => new Promise((sent) => {
+        """(texts) => new Promise((sent, failed) => {
             const socket = new WebSocket(`ws://${location.host}/base`);
             let echoes = 0;
+            socket.onclose = ({ code }) => failed(new Error(`closed with ${code}`));
             socket.onopen = () => texts.forEach((text) => socket.send(text));
             socket.onmessage = () => {
                 if (++echoes < texts.length) return;
-                socket.close();
                 sent();
+                socket.close();
             };
         })""",
         texts,

@@ -31,7 +31,7 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
 
     await asyncio.to_thread(own_server.restart)
     for guest in (ada, bob):
-        await guest.sees_state("open", timeout=25_000)
+        await guest.sees_state("open")
         await expect(guest.page.locator("#banner")).to_be_hidden()
         await guest.sees_note("Connected again")
     await expect(ada.draft).to_have_value("written while away")

@@ -114,7 +114,7 @@ async def test_while_away_the_people_are_grey(own_guests: Guests, own_server: Ex
     await expect(ada.page.locator("#state")).to_have_text("Reconnecting")
     await expect(avatar).to_have_css("filter", "grayscale(1)")
     own_server.restart()
-    await ada.sees_state("open", timeout=25_000)
+    await ada.sees_state("open")
     await expect(avatar).to_have_css("filter", "none")
 
 
