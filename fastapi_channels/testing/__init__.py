@@ -4,10 +4,11 @@ from fastapi_channels.client.errors import ActionError, Refused
 
 from .asgi import in_process, living
 from .broker import FaultyBackend, FaultyBroker
-from .client import Client, Close, refused
+from .client import Client, refused
 from .clock import TimelessLoop, timeless
+from .receiver import Close
 from .record import Broadcast, Record, record
-from .site import Site, running, serving
+from .site import Options, Site, running, serving
 from .store import FaultyStore, StoreView
 from .sync import SyncClient, SyncSite
 
@@ -19,6 +20,7 @@ __all__ = [
     "FaultyBackend",
     "FaultyBroker",
     "FaultyStore",
+    "Options",
     "Record",
     "Refused",
     "Site",

@@ -9,14 +9,12 @@ from typing import Any, Final, TypeAlias
 
 from fastapi_channels.wire.failures import RAISED
 
+from .texts import shortened
+
 App: TypeAlias = Callable[..., Any]
 
 MARK: Final = "x-channels-testing"
 """A header of handshakes: it says which client of the test comes. The application never sees it."""
-
-
-SHOWN: Final = 500
-"""Characters of each frame, and of each exception, in the text of a failure."""
 
 
 class Failures:
@@ -69,9 +67,13 @@ class Watched:
 
     Args:
         raises: whether the test wants to hear of it.
+
+    Attributes:
+        stopped: what its lifespan has raised.
     """
 
     def __init__(self, app: App, *, raises: bool) -> None:
+        self.stopped: BaseException | None = None
         self._app = app
         self._raises = raises
         self._marks = itertools.count(1)
@@ -104,7 +106,7 @@ class Watched:
             yield
         except BaseException as exc:
             for each in self.pending:
-                exc.add_note(f"The application has raised {each!r}"[:SHOWN])
+                exc.add_note(f"The application has raised {shortened(each)}")
             raise
         pending = self.pending
         if len(pending) > 1:
@@ -113,6 +115,9 @@ class Watched:
             raise pending[0]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(scope, receive, send)
+            return
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return
@@ -123,4 +128,11 @@ class Watched:
             await self._app({**scope, "headers": headers, RAISED: failures.add}, receive, send)
         except Exception as exc:
             failures.add(exc)
+            raise
+
+    async def _live(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except BaseException as exc:
+            self.stopped = exc
             raise

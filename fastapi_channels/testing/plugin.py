@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, ExitStack
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 import pytest
+from starlette.applications import Starlette
 
 from .broker import FaultyBroker
 from .client import Client
@@ -14,8 +15,30 @@ from .site import Site, running, serving
 from .store import FaultyStore
 from .sync import SyncSite
 
-ChannelsApp: TypeAlias = Callable[..., Awaitable[Site]]
-"""Runs an application, and gives its site."""
+
+class ChannelsApp(Protocol):
+    """Runs an application, and gives its site."""
+
+    async def __call__(
+        self, app: Starlette, *, within: float = ..., raise_server_exceptions: bool = ...
+    ) -> Site: ...
+
+
+class ChannelsServer(Protocol):
+    """Serves an application, and gives its site."""
+
+    async def __call__(
+        self, app: Starlette, *, within: float = ..., raise_server_exceptions: bool = ..., **options: Any
+    ) -> Site: ...
+
+
+class ChannelsSyncApp(Protocol):
+    """Runs an application for a test without an event loop, and gives its site."""
+
+    def __call__(
+        self, app: Starlette, *, within: float = ..., raise_server_exceptions: bool = ...
+    ) -> SyncSite: ...
+
 
 try:
     from pytest_asyncio import fixture as _async_fixture
@@ -40,29 +63,29 @@ async def channels_app(request: pytest.FixtureRequest) -> AsyncIterator[Channels
     """Runs applications in the event loop of the test: `site = await channels_app(app)`."""
     async with AsyncExitStack() as stack:
 
-        async def run(app: Any, **options: Any) -> Site:
+        async def run(app: Starlette, **options: Any) -> Site:
             return await stack.enter_async_context(running(app, **{**_within(request), **options}))
 
         yield run
 
 
 @_async_fixture
-async def channels_server(request: pytest.FixtureRequest) -> AsyncIterator[ChannelsApp]:
+async def channels_server(request: pytest.FixtureRequest) -> AsyncIterator[ChannelsServer]:
     """Serves applications on uvicorn, each on a free port: `site = await channels_server(app)`."""
     async with AsyncExitStack() as stack:
 
-        async def serve(app: Any, **options: Any) -> Site:
+        async def serve(app: Starlette, **options: Any) -> Site:
             return await stack.enter_async_context(serving(app, **{**_within(request), **options}))
 
         yield serve
 
 
 @pytest.fixture
-def channels_sync_app(request: pytest.FixtureRequest) -> Iterator[Callable[..., SyncSite]]:
+def channels_sync_app(request: pytest.FixtureRequest) -> Iterator[ChannelsSyncApp]:
     """Runs applications for a test without an event loop: `site = channels_sync_app(app)`."""
     with ExitStack() as stack:
 
-        def run(app: Any, **options: Any) -> SyncSite:
+        def run(app: Starlette, **options: Any) -> SyncSite:
             return stack.enter_context(SyncSite(running(app, **{**_within(request), **options})))
 
         yield run
@@ -82,6 +105,8 @@ def channels_store() -> FaultyStore:
 
 __all__ = [
     "ChannelsApp",
+    "ChannelsServer",
+    "ChannelsSyncApp",
     "Client",
     "channels_app",
     "channels_broker",

@@ -5,17 +5,45 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import urlencode
+
+from starlette.applications import Starlette
 
 from fastapi_channels.client.errors import Refused
 from fastapi_channels.client.settings import Closed, Wire
 from fastapi_channels.wire.messages import SUBPROTOCOL, Envelope
 
 from .asgi import App, dial_in, living
-from .client import WITHIN, Client
+from .client import Client
 from .failures import MARK, Watched
+from .receiver import WITHIN
 from .record import Record, record
+
+
+class Options(TypedDict, total=False):
+    """How a client comes.
+
+    Attributes:
+        user: who it is, as an authentication middleware would say; in process only.
+        query: parameters of the URL.
+        headers, cookies: of the handshake.
+        protocols: further subprotocols, such as `bearer.…` with a token.
+        within: seconds that each of its waits may take.
+        envelope: as the channel has it.
+        fluent: whether it speaks the whole protocol: every call is replied to, and a refusal can be read.
+        raise_server_exceptions: in place of what `running` or `serving` was told.
+    """
+
+    user: Any
+    query: Mapping[str, str] | None
+    headers: Mapping[str, str] | None
+    cookies: Mapping[str, str] | None
+    protocols: Sequence[str]
+    within: float | None
+    envelope: Envelope | None
+    fluent: bool
+    raise_server_exceptions: bool | None
 
 
 class Site:
@@ -34,16 +62,8 @@ class Site:
         self._within = within
         self._stack = AsyncExitStack()
 
-    async def client(self, path: str, **options: Any) -> Client:
+    async def client(self, path: str, **options: Unpack[Options]) -> Client:
         """A client that was let in; it is closed with the site.
-
-        Args:
-            user: who it is, as an authentication middleware would say; in process only.
-            protocols: further subprotocols, such as `bearer.…` with a token.
-            within: seconds that each of its waits may take.
-            envelope: as the channel has it.
-            fluent: whether it speaks the whole protocol: every call is replied to, and a refusal can be read.
-            raise_server_exceptions: in place of what `running` or `serving` was told.
 
         Raises:
             Refused: it was not.
@@ -53,11 +73,8 @@ class Site:
         return client
 
     @asynccontextmanager
-    async def connect(self, path: str, **options: Any) -> AsyncIterator[Client]:
+    async def connect(self, path: str, **options: Unpack[Options]) -> AsyncIterator[Client]:
         """A client that was let in, and has left at the end of the block.
-
-        Args:
-            options: as of `client`.
 
         Raises:
             Refused: it was not let in.
@@ -98,7 +115,9 @@ class Site:
         except Exception as exc:
             failures.check()
             closed = exc if isinstance(exc, Closed) else Closed(0, "HTTP 500")
-            raise Refused(closed.code, closed.reason) from exc
+            refused = Refused(closed.code, closed.reason)
+            refused.add_note(f"This is how {path} was answered.")
+            raise refused from exc
         within = self._within if within is None else within
         client = Client(wire, within=within, envelope=envelope, failures=failures)
         try:
@@ -108,7 +127,7 @@ class Site:
             raise
         return client
 
-    async def refusal(self, path: str, **options: Any) -> Refused:
+    async def refusal(self, path: str, **options: Unpack[Options]) -> Refused:
         """Why a client is not let in.
 
         Raises:
@@ -141,7 +160,7 @@ class Site:
 
 @asynccontextmanager
 async def running(
-    app: Any, *, within: float = WITHIN, raise_server_exceptions: bool = True
+    app: Starlette, *, within: float = WITHIN, raise_server_exceptions: bool = True
 ) -> AsyncIterator[Site]:
     """The application with its lifespan, in the event loop of the test: no server, and no port.
 
@@ -158,7 +177,7 @@ async def running(
 
 @asynccontextmanager
 async def serving(
-    app: Any, *, within: float = 5 * WITHIN, raise_server_exceptions: bool = True, **options: Any
+    app: Starlette, *, within: float = 5 * WITHIN, raise_server_exceptions: bool = True, **options: Any
 ) -> AsyncIterator[Site]:
     """The application on uvicorn, in this process, on a free port of the loopback.
 
@@ -175,18 +194,24 @@ async def serving(
 
 
 @asynccontextmanager
-async def _listening(app: App, options: dict[str, Any]) -> AsyncIterator[int]:
+async def _listening(watched: Watched, options: dict[str, Any]) -> AsyncIterator[int]:
     """The port of an application on uvicorn."""
     import uvicorn
 
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     settings: dict[str, Any] = {"log_config": None, "timeout_graceful_shutdown": 5, **options}
-    config = uvicorn.Config(app, **settings)
+    config = uvicorn.Config(watched, **settings)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
-    await server.startup(sockets=[listener])
+    try:
+        await server.startup(sockets=[listener])
+        if server.should_exit:
+            raise SystemExit
+    except SystemExit:  # uvicorn has logged why
+        listener.close()
+        raise watched.stopped or RuntimeError("the application has not started: see the log") from None
     try:
         yield listener.getsockname()[1]
     finally:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from contextlib import AbstractAsyncContextManager
-from typing import Any, Self, TypeVar, overload
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
+from typing import Any, Self, TypeVar, Unpack, overload
 
 from fastapi_channels.client.errors import ActionError, Refused
+from fastapi_channels.client.room import Payload
 from fastapi_channels.wire.words import Event
 
-from .client import Client, Close, E, Frame, refused
-from .site import Site
+from .client import Client, R, refused
+from .receiver import Close, E, Frame
+from .record import Record
+from .site import Options, Site
 
 T = TypeVar("T")
 
@@ -42,15 +45,66 @@ class SyncClient:
     def send(self, frame: Any) -> None:
         self._runner.run(self._client.send(frame))
 
-    def call(self, action: str | Callable[..., Any], /, *, room: str = "", **fields: Any) -> Any:
-        return self._runner.run(self._client.call(action, room=room, **fields))
+    @overload
+    def call(
+        self,
+        action: Callable[..., Coroutine[Any, Any, R]],
+        payload: Payload = None,
+        /,
+        *,
+        room: str = "",
+        **fields: Any,
+    ) -> R: ...
 
-    def refused(self, action: str | Callable[..., Any], /, *, room: str = "", **fields: Any) -> ActionError:
+    @overload
+    def call(
+        self, action: Callable[..., R], payload: Payload = None, /, *, room: str = "", **fields: Any
+    ) -> R: ...
+
+    @overload
+    def call(self, action: str, payload: Payload = None, /, *, room: str = "", **fields: Any) -> Any: ...
+
+    def call(self, action: Any, payload: Payload = None, /, *, room: str = "", **fields: Any) -> Any:
+        return self._runner.run(self._client.call(action, payload, room=room, **fields))
+
+    def refused(
+        self,
+        action: str | Callable[..., Any],
+        payload: Payload = None,
+        /,
+        *,
+        room: str = "",
+        **fields: Any,
+    ) -> ActionError:
         """The error that a call ends with."""
-        return self._runner.run(refused(self._client.call(action, room=room, **fields)))
+        return self._runner.run(refused(self._client.call(action, payload, room=room, **fields)))
 
-    def stream(self, action: str | Callable[..., Any], /, **options: Any) -> Generator[Any]:
-        items = self._client.stream(action, **options)
+    @overload
+    def stream(
+        self,
+        action: Callable[..., AsyncIterator[R]],
+        payload: Payload = None,
+        /,
+        *,
+        room: str = "",
+        request_id: str | int | None = None,
+        **fields: Any,
+    ) -> Generator[R]: ...
+
+    @overload
+    def stream(
+        self,
+        action: str,
+        payload: Payload = None,
+        /,
+        *,
+        room: str = "",
+        request_id: str | int | None = None,
+        **fields: Any,
+    ) -> Generator[Any]: ...
+
+    def stream(self, action: Any, payload: Payload = None, /, **options: Any) -> Generator[Any]:
+        items = self._client.stream(action, payload, **options)
 
         async def take() -> tuple[Any, ...]:
             async for item in items:
@@ -77,19 +131,41 @@ class SyncClient:
         return self._runner.run(self._client.refresh(token))
 
     @overload
-    def expect(self, event: type[E], /, *, within: float | None = None, **fields: Any) -> E: ...
+    def expect(
+        self,
+        event: type[E],
+        data: Payload = None,
+        /,
+        *,
+        room: str = "",
+        within: float | None = None,
+        **fields: Any,
+    ) -> E: ...
 
     @overload
-    def expect(self, event: str, /, *, within: float | None = None, **fields: Any) -> Any: ...
+    def expect(
+        self,
+        event: str,
+        data: Payload = None,
+        /,
+        *,
+        room: str = "",
+        within: float | None = None,
+        **fields: Any,
+    ) -> Any: ...
 
-    def expect(self, event: Any, /, *, within: float | None = None, **fields: Any) -> Any:
-        return self._runner.run(self._client.expect(event, within=within, **fields))
+    def expect(self, event: Any, data: Payload = None, /, **options: Any) -> Any:
+        return self._runner.run(self._client.expect(event, data, **options))
 
-    def expect_frame(self, wanted: Callable[[Frame], Any], what: str = "no such frame") -> Frame:
-        return self._runner.run(self._client.expect_frame(wanted, what))
+    def expect_frame(
+        self, wanted: Callable[[Any], Any], what: str = "no such frame", *, within: float | None = None
+    ) -> Any:
+        return self._runner.run(self._client.expect_frame(wanted, what, within=within))
 
-    def expect_nothing(self, event: type[Event] | str | None = None) -> None:
-        self._runner.run(self._client.expect_nothing(event))
+    def expect_nothing(
+        self, event: type[Event] | str | None = None, *, room: str = "", within: float | None = None
+    ) -> None:
+        self._runner.run(self._client.expect_nothing(event, room=room, within=within))
 
     def expect_close(self, code: int | None = None, *, within: float | None = None) -> Close:
         return self._runner.run(self._client.expect_close(code, within=within))
@@ -107,11 +183,28 @@ class SyncSite:
         self._runner = asyncio.Runner()
         self._site: Site
 
-    def client(self, path: str, **options: Any) -> SyncClient:
+    def client(self, path: str, **options: Unpack[Options]) -> SyncClient:
         """As `Site.client`."""
         return SyncClient(self._runner, self._runner.run(self._site.client(path, **options)))
 
-    def refusal(self, path: str, **options: Any) -> Refused:
+    @contextmanager
+    def connect(self, path: str, **options: Unpack[Options]) -> Iterator[SyncClient]:
+        """As `Site.connect`."""
+        opening = self._site.connect(path, **options)
+        client = SyncClient(self._runner, self._runner.run(opening.__aenter__()))
+        try:
+            yield client
+        except BaseException as exc:
+            if not self._runner.run(opening.__aexit__(type(exc), exc, exc.__traceback__)):
+                raise
+        else:
+            self._runner.run(opening.__aexit__(None, None, None))
+
+    def record(self) -> AbstractContextManager[Record]:
+        """As `Site.record`."""
+        return self._site.record()
+
+    def refusal(self, path: str, **options: Unpack[Options]) -> Refused:
         """As `Site.refusal`."""
         return self._runner.run(self._site.refusal(path, **options))
 

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import UUID
 
-from fastapi import FastAPI, HTTPException, WebSocket
+from fastapi import FastAPI
+from pydantic import BaseModel
 
-from fastapi_channels import Call, Channel, Connection, Event, Socket, action, add_channel
+from fastapi_channels import BaseChannel, Call, Channel, Connection, Event, Socket, action, add_channel
 
 
 class Said(Event):
     by: str | None
     text: str
+
+
+class Place(BaseModel):
+    """Fields with the names of options."""
+
+    room: str
+    within: UUID
+
+
+class Moved(Event, Place):
+    pass
 
 
 class Sure(Call[bool]):
@@ -23,7 +36,7 @@ class Sure(Call[bool]):
 class Room(Channel):
     history = 100
     finish_timeout = 0.1
-    event_types = [Said]
+    event_types = [Said, Moved]
     call_types = [Sure]
 
     async def authorize(self, connection: Connection) -> bool:
@@ -33,6 +46,11 @@ class Room(Channel):
     async def say(self, text: str, connection: Connection) -> int:
         await self.broadcast(connection.room, Said(by=connection.user, text=text))
         return len(text)
+
+    @action()
+    async def move(self, payload: Place, connection: Connection) -> Place:
+        await self.broadcast(connection.room, Moved(**payload.model_dump()))
+        return payload
 
     @action()
     async def whisper(self, user: str, text: str) -> None:
@@ -68,23 +86,6 @@ def create_app(**settings: Any) -> FastAPI:
     room = Room()
     room.mount(app, "/rooms/{channel}")
     Socket(room).mount(app, "/many")
-
-    @app.websocket("/broken")
-    async def broken(websocket: WebSocket) -> None:
-        raise ZeroDivisionError("a bug")
-
-    @app.websocket("/breaks")
-    async def breaks(websocket: WebSocket) -> None:
-        await websocket.accept()
-        await websocket.receive_text()
-        raise ZeroDivisionError("a bug")
-
-    @app.websocket("/silent")
-    async def silent(websocket: WebSocket) -> None:
-        """Neither accept nor refuse."""
-
-    @app.websocket("/login")
-    async def login(websocket: WebSocket) -> None:
-        raise HTTPException(401, "log in first")
+    BaseChannel().mount(app, "/relay/{channel}")
 
     return app

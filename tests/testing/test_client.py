@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from uuid import uuid4
 
 import pytest
+from fastapi import FastAPI
 
+from fastapi_channels import add_channel
 from fastapi_channels.client import Client as RealClient
 from fastapi_channels.testing import (
     ActionError,
@@ -19,7 +23,7 @@ from fastapi_channels.testing import (
     timeless,
 )
 
-from .app import Room, Said, create_app
+from .app import Place, Room, Said, create_app
 
 
 @pytest.fixture(params=[running, serving])
@@ -72,8 +76,52 @@ async def test_many_rooms(site: Site):
     await ann.cancel("c")
     assert (await refused(anext(counting))).code == "cancelled"
     assert await ann.expect("said")
+    await ann.join("b")
+    await ann.call("say", room="a", text="in a")
+    await ann.call("say", room="b", text="in b")
+    assert (await ann.expect(Said, room="b")).text == "in b"
+    await ann.expect_nothing(Said, room="b")
+    with pytest.raises(AssertionError, match="expected nothing of the room 'a'"):
+        await ann.expect_nothing(room="a")
+    with pytest.raises(AssertionError, match=r"no event 'said' of the room 'b' with \{'text': 'in a'\}"):
+        await ann.expect(Said, {"text": "in a"}, room="b", within=0)
+    assert (await ann.expect(Said, room="a")).text == "in a"
     assert (await ann.leave("a"))["type"] == "left"
     await ann.expect_nothing()
+
+
+async def test_fields_of_any_name_and_types_of_methods(site: Site):
+    ann = await site.client("/rooms/lobby")
+    place = Place(room="attic", within=uuid4())
+    assert await ann.call(Room.move, place) == place
+    assert await ann.call("move", {"room": "attic"}, within=place.within) == place.model_dump(mode="json")
+    assert await ann.expect("moved", {"room": "attic"}, within=1) == place.model_dump(mode="json")
+    assert await ann.expect("moved", {"within": place.within})
+    with pytest.raises(AssertionError, match=r"count streams: read it with stream\(\)"):
+        await ann.call("count", upto=1000)
+    with pytest.raises(AssertionError, match="count streams"):
+        await ann.call("count", upto=0)
+    await ann.expect_nothing()
+
+
+async def test_what_is_no_json_is_a_frame_of_its_own(site: Site):
+    ann, bob = [await site.client("/relay/a") for _ in range(2)]
+    for frame in ("hello", [1, 2], {"event": "said"}):
+        await ann.send(frame)
+    assert await bob.expect_frame(lambda frame: frame == [1, 2]) == [1, 2]
+    assert await bob.expect("said") is None
+    assert await bob.expect_frame(lambda frame: frame == "hello") == "hello"
+    await bob.expect_nothing(within=0)
+    with pytest.raises(AssertionError, match="no answer to a ping"):
+        await bob.expect_nothing()
+
+
+async def test_a_question_that_has_no_answer_waits_for_one(site: Site):
+    ann = await site.client("/rooms/lobby")
+    deleting = asyncio.create_task(ann.call("delete"))
+    asked = await ann.expect_frame(lambda frame: frame.get("call") == "sure")
+    await ann.send({"type": "answer", "call_id": asked["call_id"], "data": True})
+    assert await deleting is True
 
 
 # In process
@@ -100,6 +148,37 @@ async def test_a_failure_says_what_came():
         await bob.send({"action": "end"})
         with pytest.raises(AssertionError, match="The connection is closed: 1013 'full'"):
             await bob.expect("bye")
+
+
+async def test_the_text_of_a_failure_has_a_bound():
+    async with running(create_app()) as site:
+        ann = await site.client("/rooms/lobby")
+        for number in range(100):
+            await ann.call("say", text=f"{number} " + "x" * 10_000)
+        with pytest.raises(AssertionError) as failure:
+            await ann.expect("said", text="y" * 10_000, within=0)
+        text = str(failure.value)
+        assert len(text) < 15_000
+        assert "(80 older ones)" in text
+        assert '"text": "99 x' in text
+        assert '"text": "79 x' not in text
+        assert "characters)" in text
+        with pytest.raises(AssertionError) as failure:
+            await refused(ann.stream("count", upto=1).__anext__())
+        assert str(failure.value) == "not refused, but answered: 0"
+
+
+async def test_what_a_server_says_that_does_not_start():
+    @asynccontextmanager
+    async def fails(app: FastAPI) -> AsyncIterator[None]:
+        raise ValueError("no database")
+        yield
+
+    app = FastAPI(lifespan=fails)
+    add_channel(app)
+    for opening in (running, serving):
+        with pytest.raises(ValueError, match="no database"):
+            await opening(app).__aenter__()
 
 
 async def test_who_it_is_and_where_from():

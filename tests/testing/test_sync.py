@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
@@ -41,6 +42,12 @@ def test_calls_streams_events_and_refusals(how: Callable[[Any], AbstractAsyncCon
             site.client("/rooms/closed")
         bob.send({"action": "end"})
         assert bob.expect_close(1013) == (1013, "full")
+        with site.record() as sent, site.connect("/rooms/lobby") as carl:
+            assert carl.call("move", {"room": "attic"}, within=UUID(int=1))["room"] == "attic"
+            carl.expect("moved", {"room": "attic"}, within=5)
+        assert [each.event for each in sent.broadcasts] == ["moved"]
+        with pytest.raises(AssertionError, match="no event 'said'"), site.connect("/rooms/lobby") as carl:
+            carl.expect("said", within=0)
         assert ann.id != bob.id
         assert ann.joined is not None
         assert bob.received
