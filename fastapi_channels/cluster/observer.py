@@ -72,6 +72,13 @@ class Observer:
         """A client came into a room. `recovered`: whether it got all that it had missed; None where it did
         not ask for anything."""
 
+    def joining(self, channel: str, connection: str, websocket: WebSocket, message: Message) -> None:
+        """A client of a Socket asks for a room, or for what it has missed there."""
+
+    def answered_join(self, failure: BaseException | None) -> None:
+        """That is answered, and its join handlers have run; or it has failed, with what the client is told
+        unless `failed` was called before."""
+
     def acting(self, channel: str, spec: ActionSpec, connection: Connection, message: Message) -> None:
         """An action begins, in a context of its own, which ends with it."""
 
@@ -125,6 +132,7 @@ class Observers:
         "acted",
         "acting",
         "answered",
+        "answered_join",
         "asked",
         "broker_changed",
         "closed",
@@ -132,6 +140,7 @@ class Observers:
         "delivering",
         "failed",
         "joined",
+        "joining",
         "opened",
         "published",
         "publishing",
@@ -145,6 +154,7 @@ class Observers:
     acted: Sequence[Callable[[], None]]
     acting: Sequence[Callable[[str, ActionSpec, Connection, Message], None]]
     answered: Sequence[Callable[[BaseException | None], None]]
+    answered_join: Sequence[Callable[[BaseException | None], None]]
     asked: Sequence[Callable[[str, WebSocket], None]]
     broker_changed: Sequence[Callable[[bool], None]]
     closed: Sequence[Callable[[Stay], None]]
@@ -152,6 +162,7 @@ class Observers:
     delivering: Sequence[Callable[[Publication, str, int], None]]
     failed: Sequence[Callable[[str, str, str, BaseException | None], None]]
     joined: Sequence[Callable[[str, bool | None], None]]
+    joining: Sequence[Callable[[str, str, WebSocket, Message], None]]
     opened: Sequence[Callable[[], None]]
     published: Sequence[Callable[[Publication, float, BaseException | None], None]]
     publishing: Sequence[Callable[[Publication, str], Publication]]

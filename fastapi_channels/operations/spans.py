@@ -29,7 +29,7 @@ from starlette.websockets import WebSocket
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.cluster.observer import Observer
 from fastapi_channels.connection import Connection
-from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.exceptions import ConfigurationError, WebSocketException
 from fastapi_channels.wire.messages import TRACE, Message, Publication
 from fastapi_channels.wire.rooms import SCOPE_END, SPACE_END
 
@@ -57,6 +57,7 @@ class _Running(NamedTuple):
 
 
 _handshake: ContextVar[_Running | None] = ContextVar("handshake", default=None)
+_join: ContextVar[_Running | None] = ContextVar("join", default=None)
 _action: ContextVar[_Running | None] = ContextVar("action", default=None)
 _job: ContextVar[_Running | None] = ContextVar("job", default=None)
 _delivery: ContextVar[_Running | None] = ContextVar("delivery", default=None)
@@ -125,6 +126,33 @@ class Spans(Observer):
         if running.token is not None:
             detach(running.token)
 
+    # A join on a Socket
+
+    def joining(self, channel: str, connection: str, websocket: WebSocket, message: Message) -> None:
+        parent = _context_of(self._said(message)) or Context()
+        handshake = websocket.scope.get(HANDSHAKE)
+        span = self._tracer.start_span(
+            f"join {channel}",
+            parent,
+            SpanKind.SERVER,
+            {"fastapi_channels.connection.id": connection},
+            None if handshake is None else [Link(handshake)],
+        )
+        _join.set(_Running(span, token=attach(trace.set_span_in_context(span, parent))))
+
+    def answered_join(self, failure: BaseException | None) -> None:
+        running = _join.get()
+        if running is None:
+            return
+        _join.set(None)
+        if isinstance(failure, WebSocketException):
+            running.span.set_attribute("fastapi_channels.code", failure.error_code)
+        elif isinstance(failure, Exception):
+            _fail(running.span, type(failure).__qualname__, failure)
+        running.span.end()
+        if running.token is not None:
+            detach(running.token)
+
     # An action
 
     def acting(self, channel: str, spec: ActionSpec, connection: Connection, message: Message) -> None:
@@ -134,7 +162,7 @@ class Spans(Observer):
             known = self._actions[spec] = name, {"rpc.system.name": SYSTEM, "rpc.method": name}
         scope = connection.websocket.scope
         parent: Context | None = Context()
-        said = {name: message.data.pop(name, None) for name in TRACE} if self._clients else {}
+        said = self._said(message)
         if scope.get("method") == "POST" and trace.get_current_span().get_span_context().is_valid:
             parent = None  # of what instruments HTTP
         elif said.get("traceparent"):
@@ -152,7 +180,15 @@ class Spans(Observer):
         attach(trace.set_span_in_context(span, parent))
         _action.set(_Running(span, spec.name))
 
+    def _said(self, message: Message) -> dict[str, Any]:
+        """What a client says that its request belongs to; the handler does not get it."""
+        return {name: message.data.pop(name, None) for name in TRACE} if self._clients else {}
+
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
+        if not action and (joining := _join.get()) is not None:
+            joining.span.set_attribute("fastapi_channels.code", code)
+            if failure is not None:
+                _fail(joining.span, type(failure).__qualname__, failure)
         running = _action.get()
         if running is None or not action or running.name != action:
             return

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Tracing:
-    """Spans for OpenTelemetry: of each handshake, action, publication, delivery and run of a job.
+    """Spans for OpenTelemetry: of each handshake, join on a Socket, action, publication, delivery and job.
 
     Give it to `add_channel(tracing=)`, and to a `Publisher` outside of the application. None of its spans
     names a room or a user, or has anything of a payload.

@@ -170,9 +170,25 @@ class Lane:
         self._joining = message
         try:
             async with gate or nullcontext():
-                await (self._enter(message) if self.member is None else join_again(self.member, message))
+                await self._observed(message)
         finally:
             self._joining = None
+
+    async def _observed(self, message: Message) -> None:
+        """Join, and tell who observes."""
+        session, failure = self._session, None
+        told = session.node.observers
+        for begins in told.joining:
+            begins(self.plan.name, session.writer.name, session.websocket, message)
+        try:
+            await (self._enter(message) if self.member is None else join_again(self.member, message))
+        except BaseException as exc:
+            failure = exc
+            raise
+        finally:
+            for ends in told.answered_join:
+                ends(failure)
+            failure = None  # which refers to this frame
 
     async def _enter(self, message: Message) -> None:
         member = self.member = Membership(self._session, self.plan, self.room, addressed=True)

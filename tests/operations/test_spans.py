@@ -258,6 +258,44 @@ async def test_the_handshake_says_where_and_not_who(traced: Traced):
     assert (span.kind, span.status.status_code, span.parent) == (SpanKind.SERVER, StatusCode.UNSET, None)
 
 
+async def test_a_join_on_a_socket_is_a_trace_of_its_own_linked_to_the_handshake(traced: Traced):
+    app = application(traced, clients=True)
+    async with living(app), dial(app, "/socket") as wire:
+        for room, more in (("a", {}), ("b", {"traceparent": SAMPLED}), ("a", {})):
+            wire.send({"type": "join", "channel": room, **more})
+            await wire.receive()
+        await traced.ended("join Room", 3)
+        await call(wire, "say", channel="a", text="x")
+        await traced.ended("Room/say")
+    handshake = traced.one("connect /socket")
+    alone, asked, again = traced.all("join Room")
+    assert [link.context for span in (alone, asked, again) for link in span.links] == [
+        context_of(handshake)
+    ] * 3
+    assert (alone.kind, alone.parent) == (SpanKind.SERVER, None)
+    assert (context_of(asked).trace_id, parent_of(asked)) == (int(TRACE, 16), int(PARENT, 16))
+    assert attributes_of(alone) == {
+        "fastapi_channels.connection.id": attributes_of(handshake)["fastapi_channels.connection.id"]
+    }
+    assert attributes_of(again)["fastapi_channels.code"] == "already_joined"
+    assert traced.one("Room/say").parent is None, "an action is no part of the join before it"
+
+
+async def test_a_join_that_is_refused_says_why(traced: Traced):
+    app = FastAPI()
+    add_channel(app, tracing=Tracing(traced.provider))
+    Socket(Small()).mount(app, "/socket")
+    async with living(app), dial(app, "/socket") as first, dial(app, "/socket") as second:
+        for wire in (first, second):
+            wire.send({"type": "join", "channel": "a"})
+            await wire.receive()
+        await traced.ended("join Small", 2)
+    joined, refused = traced.all("join Small")
+    assert "fastapi_channels.code" not in attributes_of(joined)
+    assert attributes_of(refused)["fastapi_channels.code"] == "channel_full"
+    assert refused.status.status_code is StatusCode.UNSET
+
+
 async def test_an_action_is_a_trace_of_its_own_linked_to_the_handshake(traced: Traced):
     async with in_room(traced) as wire:
         await call(wire, "say", text="x")
