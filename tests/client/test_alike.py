@@ -8,7 +8,9 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from tests.support.live import process
+from fastapi_channels import Channel, Connection
+from tests.support.live import Site, application, process, serving
+from tests.support.proxy import Proxy
 from tests.support.servers import RedisServer, free_port
 
 from .driven import Driven, in_node, in_python
@@ -102,3 +104,82 @@ async def test_a_process_that_is_killed_and_one_that_is_restarted(
                 await client.until(lambda told, id=id: told == {"id": id, "said": {"text": "end"}})
                 assert client.of(id, "said") == said
                 assert client.of(id, "gap") == []
+
+
+class Lagging(Channel):
+    """Drops what a slow client does not take, and keeps the connection."""
+
+    slow_policy = "drop_oldest"
+    outbox_limit = 300_000
+    history = 2000
+    history_size = 256 * 1024 * 1024
+    recovery_limit = 2000
+
+
+class Forgetful(Lagging):
+    history = 3
+
+
+class Talk:
+    """What is said in the room `lobby` of a channel: numbers, with much between them that fills buffers."""
+
+    def __init__(self, channel: Channel, site: Site) -> None:
+        self.said: list[int] = []
+        self._channel = channel
+        self._site = site
+
+    @property
+    def members(self) -> list[Connection]:
+        hub = self._site.node.hub
+        return [each for room in hub.rooms for each in hub.members(room)]
+
+    async def say(self) -> int:
+        await self._channel.broadcast("lobby", "filler", FILLER)
+        self.said.append(len(self.said))
+        await self._channel.broadcast("lobby", "said", self.said[-1])
+        return self.said[-1]
+
+    async def overflow(self) -> None:
+        """Go on until the only member cannot be written to, and more is dropped than is kept for it."""
+        (member,) = self.members
+        while member.direct is not None:
+            await self.say()
+        for _ in range(3 * Lagging.outbox_limit // len(FILLER)):
+            await self.say()
+
+
+FILLER: Final = 50_000 * "x"
+
+
+@EACH
+@pytest.mark.parametrize("kind", [Lagging, Forgetful])
+async def test_a_client_that_does_not_read_for_a_while_has_all_once_and_in_order_or_is_told_of_a_gap(
+    language: Language, kind: type[Channel]
+):
+    channel = kind()
+    async with (
+        serving(application(channel)) as site,
+        Proxy(site.port) as proxy,
+        language(f"http://127.0.0.1:{proxy.port}") as client,
+    ):
+        talk = Talk(channel, site)
+        client.do("room", id="a", address="/{channel}", parameters={"channel": "lobby"})
+        await client.until(lambda told: told == {"id": "a", "state": "joined"})
+        first = await talk.say()
+        await client.until(lambda told: told == {"id": "a", "said": first})
+        (member,) = talk.members
+        proxy.freeze()
+        await talk.overflow()
+        proxy.thaw()
+        if kind is Forgetful:
+            await client.until(lambda told: "gap" in told)
+        last = await talk.say()
+        await client.until(lambda told: told == {"id": "a", "said": last})
+        assert talk.members == [member], "its connection was kept"
+        heard = client.of("a", "said")
+        if kind is Lagging:
+            assert (heard, client.of("a", "gap")) == (talk.said, [])
+        else:
+            assert heard == sorted(set(heard))
+            assert len(heard) < len(talk.said)
+            assert client.of("a", "gap") == ["limit"]
