@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Self, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from typing import Any, Self, Unpack, overload
 
 from typing_extensions import TypeVar
 
@@ -19,6 +19,7 @@ from .errors import ClientError, Refused
 from .feed import Feed
 from .listeners import About, Gap, Stop
 from .presence import Presence, PresenceChange
+from .requests import Streaming
 from .room import Payload, Room, RoomState
 
 T = TypeVar("T")
@@ -128,6 +129,16 @@ class SyncRoom:
         """As `Room.call`."""
         return self._thread.run(self._room.call(action, payload, **options))
 
+    @overload
+    def stream(
+        self, action: Callable[..., AsyncIterator[R]], payload: Payload = None, **options: Unpack[Streaming]
+    ) -> AbstractContextManager[Iterator[R]]: ...
+
+    @overload
+    def stream(
+        self, action: str, payload: Payload = None, **options: Unpack[Streaming]
+    ) -> AbstractContextManager[Iterator[Any]]: ...
+
     @contextmanager
     def stream(self, action: Any, payload: Payload = None, **options: Any) -> Iterator[Iterator[Any]]:
         """`with room.stream(…) as items: for item in items`; leaving the `with` ends it on the server too.
@@ -138,10 +149,22 @@ class SyncRoom:
         """As `Room.history`."""
         return self._items(self._room.history(**how))
 
+    @overload
+    def events(self, event: type[E]) -> AbstractContextManager[Iterator[E]]: ...
+
+    @overload
+    def events(self, event: str) -> AbstractContextManager[Iterator[Any]]: ...
+
     @contextmanager
     def events(self, event: type[Event] | str) -> Iterator[Iterator[Any]]:
         """The same, of the events of a name from now on."""
         yield from self._taken(lambda: self._room.events(event))
+
+    @overload
+    def on(self, event: type[E], listener: Callable[[E], Any]) -> Stop: ...
+
+    @overload
+    def on(self, event: str, listener: Callable[[Any], Any]) -> Stop: ...
 
     def on(self, event: type[Event] | str, listener: Callable[[Any], Any]) -> Stop:
         return self._stoppable(lambda: self._room.on(event, listener))
@@ -151,6 +174,12 @@ class SyncRoom:
 
     def on_frame(self, listener: Callable[[Frame], Any]) -> Stop:
         return self._stoppable(lambda: self._room.on_frame(listener))
+
+    @overload
+    def answer(self, call: type[Call[R]], handler: Callable[[Any], R | Awaitable[R]]) -> Stop: ...
+
+    @overload
+    def answer(self, call: str, handler: Callable[[Any], Any]) -> Stop: ...
 
     def answer(self, call: type[Call[Any]] | str, handler: Callable[[Any], Any]) -> Stop:
         return self._stoppable(lambda: self._room.answer(call, handler))

@@ -77,3 +77,10 @@ def without_a_loop(client: SyncClient) -> None:
     assert_type(room.call(Lobby.plain), int)
     assert_type(room.call("say"), Any)
     assert_type(next(room.history(limit=20)), HistoryPage)
+    with room.stream(Lobby.count, {"upto": 3}) as items:
+        assert_type(next(items), int)
+    with room.events(Said) as events:
+        assert_type(next(events), Said)
+    room.on(Said, heard)
+    room.on("said", 7)  # type: ignore[call-overload] # a listener is called
+    room.answer(Confirm, lambda asked: True)
