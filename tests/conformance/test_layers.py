@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.exceptions import ChannelFull, ConfigurationError, MessageTooLarge, ParseError
@@ -216,12 +215,15 @@ async def test_groups_channel_full_and_group_send_capacity_multiple_channels(
     assert said == ["1 of 2 channels over capacity in group test-group"]
 
 
-@pytest.mark.filterwarnings("error")
 def test_repeated_group_send_with_async_to_sync(make: Make):
     layer = make()
+
+    async def send(group: str) -> None:
+        await layer.group_send(group, {"type": "test.message"})
+        await layer.close()
+
     for number in "12":
-        async_to_sync(layer.group_send)(f"channel_name_{number}", {"type": "test.message"})
-    asyncio.run(layer.close())
+        asyncio.run(send(f"channel_name_{number}"))
 
 
 async def test_receive_cancel(layer: ChannelLayer):

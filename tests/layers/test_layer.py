@@ -4,6 +4,7 @@ import asyncio
 import logging
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from fastapi_channels.brokers import MemoryBackend
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
@@ -96,6 +97,12 @@ async def test_a_group_whose_channels_have_expired_is_left():
     assert await layer.receive(channel) == {"type": "x"}
     assert layer._broker.topics == {*own, layer._group("g")}, "it has come back before its topic was left"
     await layer.close()
+
+
+@pytest.mark.filterwarnings("error")
+def test_methods_are_coroutine_functions():
+    """For what is none, this warns."""
+    async_to_sync(ChannelLayer().group_send)
 
 
 async def test_a_call_from_another_thread_runs_in_the_loop_of_the_layer():
