@@ -30,7 +30,7 @@ from tests.support.live import RawClient, Site, process
 from tests.support.servers import RedisServer
 
 CONNECTIONS: Final = 10_000
-AT_ONCE: Final = 100
+AT_ONCE: Final = 20
 """Handshakes under way."""
 ROUNDS: Final = 5
 SECONDS: Final = 4.0

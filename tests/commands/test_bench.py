@@ -30,9 +30,14 @@ class Room(Channel):
         return "ok"
 
 
+class Kept(Channel):
+    history = 10
+
+
 def application() -> FastAPI:
     app = FastAPI()
     add_channel(app)
+    Kept().mount(app, "/kept/{channel}")
     Room().mount(app, "/rooms/{channel}")
     return app
 
@@ -66,6 +71,12 @@ async def test_an_action_is_called_and_what_else_comes_is_counted(capsys: pytest
     status, lines = await measured(capsys, "/rooms/a", "rarely", "--connections", "1")
     assert status == 0
     assert re.fullmatch(r"answered with rate_limited: [\d,]+", lines[3])
+
+
+async def test_a_room_with_a_history_is_joined_before_its_welcome(capsys: pytest.CaptureFixture[str]):
+    status, lines = await measured(capsys, "/kept/a", "--connections", "2")
+    assert status == 0
+    assert lines[0].startswith("connections: 2 of 2 opened")
 
 
 async def test_who_is_refused_is_told(capsys: pytest.CaptureFixture[str]):
