@@ -347,10 +347,9 @@ class Presences:
     def _greet(self, room: str, found: _Room, come: dict[str, Connection], now: float) -> None:
         """Show those who have come what the others have been shown, and themselves: the next difference is
         for all."""
-        shown = found.view.shown
-        seen = found.view.seen | {id: shown[id] for id in come if id in shown}
-        found.greets = now + len(seen) / GREETED
-        self._send_all(room, found, seen, come)
+        listed = found.view.listed(come.keys())
+        found.greets = now + len(listed) / GREETED
+        self._send_all(room, found, listed, come)
 
     def _come(self, found: _Room, now: float) -> dict[str, Connection]:
         """Those who are among all by now, or have waited long enough; nobody waits for them any more."""

@@ -49,7 +49,17 @@ class View:
         shown: who is shown, by id; of the occupants of the room those that have data.
     """
 
-    __slots__ = ("_before", "_grace", "_held", "_leaving", "_newest", "_reading", "_version", "shown")
+    __slots__ = (
+        "_before",
+        "_grace",
+        "_held",
+        "_leaving",
+        "_listed",
+        "_newest",
+        "_reading",
+        "_version",
+        "shown",
+    )
 
     def __init__(self, grace: float) -> None:
         self.shown: dict[str, Occupant] = {}
@@ -61,6 +71,8 @@ class View:
         self._reading = False
         self._before: dict[str, Occupant | None] = {}
         """How those were shown at the last look that have changed since."""
+        self._listed: set[str] = set()
+        """Of those who have come since then, whom others were shown already."""
         self._leaving: dict[str, float] = {}
         """Those that have left, and until when they are shown."""
 
@@ -82,6 +94,14 @@ class View:
     def seen(self) -> dict[str, Occupant]:
         """Who was shown at the last look, by id."""
         return {id: one for id, one in (self.shown | self._before).items() if one is not None}
+
+    def listed(self, ids: Collection[str]) -> dict[str, Occupant]:
+        """Who was shown at the last look, and of `ids` who has come since, for these: they see each other, so
+        the next look tells which of them has gone again."""
+        come = {id: self.shown[id] for id in ids if id in self.shown}
+        if len(ids) > 1:
+            self._listed.update(come)
+        return self.seen | come
 
     def take(self, change: Change, now: float) -> None:
         """A change was told, in whatever order."""
@@ -120,11 +140,12 @@ class View:
             del self._leaving[id]
             self._hide(id)
         before, self._before = self._before, {}
+        listed, self._listed = self._listed, set()
         joined, changed, left = [], [], []
         for id, was in before.items():
             occupant = self.shown.get(id)
             if occupant is None:
-                if was is not None:
+                if was is not None or id in listed:
                     left.append(id)
             elif was is None:
                 joined.append(occupant)

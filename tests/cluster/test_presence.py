@@ -123,7 +123,7 @@ class Follower:
             for each in (*frame["joined"], *frame["changed"]):
                 self.present[each["id"]] = each["user"], each["data"]
             for id in frame["left"]:
-                del self.present[id]
+                self.present.pop(id, None)
         self._version = frame["version"]
 
     @property
@@ -521,6 +521,28 @@ async def test_lists_for_those_who_come_are_bounded_and_a_herd_shares_them() -> 
         await asyncio.sleep(20)
         assert {len(each.look().present) for each in followers} == {400}
         assert not any(each.gaps for each in followers)
+
+
+@timeless
+async def test_who_shared_a_list_does_not_keep_those_of_it_who_left_before_the_next_difference() -> None:
+    async with serving(Room()) as app, AsyncExitStack() as stack:
+
+        async def come(*names: str) -> list[Follower]:
+            return [Follower(await stack.enter_async_context(dial(app, f"/r?user={name}"))) for name in names]
+
+        crowd = await come(*(f"u{number:03}" for number in range(200)))
+        await asyncio.sleep(3)
+        there = crowd[0].users
+        await come("first")
+        await asyncio.sleep(0.1)
+        ann, bob, cid = await come("ann", "bob", "cid")
+        await asyncio.sleep(0.1)
+        assert bob.users == cid.users == sorted([*there, "first", "bob", "cid"])
+        bob.wire.leave(1000)
+        await asyncio.sleep(2)
+        expected = sorted([*there, "first", "ann", "cid"])
+        assert [each.users for each in (crowd[0], ann, cid)] == [expected] * 3
+        assert not any(each.gaps for each in (*crowd, ann, cid))
 
 
 class Slow(Channel):

@@ -47,6 +47,18 @@ def test_what_was_shown_at_the_last_look_is_known():
     assert view.seen == view.shown
 
 
+def test_of_those_who_were_listed_together_it_is_told_who_has_gone_again():
+    view = loaded(one("a.1"))
+    view.take(Change(11, [one("a.2"), one("a.3"), one("a.4")]), 0)
+    assert [*view.listed(["a.2"])] == ["a.1", "a.2"]
+    assert [*view.listed(["a.3", "a.4", "a.5"])] == ["a.1", "a.3", "a.4"]
+    view.take(Change(12, gone=["a.2", "a.3"]), 0)
+    assert view.look(0) == Difference([one("a.4")], [], ["a.3"]), "nobody but itself was shown a.2"
+    view.take(Change(13, [one("a.3")]), 0)
+    view.take(Change(14, gone=["a.3"]), 0)
+    assert view.look(0) is None
+
+
 def test_what_comes_too_early_waits_and_what_comes_twice_is_ignored():
     view = loaded()
     view.take(Change(12, left=["a.1"]), 0)
