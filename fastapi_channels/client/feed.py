@@ -100,16 +100,16 @@ class Stream(Feed[T]):
     """Takes what one request streams, and says when half of the window was taken.
 
     Attributes:
-        request: what asked for it.
+        request: what asked for it; None before, and where that failed at once.
 
     Raises:
         ConfigurationError: there is no such window.
     """
 
-    request: Request
+    request: Request | None = None
 
     def __init__(self, line: Asked, read: Callable[[Any], T], window: int | None) -> None:
-        super().__init__(lambda: line.cancel(self.request, ClientError("nobody reads on")), read)
+        super().__init__(self._cancel, read)
         if window is not None and not (isinstance(window, int) and 0 < window <= MOST_UNTAKEN):
             raise ConfigurationError(f"a window has 1 to {MOST_UNTAKEN} items, or is None; got {window!r}")
         self._line = line
@@ -118,9 +118,13 @@ class Stream(Feed[T]):
 
     def taken(self) -> None:
         self._taken += 1
-        if self._taken >= self._half and not self._ended:
+        if self._taken >= self._half and not self._ended and self.request is not None:
             count, self._taken = self._taken, 0
             self._line.give(self.request, count)
+
+    def _cancel(self) -> None:
+        if self.request is not None:
+            self._line.cancel(self.request, ClientError("nobody reads on"))
 
     def reply(self, data: Any) -> None:
         if data is not None:

@@ -649,6 +649,15 @@ async def test_an_item_that_is_missing_ends_the_stream(more: bool):
 
 
 @timeless
+async def test_a_stream_that_cannot_be_asked_for_says_so():
+    world, room = await joined()
+    with pytest.raises(NotSent, match="may have 65536 bytes"):
+        await anext(room.stream("count", {"pad": "x" * 65_536}))
+    assert world.wire.sent == []
+    await room.leave()
+
+
+@timeless
 async def test_a_stream_whose_credit_cannot_be_sent_says_so():
     world, room = await joined(knows_windows)
     feed = room.stream("count", window=1)
