@@ -257,6 +257,45 @@ async def test_a_parameter_leads_to_no_other_path(path: str):
             assert (await site.refusal(path)).status == 404
 
 
+async def test_no_header_of_a_client_says_where_to():
+    met: list[str] = []
+
+    async def inside(socket: ServerConnection) -> None:
+        met.append("somebody")
+
+    async with server(inside) as hidden, through(asked) as site:
+        at = hidden.removeprefix("ws://")
+        names = ("X-Forwarded-Host", "X-Forwarded-Server", "X-Original-URL", "X-Rewrite-URL", "X-Target")
+        headers = {**dict.fromkeys(names, at), "Forwarded": f"host={at}"}
+        async with site.connect("/", additional_headers=headers) as client:
+            assert (await client.receive())[0] == "/"
+        for path in ("/", f"http://{at}/"):
+            asked_for = RawClient.handshake(site, path)
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(asked_for.replace(f"127.0.0.1:{site.port}".encode(), at.encode()))
+            await reader.readuntil(b"\r\n\r\n")
+            writer.close()
+    assert met == []
+
+
+async def test_the_other_server_may_be_the_same():
+    app = FastAPI()
+    add_channel(app)
+
+    @app.websocket("/echo")
+    async def endpoint(websocket: WebSocket) -> None:
+        await websocket.accept()
+        await websocket.send_text(await websocket.receive_text())
+        await websocket.close(4000, "enough")
+
+    async with serving(app) as site, site.unharmed():
+        WebSocketProxy(f"ws://127.0.0.1:{site.port}/echo").mount(app, "/")
+        async with site.connect("/") as client:
+            await client.send("hi")
+            assert await client.read() == "hi"
+            assert await client.closed() == Close(4000, "enough")
+
+
 class Known(WebSocketProxy):
     pass_headers = ["x-user"]
 
