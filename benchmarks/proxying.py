@@ -2,11 +2,12 @@
 
     python -m benchmarks.proxying
 
-It runs for about a minute, on the loopback interface; nginx is left out where it is not on PATH. One echo server,
-both gateways and nginx run all the time, each idle until its turn. A round has one turn of each. It shows the
-time of a round trip, with one client that has one message in flight, and how many messages a second come back to
-eight clients with 32 in flight each, with the CPU time of the process between: the medians of the rounds, with
-the least and the most. Compare ratios: the load generator, the echo server and what is measured share the cores.
+It runs for about a minute, on the loopback interface; nginx is left out where it is not on PATH. One echo
+server, both gateways and nginx run all the time, each idle until its turn. A round has one turn of each. It
+shows the time of a round trip, with one client that has one message in flight, and how many messages a second
+come back to eight clients with 32 in flight each, with the CPU time of the process between: the medians of
+the rounds, with the least and the most. Behind the first two is the median of their ratios to no proxy, each
+taken within its round. Compare these: the load generator, the echo server and what is measured share cores.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import asyncio
 import os
 import statistics
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -150,7 +151,10 @@ async def main() -> None:
         if Nginx.installed():
             nginx = Nginx()
             stack.callback(nginx.stop)
-            upgrade = 'proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection "Upgrade";'
+            upgrade = (
+                "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+                'proxy_set_header Connection "Upgrade";'
+            )
             nginx.configure(
                 f"server {{ listen 127.0.0.1:{nginx.port}; "
                 f"location / {{ proxy_pass http://127.0.0.1:{server.site.port}; {upgrade} }} }}"
@@ -172,17 +176,21 @@ async def main() -> None:
                     found[name].append((trip, CLIENTS * MESSAGES / took, used))
     packages = ", ".join(f"{name} {version(name)}" for name in ("uvicorn", "websockets", "fastapi"))
     print(f"{packages}; {ROUNDS} rounds")
-    print(f"{'':20}{'ms / round trip':>26}{'messages / s':>28}{'us of CPU / message':>26}")
+    print(f"{'':20}{'ms / round trip':>32}{'messages / s':>32}{'us of CPU / message':>26}")
+    bare = list(zip(*found["no proxy"], strict=True))
     for name, rows in found.items():
         trip, rate, used = zip(*rows, strict=True)
-        print(f"{name:20}{shown(trip, '.3f'):>26}{shown(rate, ',.0f'):>28}{shown(used, '.1f'):>26}")
+        columns = f"{shown(trip, '.3f', bare[0]):>32}{shown(rate, ',.0f', bare[1]):>32}"
+        print(f"{name:20}{columns}{shown(used, '.1f'):>26}")
 
 
-def shown(values: Iterable[float], form: str) -> str:
-    """The median, with the least and the most."""
-    all_of_them = list(values)
-    least, most = min(all_of_them), max(all_of_them)
-    return f"{statistics.median(all_of_them):{form}} ({least:{form}}-{most:{form}})"
+def shown(values: Sequence[float], form: str, bare: Sequence[float] = ()) -> str:
+    """The median, with the least and the most, and with the median of the ratios to `bare`."""
+    least, most = min(values), max(values)
+    text = f"{statistics.median(values):{form}} ({least:{form}}-{most:{form}})"
+    if not bare:
+        return text
+    return f"{text} {statistics.median(a / b for a, b in zip(values, bare, strict=True)):5.2f}"
 
 
 if __name__ == "__main__":
