@@ -1043,7 +1043,7 @@ var Many = class extends Line {
   }
   lost() {
     super.lost();
-    for (const place2 of this.#places.values()) {
+    for (const place2 of [...this.#places.values()]) {
       const { room } = place2;
       place2.joining = null;
       place2.stop();

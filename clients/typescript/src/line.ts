@@ -195,7 +195,7 @@ export class Many extends Line {
 
   override lost(): void {
     super.lost();
-    for (const place of this.#places.values()) {
+    for (const place of [...this.#places.values()]) {
       const { room } = place;
       place.joining = null;
       place.stop();

@@ -582,6 +582,23 @@ async function socketed(limits = {}, filters: string[] = []) {
   return { world, socket, members, joins, sizes, clock: world.clock };
 }
 
+test("a room that is left and asked for again while a loss is told is told no more of it", async () => {
+  const { world, socket, clock } = await socketed({}, ["a"]);
+  let losses = 0;
+  const enter = () => {
+    const room = socket.room("a");
+    room.onState((state) => {
+      if (state !== "joining" || ++losses > 9) return;
+      room.leave();
+      enter();
+    });
+  };
+  enter();
+  await clock.pass(1);
+  world.socket.shut(1006);
+  assert.equal(losses, 1);
+});
+
 test("an event on a topic is told in each room whose filter it fits", async () => {
   const names = ["sport/+/7", "sport/#", "sport/golf/7", "#", "+", "/+", "+/+", "$SYS/#", "#general"];
   const { world, socket, clock } = await socketed({}, names);
