@@ -85,6 +85,18 @@ def test_a_language_is_left_by_the_address_of_the_other(arrange: ModuleType):
     assert wanted == {"README_zh.md", "docs/index.md", "docs/architecture.md"}
 
 
+def test_the_search_tells_words_apart():
+    """Those of Chinese too: the plugin puts U+200B between them, which is no white space to a browser."""
+    plugins = yaml.safe_load((SITE / "mkdocs.yml").read_text())["plugins"]
+    separator = plugins[0]["search"]["separator"]
+    for text, words in (
+        ("关闭\u200b代码", ["关闭", "代码"]),
+        ("A client (slow), or `max_rooms=7`", ["A", "client", "slow", "or", "max_rooms", "7"]),
+        ("fastapi_channels.layers in 0.1.2", ["fastapi_channels", "layers", "in", "0.1.2"]),
+    ):
+        assert [word for word in re.split(separator, text) if word] == words
+
+
 def test_files_and_pages_of_other_folders_come_along(arrange: ModuleType):
     wanted: set[str] = set()
     text = "[a](../example/main.py) [b](../SECURITY.md#top) <https://example.com>"
