@@ -229,7 +229,8 @@ class RateLimitExceeded(WebSocketException):
 
     def __init__(self, *args: Any, retry_after: float | None = None, **kwargs: Any) -> None:
         if retry_after is not None:
-            retry_after = round(retry_after, 3)
+            # Upwards: whoever waits so long is let through.
+            retry_after = math.ceil(retry_after * 1000) / 1000
             # The text is for people: whole seconds, and not too few. The number is for programs.
             kwargs["context"] = {"retry_after": math.ceil(retry_after), **(kwargs.get("context") or {})}
             kwargs["retry_after"] = retry_after

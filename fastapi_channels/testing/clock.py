@@ -11,10 +11,14 @@ import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+OVERSHOOT: Final = 1e-7
+"""Seconds by which a timer is late, as each is: a clock that is added up from floats may else be early."""
 
 
 class _Skipping(selectors.DefaultSelector):
@@ -25,7 +29,7 @@ class _Skipping(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         ready = super().select(0 if timeout else timeout)
         if not ready and timeout:
-            self.now += timeout
+            self.now += timeout + OVERSHOOT
         return ready
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import Channel, Connection, action, add_channel, history_router, limiter
@@ -50,6 +51,20 @@ async def test_limits_histories_and_sunsets_go_by_it():
         await asyncio.sleep(86_400)
         bob = await site.client("/rooms/lobby")
         assert (await refused(bob.call("old"))).code == "deprecated"
+
+
+@pytest.mark.parametrize("after", [0.0001, 0.0004, 0.1, 1 / 3, 7.7777])
+@timeless
+async def test_who_waits_as_long_as_it_was_told_is_let_through(after: float):
+    app = FastAPI()
+    add_channel(app)
+    Room().mount(app, "/rooms/{channel}")
+    async with running(app) as site:
+        ann = await site.client("/rooms/lobby")
+        for _ in range(20):
+            await ann.call("say", text="x")
+            await asyncio.sleep(after)
+            await asyncio.sleep((await refused(ann.call("say", text="x"))).retry_after or 0)
 
 
 def test_it_ends_with_the_test():
