@@ -1,4 +1,5 @@
 import copy
+import math
 import pickle
 from typing import Any
 
@@ -176,11 +177,11 @@ def test_an_error_code_without_a_text_has_the_general_one() -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "text"),
-    [(2.41, "3"), (0.0004, "0"), (1.00049, "1"), (90, "90"), (0, "0"), (None, "…")],
+    [(2.41, "3"), (0.0004, "1"), (1.00049, "2"), (90, "90"), (0, "0"), (None, "…")],
 )
 def test_retry_after_is_a_field_and_in_the_text(retry_after: float | None, text: str) -> None:
     exc = RateLimitExceeded(close=False, retry_after=retry_after)
-    expected = None if retry_after is None else round(retry_after, 3)
+    expected = None if retry_after is None else math.ceil(retry_after * 1000) / 1000
     assert exc.retry_after == expected
     assert exc.extra == ({} if retry_after is None else {"retry_after": expected})
     when = "" if text == "…" else f". Retry after {text} seconds."

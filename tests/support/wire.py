@@ -39,12 +39,14 @@ class Wire:
 
     Attributes:
         sent: the ASGI messages that the application sent and the server took.
+        frames: those of them that the client got for frames.
         reading: how many calls of `receive` wait.
         peak: the most that ever waited at a time.
     """
 
     def __init__(self) -> None:
         self.sent: list[Event] = []
+        self.frames: list[str | bytes] = []
         self.reading = 0
         self.peak = 0
         self._read = 0
@@ -93,12 +95,6 @@ class Wire:
     def unread(self) -> list[str | bytes]:
         """The frames that are here and that nobody has read yet."""
         return self.frames[self._read :]
-
-    @property
-    def frames(self) -> list[str | bytes]:
-        """All frames that arrived."""
-        sent = [event for event in self.sent if event["type"] == "websocket.send"]
-        return [event["text"] if event.get("text") is not None else event["bytes"] for event in sent]
 
     @property
     def events(self) -> list[str]:
@@ -156,6 +152,8 @@ class Wire:
         if self._failure is not None:
             raise self._failure
         self.sent.append(dict(event))
+        if event["type"] == "websocket.send":
+            self.frames.append(event["text"] if event.get("text") is not None else event["bytes"])
 
     async def _run(self, app: Callable[..., Awaitable[None]], scope: dict[str, Any]) -> None:
         self._incoming.put_nowait({"type": "websocket.connect"})
