@@ -185,6 +185,7 @@ class Observers:
         return found
 
     def add(self, observer: Observer) -> None:
+        self.timers.clear()
         for name in TOLD:
             if getattr(type(observer), name) is not getattr(Observer, name):
                 told: tuple[Any, ...] = getattr(self, name)
