@@ -405,3 +405,9 @@ def test_every_guide_is_played_and_both_languages_show_the_same_code():
         code = [[block.source.strip() for section in found for block in section] for found in shown]
         assert code[0] == code[1]
         assert len(shown[0]) == len(scripts)
+        for folder, words in (
+            (DOCS, ("Better here:", "Not there:")),
+            (DOCS / "zh", ("更好的地方：", "没有的：")),
+        ):
+            text = (folder / "migration" / page).read_text()
+            assert all(f"**{word}**" in text for word in words), (folder, page)
