@@ -73,6 +73,7 @@ class _Room:
     has_come: bool = False
     """Whether one of them is."""
     timer: asyncio.TimerHandle | None = None
+    planned: float = inf  # for which `timer` is: not every loop's handle has `when`
     due: float = inf
     """When the members are shown what is new."""
     greets: float = -inf
@@ -308,10 +309,10 @@ class Presences:
             _, latest = next(iter(found.coming.values()))
             at = min(at, found.greets if found.has_come else max(latest, found.greets))
         if found.timer is not None:
-            if found.timer.when() == at:
+            if found.planned == at:
                 return
             found.timer.cancel()
-        found.timer = None
+        found.timer, found.planned = None, at
         if at != inf:
             found.timer = asyncio.get_running_loop().call_at(at, self._look, room, found, at)
 
