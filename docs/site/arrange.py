@@ -152,6 +152,13 @@ def layout() -> dict[str, bytes]:
     return found
 
 
+def on_config(config: Any) -> None:
+    """Headings in Chinese have their words for an address, as on GitHub: without, each is a number."""
+    from markdown.extensions.toc import slugify_unicode  # pyright: ignore[reportMissingModuleSource]
+
+    config["mdx_configs"]["toc"]["slugify"] = slugify_unicode
+
+
 def on_pre_build(config: Any) -> None:
     """Make the folder of the pages what it is to be. What has not changed is left: it may be watched."""
     folder = Path(config["docs_dir"])
