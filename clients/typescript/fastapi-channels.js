@@ -350,12 +350,10 @@ var json = {
   encode: (frame) => JSON.stringify(frame),
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data))
 };
-function tell(error) {
-  (globalThis.reportError ?? console.error)(error);
-}
 function settingsOf(options) {
   const { times, ...rest } = options;
-  return { away: "wait", codec: json, onError: tell, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
+  const onError = (error) => (globalThis.reportError ?? console.error)(error);
+  return { away: "wait", codec: json, onError, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
 }
 
 // src/requests.ts
@@ -656,8 +654,8 @@ var Room = class {
   call(name, ...[payload, options]) {
     return new Promise((resolve, reject) => {
       const asked = { timeout: this.#line.settings.times.call, ...options };
-      const request = this.#line.ask(this, { action: name, ...payload }, asked, {
-        reply: (data) => resolve(data),
+      const request = this.#line.ask(this, called(name, payload), asked, {
+        reply: resolve,
         fail: reject,
         item: () => this.#line.requests.cancel(request, new ChannelsError(`${name} streams: read it with stream()`))
       });
@@ -682,10 +680,10 @@ var Room = class {
       this.#line.requests.give(request, taken);
       taken = 0;
     });
-    request = this.#line.ask(this, { action: name, ...payload }, { ...options, window }, {
+    request = this.#line.ask(this, called(name, payload), { ...options, window }, {
       item: (data) => feed.push(data),
       reply: (data) => {
-        if (data !== null && data !== void 0) feed.push(data);
+        if ((data ?? null) !== null) feed.push(data);
         feed.end();
       },
       fail: (error) => feed.fail(error)
@@ -816,8 +814,7 @@ var Room = class {
   }
   #event({ event, channel, data, position = "" }) {
     if (position && (this.#isBehind ? this.#isNear(position) : !this.#move(position))) return;
-    const about = { event, channel, position };
-    for (const listener of [...this.#listeners.get(event) ?? [], ...this.#all]) this.#safely(() => listener(data, about));
+    this.#tell([...this.#listeners.get(event) ?? [], ...this.#all], data, { event, channel, position });
   }
   /* Go on to a position. @returns whether it lies ahead */
   #move(position) {
@@ -868,7 +865,7 @@ var Room = class {
       if (handler === void 0) throw new ChannelsError(`nobody here answers ${call}`);
       answer({ data: await handler(data) ?? null });
     } catch (error) {
-      this.#safely(() => answer({ errors: messageOf(error) }));
+      this.#tell([answer], { errors: error?.message ?? String(error) });
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
     }
   }
@@ -876,23 +873,22 @@ var Room = class {
     this.#isBehind = false;
     this.#tell(this.#gaps, { reason, dropped });
   }
-  #tell(listeners, told) {
-    for (const listener of [...listeners]) this.#safely(() => listener(told));
-  }
-  #safely(run) {
-    try {
-      run();
-    } catch (error) {
-      this.#line.settings.onError(error);
-    }
+  #tell(listeners, ...told) {
+    [...listeners].forEach(async (listener) => {
+      try {
+        await listener(...told);
+      } catch (error) {
+        this.#line.settings.onError(error);
+      }
+    });
   }
 };
 function added(all, one) {
   all.add(one);
   return () => void all.delete(one);
 }
+var called = (action, payload) => Object.assign({ action }, payload, { action });
 var offsetOf = (position) => Number(position.split(":")[1] ?? -1);
-var messageOf = (error) => error instanceof Error ? error.message : String(error);
 
 // src/topics.ts
 function fits(filter, topic) {

@@ -207,6 +207,16 @@ async def loses_a_reply(visit: Visit) -> None:
     await visit.stay()
 
 
+async def is_called(visit: Visit) -> None:
+    """The action is the one that was called, whatever its payload has."""
+    await visit.welcome()
+    request = await visit.hear()
+    assert (request["action"], request["text"]) == ("say", "a")
+    assert request["request_id"] != "mine"
+    await visit.reply(request, "said")
+    await visit.stay()
+
+
 async def loses_the_first(visit: Visit) -> None:
     """An idempotent one is made again with its id, also while it is still being handled."""
     await visit.welcome()
@@ -329,6 +339,7 @@ ROWS: Final[Mapping[str, Script]] = {
     "asks": asks,
     "renews": renews,
     "loses-a-reply": loses_a_reply,
+    "is-called": is_called,
     "loses-the-first": loses_the_first,
     "shows-people": shows_people,
     "lags": lags,

@@ -99,6 +99,10 @@ async def met(client: Driven, server: Scripted, row: str) -> None:
             await told(state="joined")
             assert (await client.call(row, "count", number=1))["error"] == "ConnectionLost"
             assert (await client.call(row, "count", number=2))["reply"] == 2
+        case "is-called":
+            named = {"text": "a", "action": "boom", "request_id": "mine"}
+            called = await client.asked("call", id=row, action="say", payload=named, retry=False)
+            assert called["reply"] == "said"
         case "loses-the-first":
             assert (await client.call(row, "order", retry=True))["reply"] == "once"
         case "shows-people":

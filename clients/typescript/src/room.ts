@@ -66,7 +66,7 @@ export interface Line {
   ask(room: Room<any>, frame: Frame, options: StreamOptions & { retry?: boolean }, asker: Asker): Request | null;
 }
 
-type Listener = (data: any, about: About) => void;
+type Listener = (data: any, about: About) => unknown;
 
 export class Room<W = AnyWords> {
   /** Its name, on a socket with many; else the address. */
@@ -128,8 +128,8 @@ export class Room<W = AnyWords> {
   ): Promise<Reply<W, N>> {
     return new Promise((resolve, reject) => {
       const asked = { timeout: this.#line.settings.times.call, ...options };
-      const request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, asked, {
-        reply: (data) => resolve(data as Reply<W, N>),
+      const request = this.#line.ask(this as Room<any>, called(name, payload), asked, {
+        reply: resolve as (data: unknown) => void,
         fail: reject,
         item: () => this.#line.requests.cancel(request!, new ChannelsError(`${name} streams: read it with stream()`)),
       });
@@ -158,10 +158,10 @@ export class Room<W = AnyWords> {
       this.#line.requests.give(request, taken);
       taken = 0;
     });
-    request = this.#line.ask(this as Room<any>, { action: name, ...(payload as object) }, { ...options, window }, {
+    request = this.#line.ask(this as Room<any>, called(name, payload), { ...options, window }, {
       item: (data) => feed.push(data as Item<W, N>),
       reply: (data) => {
-        if (data !== null && data !== undefined) feed.push(data as Item<W, N>);
+        if ((data ?? null) !== null) feed.push(data as Item<W, N>);
         feed.end();
       },
       fail: (error) => feed.fail(error),
@@ -314,8 +314,7 @@ export class Room<W = AnyWords> {
   #event({ event, channel, data, position = "" }: Frame): void {
     // The position moves before anybody is told: who leaves and joins in a listener gets nothing twice.
     if (position && (this.#isBehind ? this.#isNear(position) : !this.#move(position))) return;
-    const about: About = { event, channel, position };
-    for (const listener of [...(this.#listeners.get(event) ?? []), ...this.#all]) this.#safely(() => listener(data, about));
+    this.#tell([...(this.#listeners.get(event) ?? []), ...this.#all], data, { event, channel, position });
   }
 
   /* Go on to a position. @returns whether it lies ahead */
@@ -367,9 +366,9 @@ export class Room<W = AnyWords> {
     try {
       if (handler === undefined) throw new ChannelsError(`nobody here answers ${call}`);
       answer({ data: (await handler(data)) ?? null });
-    } catch (error) {
+    } catch (error: any) {
       // Also an answer that is too large: the server need not wait for it.
-      this.#safely(() => answer({ errors: messageOf(error) }));
+      this.#tell([answer], { errors: error?.message ?? String(error) });
       if (!(error instanceof ChannelsError)) this.#line.settings.onError(error);
     }
   }
@@ -379,16 +378,15 @@ export class Room<W = AnyWords> {
     this.#tell(this.#gaps, { reason, dropped });
   }
 
-  #tell<T>(listeners: Set<(told: T) => void>, told: T): void {
-    for (const listener of [...listeners]) this.#safely(() => listener(told));
-  }
-
-  #safely(run: () => void): void {
-    try {
-      run();
-    } catch (error) {
-      this.#line.settings.onError(error);
-    }
+  #tell<T extends unknown[]>(listeners: Iterable<(...told: T) => unknown>, ...told: T): void {
+    // A copy: who listens may change meanwhile. Awaited for what an async one rejects with, which is nobody else's.
+    [...listeners].forEach(async (listener) => {
+      try {
+        await listener(...told);
+      } catch (error) {
+        this.#line.settings.onError(error);
+      }
+    });
   }
 }
 
@@ -397,5 +395,6 @@ function added<T>(all: Set<T>, one: T): () => void {
   return () => void all.delete(one);
 }
 
+/* The first key is the action, and it is the one that was asked for, whatever the payload has. */
+const called = (action: string, payload: unknown): Frame => Object.assign({ action }, payload as object, { action });
 const offsetOf = (position: string): number => Number(position.split(":")[1] ?? -1);
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -90,12 +90,9 @@ export const json: Codec = {
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data)),
 };
 
-/* As the browser tells of what nobody caught; where there is no such way, the console does. */
-function tell(error: unknown): void {
-  (globalThis.reportError ?? console.error)(error);
-}
-
 export function settingsOf(options: ClientOptions): Settings {
   const { times, ...rest } = options;
-  return { away: "wait", codec: json, onError: tell, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
+  // As the browser tells of what nobody caught; where there is no such way, the console does.
+  const onError = (error: unknown): void => (globalThis.reportError ?? console.error)(error);
+  return { away: "wait", codec: json, onError, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
 }

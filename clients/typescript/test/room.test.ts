@@ -142,6 +142,22 @@ test("a reply, an error and a reply to nothing", async () => {
   world.socket.say({ type: "response", request_id: "nobody's", status: "ok", data: null });
 });
 
+test("the action is the one that was asked for, and comes first, whatever the payload has", async () => {
+  const { world, room } = await welcomed();
+  const frames: string[] = [];
+  const { send } = world.socket;
+  world.socket.send = function (data) { frames.push(data); send.call(this, data); };
+  const payload = { text: "a", action: "boom", request_id: "mine" };
+  outcome(room.call("say", payload));
+  outcome(room.stream("count", payload).next());
+  assert.deepEqual(world.socket.sent.map(({ action, text }) => [action, text]), [["say", "a"], ["count", "a"]]);
+  for (const [at, { request_id }] of world.socket.sent.entries()) {
+    assert.notEqual(request_id, "mine");
+    assert.match(frames[at]!, /^\{"action":/);
+  }
+  assert.deepEqual(payload, { text: "a", action: "boom", request_id: "mine" });
+});
+
 test("a call says what it belongs to, where somebody traces", async () => {
   const said = { traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", tracestate: "a=b" };
   const { world, room } = await welcomed({ trace: () => said });
@@ -422,6 +438,32 @@ test("events as listeners and as a loop; what throws harms nobody", async () => 
   await loop;
   assert.deepEqual(all, ["said", "said", "said"]);
   assert.deepEqual([heard, looped, world.errors.length], [[[1, "lobby"], [2, "lobby"]], [1, 2, 3], 3]);
+});
+
+test("what async listeners reject with reaches onError alone, as what they throw does", async () => {
+  const { world, room } = await welcomed();
+  const loose: unknown[] = [];
+  const hear = (reason: unknown) => loose.push(reason);
+  process.on("unhandledRejection", hear);
+  const rejects = (name: string) => async () => { throw new Error(name); };
+  room.on("said", rejects("event"));
+  room.onAny(rejects("any"));
+  room.onGap(rejects("gap"));
+  room.onState(rejects("state"));
+  room.onPresence(rejects("presence"));
+  room.onFrame(rejects("frame"));
+  room.answer("confirm", rejects("call"));
+  world.socket.say({ type: "event", event: "said", channel: "lobby", data: 1 });
+  world.socket.say({ type: "resync", channel: "lobby" });
+  world.socket.say({ type: "presence", version: 1, present: [{ id: "c", user: "ann", data: null }] });
+  world.socket.say({ type: "weather" });
+  world.socket.say({ type: "call", call: "confirm", call_id: 1, channel: "lobby", data: 2 });
+  room.leave();
+  // What is rejected is told as unhandled before the next turn of the loop.
+  await new Promise((resolve) => setImmediate(resolve));
+  process.off("unhandledRejection", hear);
+  const told = world.errors.map((error) => (error as Error).message).sort();
+  assert.deepEqual([told, loose], [["any", "call", "event", "frame", "gap", "presence", "presence", "state"], []]);
 });
 
 test("a loop over a room that is over ends at once, or with what ended it", async () => {
