@@ -18,6 +18,7 @@ from fastapi_channels.sessions.life import JITTER
 from fastapi_channels.wire.wheel import COARSE, SPOKES
 from tests.support.live import (
     PROTOCOL,
+    Client,
     RawClient,
     Site,
     application,
@@ -129,14 +130,23 @@ async def test_a_client_of_many_rooms_has_the_limits_of_its_socket():
 # Lifetime
 
 
+async def ask_on(client: Client) -> None:
+    with suppress(ConnectionClosed):
+        while True:
+            await client.send({"action": "quick"})
+            await asyncio.sleep(0.02)
+
+
 async def test_a_connection_ends_after_its_lifetime_however_busy_it_is():
     async with serving_room({"max_lifetime": 1.0}) as (site, room), site.connect("/tea") as ada:
         began = now()
-        while (frame := await ada.call("quick"))["type"] == "response":
-            await asyncio.sleep(0.02)
+        asking = asyncio.create_task(ask_on(ada))
+        while (frame := await ada.receive())["type"] == "response":
+            pass
         assert frame == {"type": "drain", "within": 0.0, "retry_after": 0.0}
         assert await ada.closed() == (4010, "lifetime over; retry_after=0")
         assert 1.0 - JITTER <= now() - began <= 1.0 + LATE + SLACK
+        await asking
         await wait_until(lambda: room.left == [4010])
 
 

@@ -159,8 +159,7 @@ KNOWS = "text/event-stream; protocol=fastapi-channels.1"
 async def test_who_knows_the_protocol_is_greeted_and_reads_a_refusal_in_frames(site: Site) -> None:
     async with listening(site, "/r/events", accept=KNOWS) as events:
         joined, _ = await said(events, "joined")
-        welcome = await events.frame()
-        assert welcome["type"] == "welcome"
+        welcome, _ = await said(events, "welcome")
         assert (welcome["connection"], welcome["max_message_size"]) == (joined["connection"], 64 * 1024)
     async with site.unharmed():
         for headers, code, close in (
