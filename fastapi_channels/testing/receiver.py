@@ -143,7 +143,7 @@ class Receiver:
 
         frame = await self._until(taken, seconds)
         if frame is None:
-            raise self._wrong(f"{what} within {seconds:g} s")
+            raise self._wrong(what if self.is_over else f"{what} within {seconds:g} s")
         return frame
 
     async def expect_nothing(

@@ -14,11 +14,12 @@ from fastapi_channels.client.errors import Refused
 from fastapi_channels.client.settings import Closed, Wire
 from fastapi_channels.wire.messages import SUBPROTOCOL, Envelope
 
-from .asgi import App, dial_in, living
+from .asgi import App, dial_in, living, scope
 from .client import Client
 from .failures import MARK, Watched
 from .receiver import WITHIN
 from .record import Record, record
+from .routes import UNFOUND, leads
 
 
 class Options(TypedDict, total=False):
@@ -114,9 +115,16 @@ class Site:
             wire = await self._dial(self.url + path, offered, {**named, MARK: failures.mark}, user)
         except Exception as exc:
             failures.check()
-            closed = exc if isinstance(exc, Closed) else Closed(0, "HTTP 500")
+            if isinstance(exc, Closed):
+                closed = exc
+            elif self._in_process:
+                closed = Closed(0, "HTTP 500")  # of the application, as a server would answer
+            else:
+                raise  # the test's own: nothing was sent
             refused = Refused(closed.code, closed.reason)
             refused.add_note(f"This is how {path} was answered.")
+            if closed.reason in UNFOUND and not leads(self.app, scope(self.url + path)):
+                refused.add_note("No WebSocket route of the application has that path.")
             raise refused from exc
         within = self._within if within is None else within
         client = Client(wire, within=within, envelope=envelope, failures=failures)

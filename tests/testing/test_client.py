@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from fastapi import FastAPI
+from starlette.websockets import WebSocketClose
 
 from fastapi_channels import add_channel
 from fastapi_channels.client import Client as RealClient
@@ -61,6 +62,42 @@ async def test_who_is_not_let_in(site: Site):
         await site.client("/rooms/closed")
     with pytest.raises(AssertionError, match="/rooms/lobby was let in"):
         await site.refusal("/rooms/lobby")
+
+
+async def test_who_has_no_route_is_told_so_and_who_is_refused_is_not(site: Site):
+    missing = "No WebSocket route of the application has that path."
+    for path in ("/nowhere", "/rooms", "/docs", "/nowhere?room=lobby"):
+        assert missing in (await site.refusal(path)).__notes__
+    refused = await site.refusal("/rooms/closed", fluent=False)
+    assert missing not in refused.__notes__
+
+
+@pytest.mark.parametrize("root_path", ["", "/api"])
+async def test_routes_below_a_mount_are_found(root_path: str):
+    app = FastAPI()
+    app.root_path = root_path
+    app.mount("/inner", create_app())
+    app.mount("/foreign", lambda scope, receive, send: WebSocketClose()(scope, receive, send))
+    async with running(app) as site:
+        told = {
+            path: len((await site.refusal(root_path + path, fluent=False)).__notes__) == 2
+            for path in ("/inner/rooms/closed", "/inner/nowhere", "/foreign/any")
+        }
+    assert told == {"/inner/rooms/closed": False, "/inner/nowhere": True, "/foreign/any": False}
+
+
+async def test_the_tests_own_mistake_is_no_refusal():
+    async with serving(create_app()) as site:
+        with pytest.raises(ValueError, match="a b"):
+            await site.client("/rooms/lobby", protocols=["a b"])
+
+
+async def test_what_is_called_after_the_end_fails_at_once(site: Site):
+    ann = await site.client("/rooms/lobby", within=3600)
+    await ann.send({"action": "end"})
+    for expected in (r"no reply to say\. ", r"no event 'said'\. "):
+        with pytest.raises(AssertionError, match=expected + r"(.|\n)* closed: 1013 'full'"):
+            await (ann.call("say", text="x") if "say" in expected else ann.expect("said"))
 
 
 async def test_many_rooms(site: Site):
