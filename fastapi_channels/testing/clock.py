@@ -11,7 +11,9 @@ import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+from .texts import SHOWN, shortened
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -19,6 +21,8 @@ T = TypeVar("T")
 
 OVERSHOOT: Final = 1e-7
 """Seconds by which a timer is late, as each is: a clock that is added up from floats may else be early."""
+PATIENCE: Final = 10.0
+"""Real seconds that a thread or a socket gets to go on, where no timer is due at all."""
 
 
 class _Skipping(selectors.DefaultSelector):
@@ -27,14 +31,27 @@ class _Skipping(selectors.DefaultSelector):
     now = 1000.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        ready = super().select(0 if timeout else timeout)
+        ready = super().select(PATIENCE if timeout is None else 0)
+        if not ready and timeout is None:
+            _nothing_is_due()
         if not ready and timeout:
             self.now += timeout + OVERSHOOT
         return ready
 
 
+def _nothing_is_due() -> NoReturn:
+    tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
+    listed = "".join(f"\n  {shortened(task)}" for task in tasks[:SHOWN])
+    more = f"\n  ({len(tasks) - SHOWN} more)" if len(tasks) > SHOWN else ""
+    raise AssertionError(
+        f"nothing is due: no timer runs, and no thread or socket has come back for {PATIENCE:g} s."
+        f" What waits:{listed}{more}"
+    )
+
+
 class TimelessLoop(asyncio.SelectorEventLoop):
-    """Timers are due as soon as nothing else can go on. What a thread is needed for is not waited for."""
+    """Timers are due as soon as nothing else can go on. What a thread is needed for is not waited for, unless
+    no timer runs: then it gets ten seconds, and AssertionError is raised where nothing comes of them."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()

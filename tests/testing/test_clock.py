@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 
 from fastapi_channels import Channel, Connection, action, add_channel, history_router, limiter
+from fastapi_channels.testing import clock as clocks
 from fastapi_channels.testing import refused, running, timeless
 
 TOMORROW = (datetime.now(UTC) + timedelta(days=1)).date()
@@ -81,3 +83,37 @@ def test_it_ends_with_the_test():
     assert round(sleeps()) == 3600
     assert time.monotonic is clock
     assert time.monotonic() - before < 600
+
+
+def test_what_nobody_ever_comes_to_is_told_of(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(clocks, "PATIENCE", 0.05)
+    app = FastAPI()
+    add_channel(app)
+    ended: list[str] = []
+
+    @timeless
+    async def waits() -> None:
+        async with running(app, within=60):
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.append("the test")
+
+    with pytest.raises(AssertionError, match=r"nothing is due.* for 0.05 s. What waits:(.|\n)*waits\(\)"):
+        waits()
+    assert ended == ["the test"]
+
+
+@timeless
+async def test_a_thread_may_come_back_where_no_timer_runs():
+    loop, called, begun = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def call_back() -> None:
+        begun.wait()
+        loop.call_soon_threadsafe(called.set)
+
+    thread = threading.Thread(target=call_back)
+    thread.start()
+    loop.call_soon(begun.set)
+    await called.wait()
+    thread.join()
