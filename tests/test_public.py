@@ -29,12 +29,12 @@ def test_it_holds_what_users_import():
 
 
 def test_what_the_documents_import_is_public():
-    """But for the page on the architecture, which speaks of the inside."""
+    """But for the page on the architecture, which speaks of the inside, and upstream's program."""
     pages = [*ROOT.glob("README*.md"), *(ROOT / "docs").rglob("*.md")]
     hidden = {
         (page.name, module, name)
         for page in pages
-        if page.name != "architecture.md"
+        if page.name not in {"architecture.md", "upstream.md"}
         for module, name in imported(page)
         if name not in getattr(importlib.import_module(module), "__all__", ())
     }

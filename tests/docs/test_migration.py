@@ -280,6 +280,45 @@ async def packet(peer: Peer) -> tuple[str, str]:
     return ("0", "") if text.startswith("0") else (text[:2], text[2:])
 
 
+async def upstreams_rooms(site: Site) -> None:
+    async with site.clients("/person?name=ada", "/person") as (ada, bob):
+        # Upstream accepts before it subscribes: whose action is answered is in the room.
+        for peer in (bob, ada):
+            counted = await peer.call("count", user="x")
+        assert counted == {"action": "count", "user": "x", "message": 2, "status": "ok"}
+        said = {"action": "message", "user": "ada", "message": "hi"}
+        await ada.send(said)
+        assert [await ada.receive(), await bob.receive()] == [said | {"status": "ok"}] * 2
+        for peer, action, text in (
+            (ada, "count", "Too Many Requests"),
+            (ada, "shout", "deprecated"),
+            (ada, "error", "Permission Denied"),
+            (bob, "message", "Permission Denied"),
+            (ada, "nothing", "Not Exist"),
+        ):
+            await refused(peer, action, text)
+        await ada.send({"action": "close"})
+        assert (await ada.closed()).code == 1000
+    said = {"action": "message", "message": "hi"}
+    async with site.connect("/group") as ada:
+        assert await ada.receive() == {"joined": "group_channel"}
+        assert await ada.call(**said) == said
+        async with site.connect("/group") as bob:
+            assert await bob.receive() == {"joined": "group_channel"}
+            assert await bob.call(**said) == said
+            assert await ada.receive() == said
+            await refused(ada, "denied", "Permission Denied")
+            await refused(ada, "thrown_out", "Permission Denied")
+            assert (await ada.closed()).code == 1008
+            assert await bob.receive() == {"left": "group_channel"}
+
+
+async def refused(peer: Peer, action: str, text: str) -> None:
+    error = await peer.call(action, user="x", message="y")
+    assert text.lower() in error["errors"].lower()
+    assert (error["type"], error["status"], error["data"]) == ("response", "bad", None)
+
+
 async def post(site: Site, path: str) -> None:
     async with httpx.AsyncClient() as http:
         (await http.post(site.http + path)).raise_for_status()
@@ -295,6 +334,7 @@ SCRIPTS: Final[dict[str, list[Script]]] = {
     ],
     "fastws.md": [pinged, operations, by_secret],
     "python-socketio.md": [lobby],
+    "../upstream.md": [upstreams_rooms],
 }
 """For each page, the client of each heading that has programs."""
 
@@ -311,11 +351,17 @@ def app_of(block: Block) -> ASGIApp:
     return app
 
 
+UPSTREAM: Final = ("../upstream.md", 0)
+"""Its old program runs here too, unchanged."""
 OLD: Final = {
-    **dict.fromkeys((("fastws.md", number) for number in range(3)), "fastws==0.1.7"),
-    ("django-channels.md", 2): "djangochannelsrestframework==1.3.0",
+    **dict.fromkeys((("fastws.md", number) for number in range(3)), ("fastws==0.1.7",)),
+    ("django-channels.md", 2): ("djangochannelsrestframework==1.3.0",),
+    UPSTREAM: (
+        "fastapi-channels[redis]==0.0.1b2",
+        f"--constraint={DOCS.parent / 'benchmarks/constraints/upstream.txt'}",
+    ),
 }
-"""Old programs that cannot share an environment with this package, and what they need."""
+"""Old programs that cannot share an environment with what they are compared with, and what they need."""
 WARNED: Final = pytest.mark.filterwarnings("ignore")
 """Of what the packages of old programs are warned of."""
 
@@ -343,7 +389,7 @@ async def _other_server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
         for page, scripts in SCRIPTS.items()
         for number in range(len(scripts))
         for which, age, marks in ((0, "old", WARNED), (1, "new", ()))
-        if which == 1 or (page, number) not in OLD
+        if which == 1 or (page, number) not in OLD or (page, number) == UPSTREAM
     ],
 )
 async def test_the_same_client_sees_the_same(page: str, number: int, which: int):
@@ -356,10 +402,10 @@ async def test_the_same_client_sees_the_same(page: str, number: int, which: int)
 @pytest.mark.fault  # long: it installs
 @pytest.mark.parametrize(("page", "number"), OLD)
 async def test_the_same_client_sees_the_same_of_an_older_world(page: str, number: int, tmp_path: Path):
-    python = await asyncio.to_thread(environment, tmp_path / "env", OLD[page, number], "uvicorn[standard]")
+    python = await asyncio.to_thread(environment, tmp_path / "env", *OLD[page, number], "uvicorn[standard]")
     (tmp_path / "program.py").write_text(programs(DOCS / "migration" / page)[number][0].source)
     options = {"environment": {CHOSEN: "auto"}, "folder": tmp_path, "python": python}
-    async with process("program:app", "--lifespan", "off", **options) as server:
+    async with process("program:app", **options) as server:
         await SCRIPTS[page][number](server.site)
 
 
@@ -399,7 +445,7 @@ def _anchors(page: Path) -> set[str]:
 
 
 def test_every_guide_is_played_and_both_languages_show_the_same_code():
-    assert {path.name for path in (DOCS / "migration").glob("*.md")} == {*SCRIPTS, FEATURES}
+    assert {path.name for path in (DOCS / "migration").glob("*.md")} == {*SCRIPTS, FEATURES} - {UPSTREAM[0]}
     for page, scripts in SCRIPTS.items():
         shown = [programs(folder / "migration" / page) for folder in (DOCS, DOCS / "zh")]
         code = [[block.source.strip() for section in found for block in section] for found in shown]
