@@ -15,6 +15,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import Envelope
 
 from .errors import ClientError
+from .home import Home
 from .line import Many, Single
 from .room import Room
 from .settings import Dial, Settings, Times, Token
@@ -62,7 +63,8 @@ class Socket:
 class Client:
     """Comes back by itself, in its rooms, with what it missed and nothing twice.
 
-    `async with Client(url) as client` leaves all rooms at its end.
+    `async with Client(url) as client` leaves all rooms at its end. It is for one event loop, and raises
+    ClientError in another one.
 
     Args:
         url: of the application: `https://`, or `wss://`.
@@ -113,6 +115,7 @@ class Client:
             times=times or Times(),
         )
         self._is_closed = False
+        self._home: Home | None = None
         self._lines: WeakSet[Single | Many] = WeakSet()
         """Those that are open live by themselves; one that was left is gone with its rooms."""
 
@@ -151,6 +154,7 @@ class Client:
 
     async def close(self) -> None:
         """Leave all rooms. None can be joined any more."""
+        self._arrive()
         self._is_closed = True
         for line in list(self._lines):
             await line.close()
@@ -166,6 +170,17 @@ class Client:
     def _check(self) -> None:
         if self._is_closed:
             raise ClientError("the client was closed")
+        self._arrive()
+
+    def _arrive(self) -> None:
+        """
+        Raises:
+            ClientError: it lives in another event loop.
+        """
+        if self._home is None or self._home.is_gone:
+            self._home = Home()
+            self._lines.clear()  # they have ended with their loop
+        self._home.check()
 
 
 def _place(base: str, address: str, parameters: Mapping[str, Place]) -> str:

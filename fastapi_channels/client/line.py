@@ -13,6 +13,7 @@ from fastapi_channels.topics.names import is_wild, matches
 
 from .connection import Connection, Frame, State, comes_back
 from .errors import FOR_NOW, ActionError, ClientError, NotSent, Refused
+from .home import Home
 from .requests import Asker, How, Request, Requests
 from .room import Payload, Room, RoomState
 from .settings import Settings
@@ -27,6 +28,7 @@ class Line(ABC):
 
     def __init__(self, settings: Settings, url: str) -> None:
         self.settings = settings
+        self.home = Home()
         self._url = url
         self._connection = Connection(settings, self)
         self._requests = Requests(settings, self._send, lambda: self._connection.knows_windows)
@@ -46,6 +48,7 @@ class Line(ABC):
         return urlunsplit(parts._replace(query=urlencode(query)))
 
     def ask(self, room: Room, action: str, payload: Payload, asker: Asker, how: How) -> Request:
+        self.home.check()
         names = self.settings.envelope
         fields = {} if payload is None else to_jsonable_python(payload)
         inner = fields if names.payload is None else {names.payload: fields}
@@ -72,6 +75,7 @@ class Line(ABC):
 
     async def close(self) -> None:
         """Leave for good."""
+        self.home.check()
         self._is_closed = True
         await self._connection.close()
 
@@ -79,8 +83,9 @@ class Line(ABC):
         """No connection is opened that nobody closes.
 
         Raises:
-            ClientError: it was closed.
+            ClientError: it was closed; or another event loop runs.
         """
+        self.home.check()
         if self._is_closed:
             raise ClientError("the socket was closed")
 
@@ -154,6 +159,7 @@ class Single(Line):
             self._connection.retry()
 
     async def release(self, room: Room) -> None:
+        self.home.check()
         await self._connection.close()
 
     def _is_ready(self, room: str) -> bool:
@@ -258,6 +264,7 @@ class Many(Line):
             self._ask(place)
 
     async def release(self, room: Room) -> None:
+        self.home.check()
         place = self._places.get(room.name)
         if room is self.own:
             await self.close()

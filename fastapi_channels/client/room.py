@@ -18,6 +18,7 @@ from .answers import Answers
 from .connection import Frame, State
 from .errors import ClientError, Refused
 from .feed import Feed, Stream
+from .home import Home
 from .listeners import About, Caller, Gap, Stop, added
 from .names import action_of, answer_of, as_it_is, event_of, item_of
 from .presence import Presence, PresenceChange, after, change
@@ -38,6 +39,7 @@ class Line(Protocol):
     """What a room needs of the WebSocket that it is on."""
 
     settings: Settings
+    home: Home
 
     @property
     def state(self) -> State: ...
@@ -259,6 +261,7 @@ class Room:
     def events(self, event: type[Event] | str) -> Feed[Any]:
         """The events of a name from now on. Ends when the room is left; raises Refused if it is refused. Both
         at once, where it is already."""
+        self._line.home.check()
         name, read = event_of(event)
         stops: list[Stop] = []
 
@@ -274,10 +277,8 @@ class Room:
             elif state == "refused" and self.refusal is not None:
                 feed.fail(self.refusal)
 
-        stops += [
-            added(self._listeners.setdefault(name, []), lambda data, _: feed.item(data)),
-            self.on_state(changed),
-        ]
+        stops.append(added(self._listeners.setdefault(name, []), lambda data, _: feed.item(data)))
+        stops.append(self.on_state(changed))
         changed(self.state)
         return feed
 
@@ -316,6 +317,7 @@ class Room:
         Raises:
             Refused: it is not going to be.
         """
+        self._line.home.check()
         changed = asyncio.Event()
         stop = self.on_state(lambda _: changed.set())
         try:
