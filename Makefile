@@ -75,6 +75,7 @@ test-lowest: ## Run the tests on the lowest versions that pyproject.toml declare
 docs: ## Build the documentation as a site, in build/site
 	@$(DOCS)
 	@$(MKDOCS)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	@.venv-docs/bin/python docs/site/links.py build/site
 
 docs-serve: ## Show that site while it is written (PORT=8000)
 	@$(DOCS)

@@ -16,7 +16,12 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 LANGUAGES: Final = ("en", "zh")
 HOMES: Final = {"README.md": "en/index.md", "README_zh.md": "zh/index.md"}
-CONTENTS: Final = {"docs/index.md": "en/contents.md", "docs/zh/index.md": "zh/contents.md"}
+NAMED: Final = HOMES | {
+    "docs/index.md": "en/contents.md",
+    "docs/zh/index.md": "zh/contents.md",
+    "SECURITY.md": "en/project/security.md",
+    "docs/zh/security.md": "zh/project/security.md",
+}
 """The pages that are called after what they are here."""
 CHINESE: Final = "docs/zh/"
 LINK: Final = re.compile(r"""(?P<before>\]\(|(?:src|srcset|href)=")(?P<to>[^)"#\s]*)(?P<after>[#)"])""")
@@ -39,9 +44,8 @@ def place(source: str, language: str = "en") -> str:
 
     What is there in one language only is found in its own folder: MkDocs shows it in the other.
     """
-    named = HOMES | CONTENTS
-    if source in named:
-        return named[source]
+    if source in NAMED:
+        return NAMED[source]
     if source.startswith("docs/images/"):
         return source.removeprefix("docs/")
     if source.startswith(CHINESE):
@@ -61,7 +65,7 @@ def is_abroad(target: str, language: str) -> bool:
     """Whether that page is there in its own language for itself, which is not `language`."""
     if not target.endswith(".md") or language_of(target) == language:
         return False
-    if language == "en" or target in HOMES | CONTENTS:
+    if language == "en" or target in NAMED:
         return True
     return (ROOT / CHINESE / target.removeprefix("docs/")).is_file()
 
@@ -72,9 +76,14 @@ def address(placed: str) -> str:
     return path.removesuffix("index") if path.split("/")[-1] == "index" else path + "/"
 
 
-def arranged(page: str, text: str, wanted: set[str]) -> str:
-    """The text of `page` with links to where things went; `wanted` gets what they lead to."""
-    language = language_of(page)
+def arranged(page: str, text: str, wanted: set[str], language: str = "") -> str:
+    """The text of `page` with links to where things went; `wanted` gets what they lead to.
+
+    For a `language` that the page is not written in it stands in there: it leads to pages of that language,
+    but to English ones where it names a heading.
+    """
+    own = language_of(page)
+    language = language or own
     placed = place(page, language)
     here = Path(placed).parent
 
@@ -88,11 +97,16 @@ def arranged(page: str, text: str, wanted: set[str]) -> str:
         if not (ROOT / target).is_file():
             raise Missing(f"{page} leads to {to}, which is not there")
         wanted.add(target)
-        if is_abroad(target, language):
-            # MkDocs builds each language for itself, and knows no pages of another.
-            there = os.path.relpath(address(place(target)) or ".", address(placed) or ".")
-            return f"{found['before']}{there}/{found['after']}"
-        return found["before"] + os.path.relpath(place(target, language), here) + found["after"]
+        there = place(target, language)
+        abroad = is_abroad(target, language) and (language == own or found["after"] == "#" or target in NAMED)
+        if abroad:
+            there = place(target)
+        elif found["before"] == "](":
+            return found["before"] + os.path.relpath(there, here) + found["after"]
+        # MkDocs builds each language for itself and knows no pages of another, and it leaves HTML as it is.
+        is_page = there.endswith(".md")
+        to = os.path.relpath((address(there) if is_page else there) or ".", address(placed) or ".")
+        return found["before"] + to + "/" * is_page + found["after"]
 
     parts = FENCE.split(text)
     return "".join(part if FENCE.match(part) else LINK.sub(led, part) for part in parts)
@@ -145,9 +159,13 @@ def layout() -> dict[str, bytes]:
         done.add(page)
         wanted: set[str] = set()
         content = (ROOT / page).read_bytes()
-        found[place(page)] = (
-            arranged(page, content.decode(), wanted).encode() if page.endswith(".md") else content
-        )
+        if page.endswith(".md"):
+            text = content.decode()
+            found[place(page)] = arranged(page, text, wanted).encode()
+            if language_of(page) == "en" and not is_abroad(page, "zh"):
+                found[place(page, "zh")] = arranged(page, text, wanted, "zh").encode()
+        else:
+            found[place(page)] = content
         waiting |= wanted - done
     return found
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +16,7 @@ import pytest
 import yaml
 
 SITE = Path(__file__).parents[2] / "docs" / "site"
-LINK = re.compile(r"""(?:\]\(|(?:src|srcset|href)=")([^)"#\s]+)""")
+LINK = re.compile(r"""(\]\(|(?:src|srcset|href)=")([^)"#\s]+)""")
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +52,13 @@ def test_every_link_leads_somewhere(arrange: ModuleType, layout: dict[str, bytes
         for part in arrange.FENCE.split(content.decode()):
             if part.startswith("```"):
                 continue
-            for to in LINK.findall(part):
+            for before, to in LINK.findall(part):
                 if re.match(r"[a-z]+:", to):
                     continue
                 target = os.path.normpath(Path(name).parent / to)
-                if to.endswith("/"):
-                    found = os.path.normpath(Path(arrange.address(name)) / to).removeprefix(".") in addresses
+                if to.endswith("/") or before != "](":
+                    shown = os.path.normpath(Path(arrange.address(name)) / to).removeprefix(".")
+                    found = shown in (addresses if to.endswith("/") else layout)
                 else:
                     found = target in layout or target.replace("zh/", "en/", 1) in layout
                 assert found, (name, to)
@@ -95,6 +98,35 @@ def test_the_search_tells_words_apart():
         ("fastapi_channels.layers in 0.1.2", ["fastapi_channels", "layers", "in", "0.1.2"]),
     ):
         assert [word for word in re.split(separator, text) if word] == words
+
+
+def test_a_page_that_stands_in_leads_to_english_headings(arrange: ModuleType):
+    text = "[a](brokers.md) [b](brokers.md#the-store) [c](architecture.md#x)"
+    assert arrange.arranged("docs/performance.md", text, set(), "zh") == (
+        "[a](brokers.md) [b](../../brokers/#the-store) [c](architecture.md#x)"
+    )
+
+
+def test_html_leads_from_where_the_browser_is(arrange: ModuleType):
+    assert arrange.arranged("README.md", '<img src="docs/images/demo.png">', set()) == (
+        '<img src="images/demo.png">'
+    )
+
+
+@pytest.mark.parametrize("link", ["gone/", "there/#gone", "../there/", "/there/", "gone.png"])
+def test_a_dead_link_of_the_built_site_is_found(link: str, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "index.html").write_text('<h1 id="一">1</h1>')
+    home = tmp_path / "index.html"
+    alive = '<a href="there/#%E4%B8%80"></a><a href="https://example.com/x"></a><img src="a.png">'
+    (tmp_path / "a.png").write_bytes(b"")
+    home.write_text(alive)
+    command = [sys.executable, str(SITE / "links.py"), str(tmp_path)]
+    assert subprocess.run(command, check=False).returncode == 0
+    home.write_text(f'{alive}<a href="{link}"></a>')
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stdout == f"index.html leads to {link}, which is not there\n"
 
 
 def test_files_and_pages_of_other_folders_come_along(arrange: ModuleType):
