@@ -53,7 +53,8 @@ def files_of(page: Path) -> dict[str, str]:
 
 def test_both_pages_have_the_same_tests():
     english, chinese = (
-        [re.sub(r"  # .*", "", text).strip() for text in files_of(ROOT / page).values()] for page in PAGES
+        [re.sub(r"  # .*|\n+(?=\n)", "", text).strip() for text in files_of(ROOT / page).values()]
+        for page in PAGES
     )
     assert english == chinese
 
