@@ -2,10 +2,10 @@
 var systemClock = {
   now: () => Date.now(),
   after(milliseconds, run) {
-    const timer = setTimeout(run, milliseconds);
+    const timer = setTimeout(run, Math.min(milliseconds, 2147483647));
     return () => clearTimeout(timer);
   },
-  random: () => Math.random()
+  random: Math.random
 };
 
 // src/errors.ts

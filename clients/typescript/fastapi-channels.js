@@ -45,9 +45,9 @@ var wasLeft = () => new Refused(0, "the room was left");
 // src/connection.ts
 var SUBPROTOCOL = "fastapi-channels.1";
 function comesBack(code) {
-  return [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008].includes(code) || code >= 4e3 && code < 4500;
+  return /^(100[156]|101[1-4]|3008|4[0-4]..)$/.test(`${code}`);
 }
-var toldToWait = (seconds) => 1e3 * Number(seconds ?? 0);
+var toldToWait = (seconds) => 1e3 * (seconds ?? 0);
 function delayAfter(failures, { clock, times }) {
   return clock.random() * Math.min(times.most, times.first * 2 ** failures);
 }
@@ -161,7 +161,7 @@ var Connection = class {
     const protocols = [SUBPROTOCOL, ...this.#settings.protocols ?? []];
     try {
       const token = await this.#token();
-      if (token !== void 0) protocols.push(`bearer.${token}`);
+      if (token) protocols.push(`bearer.${token}`);
     } catch (error) {
       if (attempt === this.#attempt) this.#lost(error instanceof Refused ? 0 : 1006, String(error));
       this.#settings.onError(error);
@@ -169,7 +169,7 @@ var Connection = class {
     if (attempt !== this.#attempt) return;
     try {
       const WebSocketClass = this.#settings.webSocket ?? globalThis.WebSocket;
-      if (!WebSocketClass) throw new Error("no WebSocket here: use Node 22, or the option webSocket");
+      if (!WebSocketClass) throw new TypeError("no WebSocket: use Node 22, or the option webSocket");
       const socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
       socket.binaryType = "arraybuffer";
       socket.onopen = mine(() => {
@@ -186,7 +186,7 @@ var Connection = class {
   #read(data) {
     try {
       const frame = this.#settings.codec.decode(data);
-      if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
+      if (Object(frame) !== frame) throw new TypeError("no frame");
       this.#received(frame);
     } catch (error) {
       this.#settings.onError(error);
@@ -239,7 +239,7 @@ var Connection = class {
     const attempt = this.#attempt;
     try {
       const token = await this.#token();
-      if (token !== void 0 && attempt === this.#attempt) this.send({ type: "refresh", token });
+      if (token && attempt === this.#attempt) this.send({ type: "refresh", token });
     } catch (error) {
       this.#settings.onError(error);
     }
@@ -311,10 +311,10 @@ var Connection = class {
 var systemClock = {
   now: () => Date.now(),
   after(milliseconds, run) {
-    const timer = setTimeout(run, milliseconds);
+    const timer = setTimeout(run, Math.min(milliseconds, 2147483647));
     return () => clearTimeout(timer);
   },
-  random: () => Math.random()
+  random: Math.random
 };
 
 // src/settings.ts
@@ -351,9 +351,10 @@ var json = {
   decode: (data) => JSON.parse(typeof data === "string" ? data : new TextDecoder().decode(data))
 };
 function settingsOf(options) {
-  const { times, ...rest } = options;
+  const { times, token } = options;
+  if (token !== void 0 && typeof token !== "function") throw new TypeError("token: no function");
   const onError = (error) => (globalThis.reportError ?? console.error)(error);
-  return { away: "wait", codec: json, onError, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
+  return { away: "wait", codec: json, onError, clock: systemClock, ...options, times: { ...TIMES, ...times } };
 }
 
 // src/requests.ts
@@ -382,7 +383,8 @@ var Requests = class {
   }
   /** @param state of its room: while that is being joined, it waits for `flush` */
   ask(asked, room, state, asker) {
-    const { signal, timeout } = asked;
+    const { signal, timeout = Infinity } = asked;
+    if (!(timeout > 0)) throw new RangeError(`timeout: ${timeout}`);
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
     const waits = state !== "joined";
     if (waits && (state !== "joining" || this.#settings.away === "fail")) {
@@ -517,7 +519,7 @@ var Feed = class {
   #untaken = [];
   #waiting = [];
   #ended = false;
-  #error = void 0;
+  #error;
   #leave;
   #taken;
   /**
@@ -674,7 +676,7 @@ var Room = class {
     let request = null;
     let taken = 0;
     const feed = new Feed(() => {
-      if (request) this.#line.requests.cancel(request, new ChannelsError("nobody reads on"));
+      if (request) this.#line.requests.cancel(request, new ChannelsError("left"));
     }, () => {
       if (!request || !window || 2 * ++taken < window) return;
       this.#line.requests.give(request, taken);
@@ -862,7 +864,7 @@ var Room = class {
     const handler = this.#handlers.get(call);
     const answer = (said) => this.#line.say(this, { type: "answer", call_id, ...said });
     try {
-      if (handler === void 0) throw new ChannelsError(`nobody here answers ${call}`);
+      if (!handler) throw new ChannelsError(`nobody here answers ${call}`);
       answer({ data: await handler(data) ?? null });
     } catch (error) {
       this.#tell([answer], { errors: error?.message ?? String(error) });
@@ -1140,7 +1142,7 @@ function createClient(url, options = {}) {
   const settings = settingsOf(options);
   const made = {
     room(address, parameters = {}, { query, ...rest } = {}) {
-      const own = query === void 0 ? settings : { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
+      const own = { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
     socket: (address, parameters = {}) => new Many(settings, place(url, address, parameters))

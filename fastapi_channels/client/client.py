@@ -80,6 +80,9 @@ class Client:
         ssl: for `wss://`; the default context unless given.
         proxy: its URL; True for that of the environment, None for none.
         dial: opens WebSockets in place of the package `websockets`.
+
+    Raises:
+        ConfigurationError: `token` is no function.
     """
 
     def __init__(
@@ -98,6 +101,8 @@ class Client:
         proxy: str | Literal[True] | None = True,
         dial: Dial | None = None,
     ) -> None:
+        if token is not None and not callable(token):
+            raise ConfigurationError("token is a function that returns one: it is asked before each attempt")
         if dial is None:
             from .sockets import dialer
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, NotRequired, Protocol, TypedDict
 
+from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import TRACE, WINDOW, size_of
 
 from .connection import Frame
@@ -119,7 +120,11 @@ class Requests:
 
         Raises:
             NotSent: the room is not joined and will not be, or too much waits for it.
+            ConfigurationError: its timeout is not above 0.
         """
+        timeout = how["timeout"]
+        if timeout is not None and not timeout > 0:
+            raise ConfigurationError(f"a timeout is above 0, or None; not {timeout!r}")
         if state in ("left", "refused"):
             raise NotSent(f"the room is {state}")
         size = 0

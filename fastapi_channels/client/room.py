@@ -157,7 +157,7 @@ class Room:
             NotSent: it was not sent.
             ConnectionLost, TimedOut: nobody knows whether it was handled.
         """
-        seconds = self._line.settings.times.call if timeout == USUAL else timeout
+        seconds = self._line.settings.times.call if timeout is USUAL else timeout
         return self._call(action, payload, seconds, retry)
 
     async def _call(

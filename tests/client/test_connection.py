@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_channels import ConfigurationError
-from fastapi_channels.client import Refused, connection
+from fastapi_channels.client import Client, Refused, connection
 from fastapi_channels.client.client import _place
 from fastapi_channels.client.settings import Closed, Times
 from fastapi_channels.testing.clock import now, timeless
@@ -264,6 +264,35 @@ async def test_a_token_that_cannot_be_sent_is_refused_at_once(token: Any):
     with pytest.raises(Refused, match="unusable token: not of the characters of HTTP tokens") as refused:
         await room.ready()
     assert (refused.value.close_code, world.wires) == (0, [])
+
+
+@pytest.mark.parametrize("token", ["abc", 7, {}])
+async def test_a_token_that_is_no_function_is_an_error_at_once(token: Any):
+    with pytest.raises(ConfigurationError, match="token is a function"):
+        World().client(token=token)
+
+
+@timeless
+async def test_a_token_that_never_comes_ends_the_attempt_in_its_time():
+    asked: list[float] = []
+
+    async def token() -> str:
+        asked.append(now())
+        return "two" if len(asked) == 2 else await asyncio.Future()
+
+    world = World()
+    room = world.client(token=token).room("/a")
+    await room.ready()
+    assert [wire.protocols[1] for wire in world.wires] == ["bearer.two"]
+    assert 10 <= asked[1] - asked[0] < 11
+    await room.leave()
+
+
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1", "127.0.0.1:80"])
+async def test_an_address_of_no_websocket_is_refused_at_once(url: str):
+    async with Client(url, proxy=None) as client:
+        with pytest.raises(Refused, match="isn't a valid URI"):
+            await client.room("/a").ready()
 
 
 @timeless

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import math
 import random
 from contextlib import suppress
 from typing import Any
@@ -566,6 +567,18 @@ def credits_in(wire: FakeWire) -> list[int]:
     given = [frame for frame in wire.sent if frame.get("type") == "credit"]
     assert all(frame["request_id"] == asked["request_id"] for frame in given)
     return [frame["count"] for frame in given]
+
+
+@timeless
+@pytest.mark.parametrize("timeout", [0, -1.0, -5, math.nan])
+async def test_a_timeout_is_above_zero(timeout: float):
+    world, room = await joined()
+    with pytest.raises(ConfigurationError, match="above 0"):
+        await room.call("say", timeout=timeout)
+    with pytest.raises(ConfigurationError, match="above 0"):
+        room.stream("count", timeout=timeout)
+    assert world.wire.sent == []
+    await room.leave()
 
 
 @timeless

@@ -23,11 +23,11 @@ export interface Owner {
 
 /** Going away, no code, lost, server's fault, restart, try again later, bad gateway; and the application's own. */
 export function comesBack(code: number): boolean {
-  return [1001, 1005, 1006, 1011, 1012, 1013, 1014, 3008].includes(code) || (code >= 4000 && code < 4500);
+  return /^(100[156]|101[1-4]|3008|4[0-4]..)$/.test(`${code}`);
 }
 
 /** Seconds that a server wants its client to stay away, in milliseconds; 0 if it does not say. */
-export const toldToWait = (seconds: unknown): number => 1000 * Number(seconds ?? 0);
+export const toldToWait = (seconds: any): number => 1000 * (seconds ?? 0);
 
 /** A time before another attempt. Full jitter: clients that lost a server together do not come back together. */
 export function delayAfter(failures: number, { clock, times }: Settings): number {
@@ -155,7 +155,7 @@ export class Connection {
     try {
       // Also where there is none: who asks for a room and leaves it at once, as components do, has dialed nobody.
       const token = await this.#token();
-      if (token !== undefined) protocols.push(`bearer.${token}`);
+      if (token) protocols.push(`bearer.${token}`);
     } catch (error) {
       if (attempt === this.#attempt) this.#lost(error instanceof Refused ? 0 : 1006, String(error));
       this.#settings.onError(error);
@@ -163,7 +163,7 @@ export class Connection {
     if (attempt !== this.#attempt) return;
     try {
       const WebSocketClass = this.#settings.webSocket ?? (globalThis as any).WebSocket;
-      if (!WebSocketClass) throw new Error("no WebSocket here: use Node 22, or the option webSocket");
+      if (!WebSocketClass) throw new TypeError("no WebSocket: use Node 22, or the option webSocket");
       const socket: WebSocketLike = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
       socket.binaryType = "arraybuffer";
       // A server that chose another subprotocol need not greet.
@@ -180,8 +180,8 @@ export class Connection {
   #read(data: string | ArrayBuffer): void {
     try {
       const frame = this.#settings.codec.decode(data);
-      if (typeof frame !== "object" || frame === null) throw new TypeError("no object");
-      this.#received(frame);
+      if (Object(frame) !== frame) throw new TypeError("no frame");
+      this.#received(frame as Frame);
     } catch (error) {
       this.#settings.onError(error);
     }
@@ -235,7 +235,7 @@ export class Connection {
     const attempt = this.#attempt;
     try {
       const token = await this.#token();
-      if (token !== undefined && attempt === this.#attempt) this.send({ type: "refresh", token });
+      if (token && attempt === this.#attempt) this.send({ type: "refresh", token });
     } catch (error) {
       this.#settings.onError(error);
     }

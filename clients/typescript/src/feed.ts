@@ -11,7 +11,7 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
   readonly #untaken: T[] = [];
   readonly #waiting: (() => void)[] = [];
   #ended = false;
-  #error: unknown = undefined;
+  #error: unknown;
   readonly #leave: () => void;
   readonly #taken: (() => void) | undefined;
 

@@ -55,9 +55,7 @@ export function createClient<C = AnyChannels>(url: string | URL, options: Client
   const settings = settingsOf(options);
   const made = {
     room(address: string, parameters: Places = {}, { query, ...rest }: any = {}) {
-      const own: Settings = query === undefined
-        ? settings
-        : { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
+      const own: Settings = { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
     socket: (address: string, parameters: Places = {}) => new Many(settings, place(url, address, parameters)),

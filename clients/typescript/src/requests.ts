@@ -84,7 +84,8 @@ export class Requests {
 
   /** @param state of its room: while that is being joined, it waits for `flush` */
   ask(asked: Asked, room: string, state: RoomState, asker: Asker): Request | null {
-    const { signal, timeout } = asked;
+    const { signal, timeout = Infinity } = asked;
+    if (!(timeout > 0)) throw new RangeError(`timeout: ${timeout}`);
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
     const waits = state !== "joined";
     if (waits && (state !== "joining" || this.#settings.away === "fail")) {
@@ -108,7 +109,7 @@ export class Requests {
       signal.addEventListener("abort", abort, { once: true });
       request.end.push(() => signal.removeEventListener("abort", abort));
     }
-    if (timeout! < Infinity) this.#limit(request, timeout!);
+    if (timeout < Infinity) this.#limit(request, timeout);
     if (!waits) this.#dispatch(request);
     return request;
   }

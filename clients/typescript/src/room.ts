@@ -152,7 +152,7 @@ export class Room<W = AnyWords> {
     let request: Request | null = null;
     let taken = 0;
     const feed = new Feed<Item<W, N>>(() => {
-      if (request) this.#line.requests.cancel(request, new ChannelsError("nobody reads on"));
+      if (request) this.#line.requests.cancel(request, new ChannelsError("left"));
     }, () => {
       if (!request || !window || 2 * ++taken < window) return;
       this.#line.requests.give(request, taken);
@@ -364,7 +364,7 @@ export class Room<W = AnyWords> {
     const handler = this.#handlers.get(call);
     const answer = (said: Frame) => this.#line.say(this as Room<any>, { type: "answer", call_id, ...said });
     try {
-      if (handler === undefined) throw new ChannelsError(`nobody here answers ${call}`);
+      if (!handler) throw new ChannelsError(`nobody here answers ${call}`);
       answer({ data: (await handler(data)) ?? null });
     } catch (error: any) {
       // Also an answer that is too large: the server need not wait for it.

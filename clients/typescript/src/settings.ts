@@ -91,8 +91,9 @@ export const json: Codec = {
 };
 
 export function settingsOf(options: ClientOptions): Settings {
-  const { times, ...rest } = options;
+  const { times, token } = options;
+  if (token !== undefined && typeof token !== "function") throw new TypeError("token: no function");
   // As the browser tells of what nobody caught; where there is no such way, the console does.
   const onError = (error: unknown): void => (globalThis.reportError ?? console.error)(error);
-  return { away: "wait", codec: json, onError, clock: systemClock, ...rest, times: { ...TIMES, ...times } };
+  return { away: "wait", codec: json, onError, clock: systemClock, ...options, times: { ...TIMES, ...times } };
 }

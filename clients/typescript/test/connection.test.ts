@@ -351,6 +351,31 @@ test("a token that cannot be sent is refused at once, and stands in no message",
   }
 });
 
+test("a token that is no function is an error at once", () => {
+  for (const token of ["abc", "", 7, {}, null]) {
+    assert.throws(() => new World().client({ token: token as any }), { name: "TypeError", message: /^token/ });
+  }
+});
+
+test("a token that never comes ends the attempt in its time, and is asked for again", async () => {
+  const world = new World();
+  world.arrives = (socket) => socket.welcome();
+  let count = 0;
+  const token = async () => (++count === 2 ? "two" : new Promise<string>(() => {}));
+  const room = world.client({ token }).room("/a");
+  await world.clock.pass(9_999);
+  assert.equal(room.line, "connecting");
+  await world.clock.pass(1);
+  assert.equal(room.line, "waiting");
+  await world.clock.pass(1_000);
+  assert.deepEqual([room.state, world.socket.protocols[1]], ["joined", "bearer.two"]);
+});
+
+test("an address of no WebSocket is refused at once", async () => {
+  const room = createClient("ftp://127.0.0.1").room("/a");
+  await assert.rejects(room.ready(), { name: "Refused", closeCode: 0, message: /^SyntaxError/ });
+});
+
 test("a new token that cannot be sent is told, and the open socket stays", async () => {
   const tokens = ["a", "b\n"];
   const { world, room } = await welcomed({ token: () => tokens.shift()! });

@@ -176,6 +176,26 @@ test("a call is given up after its time, and the server is told", async () => {
   assert.equal(world.socket.last().type, "cancel");
 });
 
+test("a timeout that is not above zero is an error at once", async () => {
+  const { world, room } = await welcomed();
+  for (const timeout of [0, -5, NaN]) {
+    await assert.rejects(room.call("say", {}, { timeout }), { name: "RangeError", message: `timeout: ${timeout}` });
+    assert.throws(() => room.stream("count", {}, { timeout }), { name: "RangeError" });
+  }
+  assert.deepEqual(world.socket.sent, []);
+});
+
+test("a timeout longer than timers can be does not end at once", async (context) => {
+  context.mock.timers.enable({ apis: ["setTimeout"] });
+  const { systemClock } = await import("../src/clock.ts");
+  let count = 0;
+  systemClock.after(1e12, () => count++);
+  context.mock.timers.tick(2 ** 31 - 2);
+  assert.equal(count, 0);
+  context.mock.timers.tick(1);
+  assert.equal(count, 1);
+});
+
 test("a signal cancels, before and while", async () => {
   const { world, room } = await welcomed();
   const control = new AbortController();
