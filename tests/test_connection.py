@@ -592,8 +592,9 @@ async def test_a_websocket_that_is_not_connected_has_no_connection() -> None:
             await room.broadcast_to_personal(WebSocket({"type": "websocket"}, receive, send), "text")
 
 
-def test_the_double_tells_what_it_sees() -> None:
+async def test_the_double_tells_what_it_sees() -> None:
     """The other tests rest on it."""
     wire = Wire()
-    wire.sent = [{"type": "websocket.accept"}, {"type": "websocket.send", "text": "", "bytes": None}]
+    for event in ({"type": "websocket.accept"}, {"type": "websocket.send", "text": "", "bytes": None}):
+        await wire._send(event)
     assert (wire.events, wire.frames, wire.unread) == (["accept", "send"], [""], [""])
