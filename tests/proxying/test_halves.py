@@ -199,7 +199,7 @@ def most_held(gateway: ServerProcess) -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-IN_MEMORY: Final = 10 * 16 * MB
+IN_MEMORY: Final = 15 * 16 * MB
 """What docs/guide/proxying.md says that a connection takes with messages of 16 MiB."""
 
 
