@@ -178,7 +178,14 @@ def test_drop_oldest_says_what_is_missing_where_it_is_missing() -> None:
     first, said, second, fourth, fifth = drained(outbox)
     assert (_told(first), said, _told(second)) == (("a", 2), reply, ("b", 1))
     assert [fourth, fifth] == frames[3:]
-    assert traffic.dropped == 3
+    assert (traffic.dropped_oldest, traffic.dropped_newest) == (3, 0)
+
+
+def test_what_is_dropped_is_counted_by_its_policy() -> None:
+    outbox = Outbox(OVERHEAD, "drop_newest", traffic := Traffic())
+    for _ in range(3):
+        outbox.put(frame())
+    assert (traffic.dropped_oldest, traffic.dropped_newest, traffic.dropped) == (0, 2, 2)
 
 
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
