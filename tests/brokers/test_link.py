@@ -177,7 +177,7 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(monkeypatch: pytest.M
 
 
 async def test_silence_is_noticed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.02)
+    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.1)
     wire, excused = Wire(), Wire(excused=True)
     await until(lambda: wire.signs > 3)
     assert wire.lost == []

@@ -115,7 +115,7 @@ async def test_one_turn_is_one_transaction(shared_postgres: PostgresServer):
 async def test_long_messages_wait_for_a_minute(
     mortal_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.05)
+    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.5)
     monkeypatch.setattr("fastapi_channels.brokers.postgres.PRUNE_INTERVAL", 0.1)
     process = Process(create_backend(mortal_postgres.url))
     count = f"SELECT count(*) FROM {TABLE}"  # noqa: S608 - a constant

@@ -80,7 +80,7 @@ async def test_what_is_published_at_once_goes_out_in_one_write(shared_rabbit: Ra
 async def test_a_queue_that_somebody_deleted_is_a_gap(
     shared_rabbit: RabbitServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.1)
+    monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.5)
     backend = RabbitBackend(shared_rabbit.url)
     process = Process(backend)
     async with running(process):

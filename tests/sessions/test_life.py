@@ -143,7 +143,9 @@ async def test_a_connection_ends_after_its_lifetime_however_busy_it_is():
         asking = asyncio.create_task(ask_on(ada))
         while (frame := await ada.receive())["type"] == "response":
             pass
-        assert frame == {"type": "drain", "within": 0.0, "retry_after": 0.0}
+        within = frame.pop("within")
+        assert frame == {"type": "drain", "retry_after": 0.0}
+        assert within in (0.0, room.finish_timeout)  # whether an action ran at that moment
         assert await ada.closed() == (4010, "lifetime over; retry_after=0")
         assert 1.0 - JITTER <= now() - began <= 1.0 + LATE + SLACK
         await asking
