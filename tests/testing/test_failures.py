@@ -173,11 +173,14 @@ async def test_of_a_handshake_and_of_an_endpoint(opening: Opening):
 
 
 async def test_of_a_join_handler(opening: Opening):
+    async def join(site: Site) -> None:
+        """Over a server it may be raised already while the client waits to be let in."""
+        client = await site.client("/rooms/join")
+        await client.expect_close()
+
     async with opening(create_app()) as site:
         with pytest.raises(ZeroDivisionError, match="as it joins"):
-            client = await site.client("/rooms/join")
-            # Over a server it may be raised already while this one waits to be let in.
-            await client.expect_close()
+            await join(site)
         client = await site.client("/rooms/join", raise_server_exceptions=False)
         assert (await client.expect_close(1011)).code == 1011
 
