@@ -9,8 +9,11 @@ import asyncio
 import functools
 import selectors
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
+from contextvars import Context
+from itertools import islice
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar
 
 from .texts import SHOWN, shortened
@@ -23,14 +26,26 @@ OVERSHOOT: Final = 1e-7
 """Seconds by which a timer is late, as each is: a clock that is added up from floats may else be early."""
 PATIENCE: Final = 10.0
 """Real seconds that a thread or a socket gets to go on, where no timer is due at all."""
+TURNS: Final = 2_000_000
+"""Of the loop, that a test may take: a real minute or less. Where it takes more, something goes round."""
 
 
 class _Skipping(selectors.DefaultSelector):
     """Does not wait for a timer: counts the time as passed. No other time passes."""
 
-    now = 1000.0
+    begun: Final = 1000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.begun
+        self.turns = 0
+        self.timed: deque[object] = deque(maxlen=50)
+        """What has set the newest timers."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.turns += 1
+        if self.turns > TURNS:
+            self._goes_round()
         ready = super().select(PATIENCE if timeout is None else 0)
         if not ready and timeout is None:
             _nothing_is_due()
@@ -38,20 +53,34 @@ class _Skipping(selectors.DefaultSelector):
             self.now += timeout + OVERSHOOT
         return ready
 
+    def _goes_round(self) -> NoReturn:
+        self.turns = 0  # for what is cleaned up
+        raise AssertionError(
+            f"the test goes round: its loop has turned {TURNS} times, and {self.now - self.begun:g} s have passed"
+            f" in it. Timers were set by:{_listed(dict.fromkeys(self.timed))}\nWhat waits:{_waiting()}"
+        )
+
 
 def _nothing_is_due() -> NoReturn:
-    tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
-    listed = "".join(f"\n  {shortened(task)}" for task in tasks[:SHOWN])
-    more = f"\n  ({len(tasks) - SHOWN} more)" if len(tasks) > SHOWN else ""
     raise AssertionError(
         f"nothing is due: no timer runs, and no thread or socket has come back for {PATIENCE:g} s."
-        f" What waits:{listed}{more}"
+        f" What waits:{_waiting()}"
     )
+
+
+def _waiting() -> str:
+    return _listed(sorted(asyncio.all_tasks(), key=lambda task: task.get_name()))
+
+
+def _listed(things: Collection[object]) -> str:
+    listed = "".join(f"\n  {shortened(thing)}" for thing in islice(things, SHOWN))
+    return listed + (f"\n  ({len(things) - SHOWN} more)" if len(things) > SHOWN else "")
 
 
 class TimelessLoop(asyncio.SelectorEventLoop):
     """Timers are due as soon as nothing else can go on. What a thread is needed for is not waited for, unless
-    no timer runs: then it gets ten seconds, and AssertionError is raised where nothing comes of them."""
+    no timer runs: then it gets ten seconds, and AssertionError is raised where nothing comes of them. It is
+    raised too where the loop turns without end."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
@@ -59,6 +88,12 @@ class TimelessLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._skipping.now
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        self._skipping.timed.append(asyncio.current_task(self) or callback)
+        return super().call_at(when, callback, *args, context=context)
 
 
 async def turns(number: int = 10) -> None:

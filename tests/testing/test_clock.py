@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -102,6 +103,35 @@ def test_what_nobody_ever_comes_to_is_told_of(monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(AssertionError, match=r"nothing is due.* for 0.05 s. What waits:(.|\n)*waits\(\)"):
         waits()
     assert ended == ["the test"]
+
+
+@pytest.mark.parametrize(("pause", "passed"), [(0.25, "1.+ s"), (0, "0 s")])
+def test_what_goes_round_for_ever_is_told_of(monkeypatch: pytest.MonkeyPatch, pause: float, passed: str):
+    monkeypatch.setattr(clocks, "TURNS", 10_000)
+    ended: list[str] = []
+
+    async def asks_again() -> None:
+        try:
+            while True:
+                await asyncio.sleep(pause)
+        finally:
+            await asyncio.sleep(60)
+            ended.append("what goes round")
+
+    @timeless
+    async def waits() -> None:
+        asking = asyncio.create_task(asks_again())
+        await asyncio.sleep(1)
+        await asyncio.get_running_loop().create_future()
+        await asking
+
+    with pytest.raises(AssertionError) as raised:
+        waits()
+    assert re.search(rf"turned 10000 times, and {passed} have passed in it", str(raised.value))
+    timed, waiting = str(raised.value).split("What waits:")
+    assert ("asks_again()" in timed) == (pause > 0)
+    assert "waits()" in waiting and "asks_again()" in waiting
+    assert ended == ["what goes round"]
 
 
 @timeless
