@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
 from itertools import islice
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar, TypeVarTuple
 
 from .texts import SHOWN, shortened
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 OVERSHOOT: Final = 1e-7
@@ -56,8 +57,8 @@ class _Skipping(selectors.DefaultSelector):
     def _goes_round(self) -> NoReturn:
         self.turns = 0  # for what is cleaned up
         raise AssertionError(
-            f"the test goes round: its loop has turned {TURNS} times, and {self.now - self.begun:g} s have passed"
-            f" in it. Timers were set by:{_listed(dict.fromkeys(self.timed))}\nWhat waits:{_waiting()}"
+            f"the test goes round: its loop has turned {TURNS} times, and {self.now - self.begun:g} s have"
+            f" passed in it. Timers were set by:{_listed(dict.fromkeys(self.timed))}\nWhat waits:{_waiting()}"
         )
 
 
@@ -69,7 +70,8 @@ def _nothing_is_due() -> NoReturn:
 
 
 def _waiting() -> str:
-    return _listed(sorted(asyncio.all_tasks(), key=lambda task: task.get_name()))
+    tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
+    return _listed(tasks)
 
 
 def _listed(things: Collection[object]) -> str:
@@ -90,7 +92,7 @@ class TimelessLoop(asyncio.SelectorEventLoop):
         return self._skipping.now
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         self._skipping.timed.append(asyncio.current_task(self) or callback)
         return super().call_at(when, callback, *args, context=context)
