@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import groupby
 from pathlib import Path
@@ -418,30 +417,7 @@ def test_the_example_of_fastws_has_no_more_lines_than_there():
 
 
 FEATURES: Final = "features.md"
-"""The page that says of each feature where it is; its programs are those of the other pages."""
-
-
-def test_every_feature_is_somewhere_or_is_said_not_to_be():
-    """And what a row leads to has the heading that it names."""
-    tables = [_rows(folder / "migration" / FEATURES) for folder in (DOCS, DOCS / "zh")]
-    assert len(tables[0]) == len(tables[1]) > 100
-    for number, (there, here) in enumerate(tables[0]):
-        links = re.findall(r"\]\(([^)#]+)(?:#([^)]+))?\)", here)
-        assert links or "add_channel" in here or "make demo" in here or here.startswith("the same"), there
-        assert here.startswith("**no**") == tables[1][number][1].startswith("**没有**"), there
-        for path, anchor in links:
-            assert not anchor or anchor in _anchors(DOCS / "migration" / path), (there, path, anchor)
-
-
-def _rows(page: Path) -> list[tuple[str, ...]]:
-    """Of its tables, without their heads."""
-    return re.findall(r"^\| (?!---|there |那边 )(.+?) \| (.+) \|$", page.read_text(), re.MULTILINE)
-
-
-def _anchors(page: Path) -> set[str]:
-    """What GitHub makes of the headings."""
-    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-").lower() for title in titles}
+"""The page that says of each feature where it is: tests/docs/test_features.py holds it to that."""
 
 
 def test_every_guide_is_played_and_both_languages_show_the_same_code():
