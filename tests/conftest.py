@@ -1,9 +1,10 @@
 """What holds for every test."""
 
+import asyncio
 import gc
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import cache
 from types import FunctionType, ModuleType
 from typing import TypeVar
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_channels.wire import writer
-from tests.support import live
+from tests.support import live, servers
 
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)
@@ -54,18 +55,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--protocol",
         action="store_true",
         help="serve with fastapi_channels.uvicorn:Protocol where a test does not say with what, "
-        "and leave out those that serve nothing",
+        "and leave out those that serve nothing; with --uvloop, those that start no server at all",
     )
+    parser.addoption("--uvloop", action="store_true", help="run the event loop of each test on uvloop")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--protocol"):
         os.environ[live.CHOSEN] = live.PROTOCOL
+    if config.getoption("--uvloop"):
+        config.pluginmanager.register(_OnUvloop())
+
+
+class _OnUvloop:
+    """Servers in processes of their own have it anyway: uvicorn takes it where it is installed."""
+
+    def pytest_asyncio_loop_factories(self) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--protocol"):
-        others = [item for item in items if isinstance(item, pytest.Function) and not _serves(item.module)]
+        # Brokers and stores are on the event loop too.
+        wanted = servers.__name__ if config.getoption("--uvloop") else live.__name__
+        others = [item for item in items if isinstance(item, pytest.Function) and not _has(item.module, wanted)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
 
@@ -77,15 +92,15 @@ def pytest_collection_finish() -> None:
 
 
 @cache
-def _serves(module: ModuleType) -> bool:
-    """Whether a module has something of `tests.support.live`, itself or by another of the tests."""
+def _has(module: ModuleType, wanted: str) -> bool:
+    """Whether a module has something of the module `wanted`, itself or by another of the tests."""
     # By their types: some pretend to be of another.
     parts = [
         part for part in vars(module).values() if issubclass(type(part), ModuleType | FunctionType | type)
     ]
     names = {part.__name__ if isinstance(part, ModuleType) else part.__module__ for part in parts}
-    return live.__name__ in names or any(
-        _serves(sys.modules[name]) for name in names - {module.__name__} if name.startswith("tests.")
+    return wanted in names or any(
+        _has(sys.modules[name], wanted) for name in names - {module.__name__} if name.startswith("tests.")
     )
 
 
