@@ -24,7 +24,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=Event)
 Frame = dict[str, Any]
 
-WITHIN: Final = 1.0
+WITHIN: Final = 5.0
 """Seconds that anything may take, unless a test says more."""
 
 

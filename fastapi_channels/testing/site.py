@@ -185,7 +185,7 @@ async def running(
 
 @asynccontextmanager
 async def serving(
-    app: Starlette, *, within: float = 5 * WITHIN, raise_server_exceptions: bool = True, **options: Any
+    app: Starlette, *, within: float = WITHIN, raise_server_exceptions: bool = True, **options: Any
 ) -> AsyncIterator[Site]:
     """The application on uvicorn, in this process, on a free port of the loopback.
 

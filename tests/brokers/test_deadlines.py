@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastapi_channels.brokers.deadlines import Deadlines
+from fastapi_channels.testing.clock import timeless
 
 
 def ours() -> Callable[[float], Any]:
@@ -38,6 +39,7 @@ def at(request: pytest.FixtureRequest) -> Callable[[float], Any]:
     return made
 
 
+@timeless
 async def test_what_takes_longer_ends_with_it_and_not_before(at: Callable[[float], Any]):
     loop = asyncio.get_running_loop()
     for seconds in (0.05, 0.02, 0.0, -1.0):
@@ -49,6 +51,7 @@ async def test_what_takes_longer_ends_with_it_and_not_before(at: Callable[[float
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]  # there is one
 
 
+@timeless
 async def test_what_is_done_in_time_goes_on(at: Callable[[float], Any]):
     when = asyncio.get_running_loop().time() + 0.03
     with at(when):
@@ -58,6 +61,7 @@ async def test_what_is_done_in_time_goes_on(at: Callable[[float], Any]):
     await asyncio.sleep(0.06)
 
 
+@timeless
 async def test_who_is_cancelled_by_somebody_else_is_cancelled(at: Callable[[float], Any]):
     """Also where the deadline comes in the same turn."""
 
@@ -73,6 +77,7 @@ async def test_who_is_cancelled_by_somebody_else_is_cancelled(at: Callable[[floa
             await task
 
 
+@timeless
 async def test_one_within_another(at: Callable[[float], Any]):
     loop = asyncio.get_running_loop()
 
@@ -91,6 +96,7 @@ async def test_one_within_another(at: Callable[[float], Any]):
         assert ended == [end]
 
 
+@timeless
 async def test_an_end_that_is_too_late_to_be_cancelled_is_a_failure_of_its_own(at: Callable[[float], Any]):
     async def work() -> None:
         try:
@@ -102,6 +108,7 @@ async def test_an_end_that_is_too_late_to_be_cancelled_is_a_failure_of_its_own(a
         await work()
 
 
+@timeless
 async def test_many_share_a_timer_that_ends_with_them(monkeypatch: pytest.MonkeyPatch):
     loop = asyncio.get_running_loop()
     made = 0

@@ -52,5 +52,5 @@ async def test_what_cannot_come_any_more_is_not_waited_for():
     echoes.give_up("tea")
     assert (tea.done(), coffee.done()) == (True, False)
     echoes.give_up_all()
-    await asyncio.wait_for(coffee, 1)
+    await asyncio.wait_for(coffee, 30)
     assert not echoes._waiting

@@ -57,7 +57,7 @@ async def test_a_plain_broadcast():
     async with Broadcast(backend=MemoryBackend()) as broadcast, broadcast.subscribe("room") as subscriber:
         for body in ("first", "second"):
             await broadcast.publish("room", body)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert [await subscriber.get(), await subscriber.get()] == [
                 Event("room", "first"),
                 Event("room", "second"),

@@ -97,7 +97,7 @@ async def test_it_has_two_connections_and_leaves_none(shared_postgres: PostgresS
     async with running(process):
         await process.publish("room", "x")
         assert await ask(shared_postgres, count) == 2
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while await ask(shared_postgres, count):
             await asyncio.sleep(0.01)
 
@@ -125,12 +125,12 @@ async def test_long_messages_wait_for_a_minute(
         await process.receives(5)
         one = f"(SELECT id FROM {TABLE} LIMIT 1)"  # noqa: S608
         await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds' WHERE id = {one}")  # noqa: S608
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await ask(mortal_postgres, count) == 5:
                 await asyncio.sleep(0.01)
         assert await ask(mortal_postgres, count) == 4
         await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds'")  # noqa: S608
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await ask(mortal_postgres, count):
                 await asyncio.sleep(0.01)
         assert process.changes == [True]

@@ -213,7 +213,7 @@ async def test_stop_while_it_hangs_up(backend: Scripted):
 async def test_stop_is_bounded_when_disconnecting_hangs(backend: Scripted):
     backend.will("disconnect", hang)
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         pass
     assert other_tasks() == set()
 
@@ -242,7 +242,7 @@ async def test_stop_does_not_wait_for_a_backend_that_cannot_be_cancelled(backend
 
     backend.will("connect", refuse_to_end)
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         assert not process.broker.up
     stubborn.set()
     await until(lambda: other_tasks() == set())
@@ -428,12 +428,12 @@ async def test_attempts_are_spread_and_become_rare(backend: Scripted, monkeypatc
 
     monkeypatch.setattr("random.uniform", at_once)
     backend.will("connect", *[ConnectionError("down")] * 30)
-    process = Process(backend, backoff=(0.05, 1.0))
+    process = Process(backend, backoff=(5.0, 100.0))
     async with running(process):
         await until(lambda: process.broker.up)
         backend.lose(ConnectionError("lost soon after"))
         await until(lambda: len(pauses) == 31)
-    assert [most for _, most in pauses] == [0.1, 0.2, 0.4, 0.8] + [1.0] * 27
+    assert [most for _, most in pauses] == [10, 20, 40, 80] + [100] * 27
     assert {least for least, _ in pauses} == {0}
 
 
@@ -488,7 +488,7 @@ async def test_calls_wait_for_the_connection(backend: Scripted):
 async def test_calls_do_not_wait_for_ever(backend: Scripted):
     backend.will("connect", *[OSError("no route")] * 1000)
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         with pytest.raises(BrokerUnavailable, match="is down: OSError: no route") as caught:
             await process.publish("room", "x")
         assert isinstance(caught.value.__cause__, OSError)
@@ -501,7 +501,7 @@ async def test_a_server_that_takes_a_connection_and_says_nothing(backend: Script
     """As a plain Redis that is spoken to in TLS."""
     backend.will("connect", *[hang] * 1000)
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         with pytest.raises(BrokerUnavailable, match=r"no connection within .* TLS"):
             await process.publish("room", "x")
 
@@ -514,7 +514,7 @@ def test_a_deadline_that_is_none(seconds: Any):
 
 async def test_a_call_that_hangs_ends_at_its_deadline(backend: Scripted):
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         backend.will("publish", hang)
         with pytest.raises(BrokerUnavailable, match="did not answer") as caught:
             await process.publish("room", "x")
@@ -534,7 +534,7 @@ async def test_a_silence_that_is_told_has_an_end_that_is_told(
     monkeypatch.setattr("fastapi_channels.wire.log.time", SimpleNamespace(monotonic=lambda: clock[0]))
     process = Process(backend, **SHORT)
     silent, again = "the broker did not answer in time", "the broker answers again after"
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         for clock[0] in (1000.0, 1001.0, 1031.0):
             backend.will("publish", hang, hang)
             for _ in range(2):
@@ -550,7 +550,7 @@ async def test_a_silence_that_ends_with_the_connection_is_told_as_an_outage(
     backend: Scripted, caplog: pytest.LogCaptureFixture
 ):
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         backend.will("publish", hang)
         with pytest.raises(BrokerUnavailable):
             await process.publish("room", "x")
@@ -607,7 +607,7 @@ async def test_a_confirmation_from_a_lost_session_is_not_believed(backend: Scrip
 async def test_an_unsubscribe_that_fails_is_no_news(backend: Scripted, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.DEBUG)
     process = Process(backend, **SHORT)
-    async with asyncio.timeout(5), running(process):
+    async with asyncio.timeout(30), running(process):
         await process.broker.subscribe("room")
         backend.will("unsubscribe", KeyError("room"), hang)
         await process.broker.unsubscribe("room")

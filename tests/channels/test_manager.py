@@ -194,7 +194,7 @@ async def test_a_client_that_answers_no_close_holds_up_nobody(site: Site, seen: 
     async with RawClient.open(site, "/ws/ada") as client:
         await client.send(Opcode.TEXT, b"close")
         assert (await client.receive())[0] is Opcode.CLOSE
-        await wait_until(lambda: seen, within=5)
+        await wait_until(lambda: seen)
         assert [name for name, _ in seen] == ["ada"]
 
 
@@ -260,7 +260,7 @@ async def test_on_a_router_alone(manager: Manager, seen: list[Any]):
         await client.send("hi")
         await client.closed()
         assert seen == ["hi"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while await manager.count():
                 await asyncio.sleep(0.01)
 

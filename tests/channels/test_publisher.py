@@ -115,7 +115,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 Publishing = Annotated[Publisher, Depends(current_publisher)]
 
-SOON = 8.0
+SOON = 20.0
 """Seconds in which a call has failed, however busy the machine is; what has no deadline takes longer."""
 
 each_kind = pytest.mark.parametrize("kind", [Publisher, SyncPublisher])
@@ -143,7 +143,7 @@ async def heard(*clients: Client) -> list[Any]:
 
 
 async def becomes(client: Client, name: str, value: Any) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await client.call(name))["data"] != value:
             await asyncio.sleep(0.01)
 
@@ -281,7 +281,7 @@ async def test_it_knows_who_is_in_a_room_of_all_processes(shared_redis: RedisSer
     ):
         asked = ("hall:1",), {"channel": Hall}
         # Who comes to a room without a bound is in before the store knows.
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while await do(publisher, "count_people", *asked[0], **asked[1]) < 2:
                 await asyncio.sleep(0.01)
             while len((people := await do(publisher, "people", *asked[0], **asked[1]))[0].devices) < 2:
@@ -301,7 +301,7 @@ async def test_what_comes_from_outside_is_appended_and_published_by_one_script(s
         Publisher(shared_redis.url, namespace=namespace) as publisher,
     ):
         await publisher.broadcast("kept:1", "said", 1, channel=Kept)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             async for seen in watched.listen():
                 if seen["command"].startswith("PUBLISH") and namespace in seen["command"]:
                     assert seen["client_type"] == "lua"
@@ -401,7 +401,7 @@ async def test_a_key_is_free_again_although_the_deadline_has_come(shared_redis: 
         f"nats://127.0.0.1:{free_port()}",
         store_url=shared_redis.url,
         namespace=unique(),
-        publish_timeout=0.3,
+        publish_timeout=1.0,
     ) as publisher:
         for _ in range(2):
             with pytest.raises(BrokerUnavailable):
@@ -420,7 +420,7 @@ async def test_a_broker_that_hangs_is_an_error_within_the_deadline(
                 await do(publisher, "broadcast", "a", "said", 1)
             assert time.monotonic() - began < SOON
             mortal_redis.resume()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while True:
                     try:
                         await do(publisher, "broadcast", "a", "said", 1)

@@ -80,7 +80,7 @@ async def test_what_runs_is_finished_and_replied_to():
     room = Room()
     async with serving(application(room)) as site, site.connect("/tea") as ada:
         await ada.send({"action": "work", "request_id": 1})
-        await asyncio.wait_for(room.begun.wait(), 5)
+        await asyncio.wait_for(room.begun.wait(), 30)
         drain = asyncio.create_task(site.node.drain(0.2))
         assert (await ada.receive())["type"] == "drain"
         room.go_on.set()
@@ -94,8 +94,8 @@ async def test_what_does_not_finish_is_not_waited_for():
     room.finish_timeout = 0.05
     async with serving(application(room)) as site, site.connect("/tea") as ada:
         await ada.send({"action": "work", "request_id": 1})
-        await asyncio.wait_for(room.begun.wait(), 5)
-        await asyncio.wait_for(site.node.drain(0.2), 5)
+        await asyncio.wait_for(room.begun.wait(), 30)
+        await asyncio.wait_for(site.node.drain(0.2), 30)
         assert (await ada.closed()).code == 1012
 
 

@@ -37,7 +37,7 @@ async def several_come() -> None:
     app = FastAPI()
     add_channel(app)
     Room().mount(app, "/rooms/{channel}")
-    async with running(app, within=10) as site:
+    async with running(app, within=30) as site:
         clients = [await site.client("/rooms/lobby", user=str(number)) for number in range(6)]
         for client in clients:
             await client.expect_frame(lambda frame: frame["type"] == "presence")

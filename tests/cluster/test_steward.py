@@ -298,7 +298,7 @@ async def test_every_process_answers_a_probe():
         await asker.start()
         await asker.subscribe(node_topic("abc"))
         await apps.order(Probe(asker="abc"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(found) < 2:
                 await asyncio.sleep(0.01)
         await asker.stop()

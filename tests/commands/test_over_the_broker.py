@@ -136,7 +136,7 @@ async def test_listen_prints_what_is_sent_until_it_is_interrupted(
             assert (await inside(capsys, *words)).status == 0
             assert json.loads(await line(listener.stdout))["data"] == text
         listener.send_signal(signal.SIGINT)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await listener.wait() == 0
         assert listener.stderr is not None
         assert await listener.stderr.read() == b""
@@ -225,7 +225,7 @@ async def test_listen_ends_when_nobody_reads_any_more(
     assert await line(listener.stderr) == "listening"
     os.close(read)
     assert (await inside(capsys, "publish", "a", "said", "1", *where)).status == 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         assert await listener.wait() == 0
     assert listener.stderr is not None
     assert await listener.stderr.read() == b""

@@ -487,7 +487,7 @@ async def test_what_is_too_large_is_refused(request: pytest.FixtureRequest, back
 
 async def test_a_plain_broadcast(make_shared: Make):
     async with (
-        asyncio.timeout(10),
+        asyncio.timeout(30),
         Broadcast(backend=make_shared()) as broadcast,
         broadcast.subscribe("room") as subscriber,
     ):

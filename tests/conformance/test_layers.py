@@ -73,7 +73,7 @@ async def nothing(layer: ChannelLayer, channel: str) -> None:
 
 
 async def types(layer: ChannelLayer, channel: str, count: int) -> list[str]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [(await layer.receive(channel))["type"] for _ in range(count)]
 
 

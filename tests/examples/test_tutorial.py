@@ -65,7 +65,7 @@ async def test_nobody_gets_in_without_a_name():
 
 @timeless
 async def test_whoever_goes_is_told_of():
-    async with running(step04.app, within=5) as site:
+    async with running(step04.app, within=30) as site:
         ada = await site.client("/rooms/lobby?name=ada")
         async with site.connect("/rooms/lobby?name=bob"):
             [bob] = (await ada.expect_frame(lambda frame: frame.get("joined")))["joined"]
@@ -93,7 +93,7 @@ async def test_what_was_missed_comes_when_a_client_is_back(page: Path):
 @required(RedisServer)
 async def test_two_processes_are_one_chat(shared_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CHANNELS_URL", shared_redis.url)
-    async with running(fresh(step09), within=10) as one, running(fresh(step09), within=10) as two:
+    async with running(fresh(step09), within=30) as one, running(fresh(step09), within=30) as two:
         ada, bob = await step10.enter(one, "ada-secret"), await step10.enter(two, "bob-secret")
         assert (await announce(two, ADA)).status_code == 200
         for client in (ada, bob):

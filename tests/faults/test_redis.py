@@ -216,7 +216,7 @@ async def test_a_client_that_retries_does_not_hide_an_outage(mortal_redis: Redis
         mortal_redis.url, retry=patient, retry_on_timeout=True, retry_on_error=[Exception]
     )
     mortal_redis.kill()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         with pytest.raises(Exception, match="Connect"):
             await RedisBackend(client=client).connect()
 
@@ -328,7 +328,7 @@ async def test_a_stock_backend_is_kept_alive_too(mortal_redis: RedisServer):
 async def test_a_plain_broadcast_without_a_broker(mortal_redis: RedisServer):
     backend = RedisBackend(mortal_redis.url)
     async with (
-        asyncio.timeout(20),
+        asyncio.timeout(30),
         Broadcast(backend=backend) as broadcast,
         broadcast.subscribe("room") as subscriber,
     ):

@@ -94,7 +94,7 @@ class Crowd:
         self._complete.clear()
         self._published = asyncio.get_running_loop().time()
         await room.broadcast_to_channel("r", BODY)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self._complete.wait()
 
     def arrived(self) -> None:
@@ -119,7 +119,7 @@ class _Reader(asyncio.Protocol):
 
     async def shake_hands(self, site: Site, path: str) -> None:
         self.transport.write(RawClient.handshake(site, path))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await self._accepted.wait()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -142,7 +142,7 @@ async def test_many_rooms_of_a_dead_process_are_taken_out_once(server: Server):
             )
         await let_end(dead, lease)
         taken: list[str] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while len(taken) < len(rooms):
                 for lefts in await asyncio.gather(*(store.evict() for store in stores)):
                     taken += [left.room for left in lefts]

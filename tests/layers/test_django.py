@@ -109,7 +109,7 @@ async def test_on_the_wire_is_what_channels_redis_puts_there(
         await layer.send(channel, message)
         await layer.group_send("room", message)
         heard: list[tuple[str, Any]] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(heard) < 2:
                 got: Any = await listener.get_message(ignore_subscribe_messages=True, timeout=10)
                 if got is not None:
@@ -243,7 +243,7 @@ async def test_what_is_encrypted_is_what_channels_redis_reads_and_writes(
     async with Redis.from_url(shared_redis.url) as redis, redis.pubsub() as listener:
         await listener.subscribe(channel)
         await layer.send(channel, sent)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while (got := await listener.get_message(ignore_subscribe_messages=True, timeout=10)) is None:
                 pass
         assert new.deserialize(got["data"]) == await layer.receive(channel) == sent

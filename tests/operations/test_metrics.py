@@ -119,7 +119,7 @@ async def scrape(site: Site) -> dict[str, float]:
 
 
 async def becomes(site: Site, name: str, value: float) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await scrape(site)).get(name) != value:
             await asyncio.sleep(0.01)
 
@@ -480,7 +480,7 @@ async def test_any_process_answers_for_all_with_a_series_each():
         for wire in (one, two):
             await wire.accepted()
         for app in apps:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while len(found := await by_process(app, "connections")) < 3:
                     pass  # one that is not heard yet is there the next time
             assert found == {"0": 0, "1": 1, "2": 1}
@@ -496,7 +496,7 @@ async def test_on_redis_a_process_that_comes_again_goes_on_with_the_number(share
         for _ in range(2):
             async with living(second), dial(second, "/rooms/a") as wire:
                 await wire.accepted()
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(30):
                     while (found := await by_process(first, "connections")).get("1") != 1:
                         assert found.keys() <= {"0", "1"}
                         await asyncio.sleep(0.05)

@@ -28,7 +28,7 @@ async def echo(**options: Any) -> AsyncIterator[Site]:
 
 async def test_who_answers_pings_stays_and_is_pinged_again() -> None:
     async with (
-        echo(ws_ping_interval=0.05, ws_ping_timeout=0.5) as site,
+        echo(ws_ping_interval=0.05, ws_ping_timeout=10) as site,
         RawClient.open(site, "/a") as client,
     ):
         seen: set[bytes] = set()

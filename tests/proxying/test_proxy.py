@@ -806,7 +806,7 @@ async def test_an_answer_that_cannot_be_passed_on_leaves_no_connection(monkeypat
         with pytest.raises(InvalidStatus):
             async with site.connect("/"):
                 pass
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             assert await ended == 1011
 
 
@@ -826,7 +826,7 @@ async def test_who_cannot_close_the_other_side_has_left_the_room(monkeypatch: py
         async with site.connect("/") as client:
             await client.send("hi")
             assert await client.read() == "hi"
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await left.wait()
 
 

@@ -60,7 +60,7 @@ async def test_its_place_is_free_when_the_time_is_over(name: str):
     async with serving(application(room)) as site:
         async with site.connect("/lobby") as ada:
             await ada.send({"action": name})
-            await asyncio.wait_for(room.runs.wait(), 5)
+            await asyncio.wait_for(room.runs.wait(), 30)
         await wait_until(lambda: site.node.hub.count("lobby") == 0)
         assert room.left == [], "the leave handlers wait for what still runs"
         async with site.connect("/lobby"):
@@ -85,7 +85,7 @@ async def test_so_it_is_on_a_websocket_for_many_rooms(name: str):
                 await ada.send({"type": "join", "channel": place})
                 assert (await ada.receive())["type"] == "joined"
             await ada.send({"action": name, "channel": "lobby"})
-            await asyncio.wait_for(room.runs.wait(), 5)
+            await asyncio.wait_for(room.runs.wait(), 30)
         await wait_until(lambda: not site.node.hub.rooms)
         room.go_on.set()
         hanging.set()

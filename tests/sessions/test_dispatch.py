@@ -371,7 +371,7 @@ async def test_a_limit_in_either_order(name: str):
 async def test_of_several_limits_all_must_pass_and_a_refused_call_costs_nothing():
     async with serving(application(Limited())) as site, site.connect("/r") as client:
         served = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while served < 3:
                 served += await outcome(client, "both") == "ok"
         error = await client.call("both")

@@ -70,7 +70,7 @@ def ids(found: Occupancy | Left | Entered) -> list[str]:
 
 async def evicted(store: Store, room: str) -> Left:
     """What is taken out of `room`, whose process is gone."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while True:
             for left in await store.evict():
                 if left.room == room:

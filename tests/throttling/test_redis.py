@@ -45,7 +45,7 @@ async def limiter(redis_client: Redis, shared_redis: RedisServer) -> AsyncIterat
 
 
 async def until(reached: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not await reached():
             await asyncio.sleep(0.005)
 

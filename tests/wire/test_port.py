@@ -329,7 +329,7 @@ async def test_a_close_does_not_wait_for_messages_that_nobody_handles(ws: str) -
         await client.write(client.frame(Opcode.TEXT, b'{"action": "bye"}') + 200 * message)
         assert await client.closed() == (4001, "bye")
         await client.send(Opcode.CLOSE, (4001).to_bytes(2, "big"))
-        await wait_until(lambda: not site.open_connections, within=5)
+        await wait_until(lambda: not site.open_connections)
 
 
 @each_with_port

@@ -32,7 +32,7 @@ class Listener:
 
     async def hears(self, number: int) -> list[str]:
         """The messages, when so many have passed."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while self.passed < number:
                 for event in self._reader.read(await anext(self._parts)):
                     found = json.loads(event.data)
@@ -43,7 +43,7 @@ class Listener:
     async def ends(self) -> None:
         """Returns when the server has said so, and closed."""
         names: list[str] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             async for part in self._parts:
                 names += [event.name for event in self._reader.read(part)]
         assert names[-1] == "end"

@@ -568,5 +568,5 @@ async def test_a_plain_function_runs_in_a_thread_of_the_application(monkeypatch:
     room.mount(app, "/{channel}")
     async with living(app), dial(app, "/lobby") as wire:
         assert (await wire.receive())["event"] == "ticked"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await done.wait()
