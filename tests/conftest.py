@@ -80,7 +80,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--protocol"):
         # Brokers and stores are on the event loop too.
         wanted = servers.__name__ if config.getoption("--uvloop") else live.__name__
-        others = [item for item in items if isinstance(item, pytest.Function) and not _has(item.module, wanted)]
+        functions = [item for item in items if isinstance(item, pytest.Function)]
+        others = [item for item in functions if not _has(item.module, wanted)]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in set(others)]
 
