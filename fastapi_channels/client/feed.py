@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Generic, Protocol, Self
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, Protocol, Self, TypeAlias
 
 from typing_extensions import TypeVar
 
 from fastapi_channels.exceptions import ConfigurationError
 
 from .errors import ClientError, Overflow
+from .home import Home
 from .requests import Request
 from .settings import MOST_UNTAKEN
 
 T = TypeVar("T", default=Any)
+Streams: TypeAlias = Callable[..., AsyncIterator[T]]
+"""An action that streams."""
 
 
 class Feed(Generic[T]):
@@ -25,11 +28,17 @@ class Feed(Generic[T]):
     Args:
         leave: called once, when nothing more is taken: it has ended, nobody reads on, or too much waits.
         read: what an item becomes when it is taken.
+        home: where items come; nobody who waits elsewhere would hear of them.
+
+    Raises:
+        ClientError: another event loop runs here; also where it is read.
     """
 
-    def __init__(self, leave: Callable[[], None], read: Callable[[Any], T]) -> None:
+    def __init__(self, leave: Callable[[], None], read: Callable[[Any], T], home: Home) -> None:
+        home.check()
         self._leave = leave
         self._read = read
+        self._home = home
         self._untaken: deque[Any] = deque()
         self._came = asyncio.Event()
         self._ended = False
@@ -62,6 +71,7 @@ class Feed(Generic[T]):
 
     async def aclose(self) -> None:
         """Nobody reads on."""
+        self._home.check()
         self._untaken.clear()
         self.end()
 
@@ -69,6 +79,7 @@ class Feed(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
+        self._home.check()
         while not self._untaken:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -91,6 +102,8 @@ class Feed(Generic[T]):
 class Asked(Protocol):
     """Where a stream was asked for."""
 
+    home: Home
+
     def cancel(self, request: Request, error: BaseException) -> None: ...
 
     def give(self, request: Request, count: int) -> None: ...
@@ -109,7 +122,7 @@ class Stream(Feed[T]):
     request: Request | None = None
 
     def __init__(self, line: Asked, read: Callable[[Any], T], window: int | None) -> None:
-        super().__init__(self._cancel, read)
+        super().__init__(self._cancel, read, line.home)
         if window is not None and not (isinstance(window, int) and 0 < window <= MOST_UNTAKEN):
             raise ConfigurationError(f"a window has 1 to {MOST_UNTAKEN} items, or is None; got {window!r}")
         self._line = line

@@ -8,13 +8,16 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+from fastapi_channels.cluster.recovery import Reason
 
 from .errors import ClientError
 from .settings import MOST_UNTAKEN, Settings
 
 Stop: TypeAlias = Callable[[], None]
 """Takes back what returned it."""
+GapReason: TypeAlias = Literal["away", "resync", "lagged"] | Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Gap:
         dropped: how many were left out, where that was counted.
     """
 
-    reason: str
+    reason: GapReason
     dropped: int | None = None
 
 

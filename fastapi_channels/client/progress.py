@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
+from typing import Literal
+
+from fastapi_channels.cluster.recovery import Reason
 
 from .connection import Frame
 from .errors import FOR_NOW, ActionError
 from .settings import MOST_UNTAKEN, Settings
-
-LAGGED: Final = "lagged"
 
 
 class Progress:
@@ -32,7 +32,7 @@ class Progress:
         *,
         recover: Callable[[], str],
         tell: Callable[[Frame], None],
-        gap: Callable[[str, int | None], None],
+        gap: Callable[[Literal["lagged"], int | None], None],
     ) -> None:
         self.position = since
         self._told = _offset(since)
@@ -73,7 +73,7 @@ class Progress:
         if since and _epoch(since) == _epoch(self.position):
             self._asked = self._recover()
         if not self._asked:
-            self._gap(LAGGED, frame.get("dropped"))
+            self._gap("lagged", frame.get("dropped"))
 
     def refused(self, frame: Frame) -> bool:
         """Whether that is what `frame` says of what the server was asked for."""
@@ -88,8 +88,8 @@ class Progress:
             self._give_up()
         return True
 
-    def joined(self, frame: Frame) -> str:
-        """The server says where the room is. Why something is missing for good; empty where nothing is.
+    def joined(self, frame: Frame) -> Reason | None:
+        """The server says where the room is. Why something is missing for good; None where nothing is.
 
         `go_on` is to be called when that has been told.
         """
@@ -102,7 +102,7 @@ class Progress:
         if not is_lost or not self._kept:
             # Without `recovered` the latest event may follow, which stands at this position itself.
             self._told, self.position = _offset(position) - ("recovered" not in frame), position
-        return (frame.get("reason") or "expired") if is_lost else ""
+        return (frame.get("reason") or "expired") if is_lost else None
 
     def go_on(self, position: str | None = None) -> None:
         """Tell what was kept, if it does not come again, and be at `position` then."""
@@ -127,7 +127,7 @@ class Progress:
 
     def _give_up(self) -> None:
         self._asked = ""
-        self._gap(LAGGED, None)
+        self._gap("lagged", None)
         self.go_on()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Literal, Protocol, TypeAlias, Unpack, overload
@@ -17,9 +17,9 @@ from fastapi_channels.wire.words import Call, Event
 from .answers import Answers
 from .connection import Frame, State
 from .errors import ClientError, Refused
-from .feed import Feed, Stream
+from .feed import Feed, Stream, Streams
 from .home import Home
-from .listeners import About, Caller, Gap, Stop, added
+from .listeners import About, Caller, Gap, GapReason, Stop, added
 from .names import action_of, answer_of, as_it_is, event_of, item_of
 from .presence import Presence, PresenceChange, after, change
 from .progress import Progress
@@ -120,6 +120,9 @@ class Room:
 
     # What is called
 
+    @overload  # whoever waits for the one reply of a stream is told by a type checker
+    def call(self, action: Streams[Any], payload: Payload = None, **how: Unpack[Calling]) -> None: ...  # type: ignore[overload-overlap]
+
     @overload
     def call(
         self, action: Callable[..., Coroutine[Any, Any, R]], payload: Payload = None, **how: Unpack[Calling]
@@ -142,7 +145,7 @@ class Room:
         *,
         timeout: float | None = USUAL,
         retry: bool = False,
-    ) -> Coroutine[Any, Any, Any]:
+    ) -> Any:
         """Call an action, and wait for its reply. While the room is not joined, it waits for that first.
 
         Args:
@@ -176,9 +179,7 @@ class Room:
         return data if isinstance(action, str) else answer_of(action).validate_python(data)
 
     @overload
-    def stream(
-        self, action: Callable[..., AsyncIterator[R]], payload: Payload = None, **how: Unpack[Streaming]
-    ) -> Feed[R]: ...
+    def stream(self, action: Streams[R], payload: Payload = None, **how: Unpack[Streaming]) -> Feed[R]: ...
 
     @overload
     def stream(self, action: str, payload: Payload = None, **how: Unpack[Streaming]) -> Feed[Any]: ...
@@ -261,7 +262,6 @@ class Room:
     def events(self, event: type[Event] | str) -> Feed[Any]:
         """The events of a name from now on. Ends when the room is left; raises Refused if it is refused. Both
         at once, where it is already."""
-        self._line.home.check()
         name, read = event_of(event)
         stops: list[Stop] = []
 
@@ -269,7 +269,7 @@ class Room:
             for stop in stops:
                 stop()
 
-        feed: Feed[Any] = Feed(leave, read)
+        feed: Feed[Any] = Feed(leave, read, self._line.home)
 
         def changed(state: RoomState) -> None:
             if state == "left":
@@ -357,9 +357,9 @@ class Room:
         if said.get(names.request_id) and said.get("recovered") and position != self.position:
             return  # it comes too late: what was missing has been given up, or has come by another join
         if position is not None:
-            gap = self._progress.joined(said)
+            gap: GapReason | None = self._progress.joined(said)
         else:
-            gap = "away" if self._was_joined and not self.position else ""
+            gap = "away" if self._was_joined and not self.position else None
         self.connection = said.get("connection") or self.connection
         self._was_joined = True
         self.become("joined")

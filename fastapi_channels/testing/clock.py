@@ -10,10 +10,9 @@ import functools
 import selectors
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import Context
-from itertools import islice
 from typing import Any, Final, NoReturn, ParamSpec, TypeVar, TypeVarTuple
 
 from .texts import SHOWN, shortened
@@ -40,7 +39,7 @@ class _Skipping(selectors.DefaultSelector):
         super().__init__()
         self.now = self.begun
         self.turns = 0
-        self.timed: deque[object] = deque(maxlen=50)
+        self.timed: deque[str] = deque(maxlen=50)
         """What has set the newest timers."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -58,7 +57,8 @@ class _Skipping(selectors.DefaultSelector):
         self.turns = 0  # for what is cleaned up
         raise AssertionError(
             f"the test goes round: its loop has turned {TURNS} times, and {self.now - self.begun:g} s have"
-            f" passed in it. Timers were set by:{_listed(dict.fromkeys(self.timed))}\nWhat waits:{_waiting()}"
+            f" passed in it. Timers were set by: {', '.join(dict.fromkeys(self.timed)) or 'nothing'}."
+            f" What waits:{_waiting()}"
         )
 
 
@@ -71,12 +71,13 @@ def _nothing_is_due() -> NoReturn:
 
 def _waiting() -> str:
     tasks = sorted(asyncio.all_tasks(), key=lambda task: task.get_name())
-    return _listed(tasks)
+    listed = "".join(f"\n  {shortened(task)}" for task in tasks[:SHOWN])
+    return listed + (f"\n  ({len(tasks) - SHOWN} more)" if len(tasks) > SHOWN else "")
 
 
-def _listed(things: Collection[object]) -> str:
-    listed = "".join(f"\n  {shortened(thing)}" for thing in islice(things, SHOWN))
-    return listed + (f"\n  ({len(things) - SHOWN} more)" if len(things) > SHOWN else "")
+def _name(of: object) -> str:
+    name: str = getattr(of, "__qualname__", type(of).__qualname__)
+    return name
 
 
 class TimelessLoop(asyncio.SelectorEventLoop):
@@ -94,7 +95,8 @@ class TimelessLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        self._skipping.timed.append(asyncio.current_task(self) or callback)
+        task = asyncio.current_task(self)
+        self._skipping.timed.append(_name(task.get_coro() if task else callback))
         return super().call_at(when, callback, *args, context=context)
 
 

@@ -58,6 +58,14 @@ async def test_another_one_is_told_of_at_once(work: Callable[[Client, Room, Sock
         assert room.state == "joined"
 
 
+async def test_what_was_begun_here_is_not_read_there():
+    async with World().client() as client:
+        room = await client.room("/rooms/lobby").ready()
+        for feed in (room.events("said"), room.stream("count")):
+            for read in (feed.__anext__, feed.aclose):
+                assert "belongs to the event loop" in await in_another_loop(read)
+
+
 def test_a_client_outlives_its_loop_and_its_rooms_do_not():
     world = World()
     client = world.client()

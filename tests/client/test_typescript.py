@@ -148,6 +148,11 @@ await room.call("order", { article: "tea" }, { retry: true });
 await room.call("say", { text: "hello" }, { retry: true }); // wrong
 for await (const number of room.stream("count", { upto: 3 })) number.toFixed();
 for await (const number of room.stream("count", { upto: 3 })) number.trim(); // wrong
+await room.call("count", { upto: 3 }); // wrong
+room.stream("say", { text: "hello" }); // wrong
+const reasons = { away: 1, epoch: 2, expired: 3, limit: 4, resync: 5, lagged: 6 };
+room.onGap(({ reason }) => reasons[reason].toFixed());
+room.onGap(({ reason }) => ({ away: 1, epoch: 2, expired: 3, limit: 4, resync: 5 })[reason]); // wrong
 room.on("said", (data) => data.text.trim());
 room.on("said", (data) => data.txet); // wrong
 room.on("sayd", () => {}); // wrong

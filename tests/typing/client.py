@@ -1,7 +1,7 @@
 """Read by mypy and pyright, never run: a client is typed by the classes of the server's code."""
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal, assert_type
+from typing import Any, Literal, assert_never, assert_type
 
 from pydantic import BaseModel
 
@@ -48,6 +48,16 @@ class Lobby(Channel):
 def heard(event: Said) -> None: ...
 
 
+def missed(gap: Gap) -> str:
+    match gap.reason:
+        case "away" | "epoch" | "expired" | "limit":
+            return "lost"
+        case "resync" | "lagged":
+            return "dropped"
+        case _ as other:
+            assert_never(other)
+
+
 async def used(client: Client) -> None:
     room = client.room("/rooms/{channel}", channel="lobby", since="e:1")
     assert_type(room, Room)
@@ -59,13 +69,16 @@ async def used(client: Client) -> None:
     async with room.stream(Lobby.count) as items:
         async for item in items:
             assert_type(item, int)
+    await room.call(Lobby.count, {"upto": 3})  # type: ignore[misc] # it streams
+    room.stream(Lobby.say)  # type: ignore[arg-type] # it replies once
+    room.stream(Lobby.plain)  # type: ignore[arg-type] # the same
     assert_type(room.events(Said), Feed[Said])
     async for page in room.history(limit=20):
         assert_type(page, HistoryPage)
     room.on(Said, heard)
     room.answer(Confirm, lambda asked: True)
     room.answer(Confirm, lambda asked: "yes")  # type: ignore[arg-type, return-value] # a bool is asked for
-    room.on_gap(lambda gap: assert_type(gap, Gap))
+    room.on_gap(missed)
     room.on_presence(lambda change: assert_type(change, PresenceChange))
     assert_type(room.presence.people, list[Person[Any]])
     assert_type(room.presence.of(Lobby.presence_data).people, list[Person[Literal["here", "away"]]])
@@ -79,6 +92,7 @@ def without_a_loop(client: SyncClient) -> None:
     assert_type(next(room.history(limit=20)), HistoryPage)
     with room.stream(Lobby.count, {"upto": 3}) as items:
         assert_type(next(items), int)
+    room.stream(Lobby.plain)  # type: ignore[arg-type] # it replies once
     with room.events(Said) as events:
         assert_type(next(events), Said)
     room.on(Said, heard)

@@ -10,7 +10,7 @@ import type { Asker, CallOptions, Request, Requests, StreamOptions } from "./req
 import type { Settings } from "./settings.ts";
 import { MOST_UNTAKEN, WINDOW } from "./settings.ts";
 import type {
-  ActionName, Answer, AnyWords, Asked, CallName, EventData, EventName, Given, Item, Payload, Repeatable, Reply, Shown,
+  ActionName, Answer, AnyWords, Asked, CallName, EventData, EventName, Given, Item, Payload, Repeatable, Reply, Shown, StreamName,
 } from "./types.ts";
 
 /** `joining` also while it is joined again; `refused` for good, until `retry()`. */
@@ -31,7 +31,7 @@ export interface Gap {
    * `away`: the connection was lost, and the room has no history. `epoch`, `expired`, `limit`: it has one, that does
    * not reach so far. `resync`: the server missed something. `lagged`: this client was too slow.
    */
-  reason: "away" | "epoch" | "expired" | "limit" | "resync" | "lagged" | (string & {});
+  reason: "away" | "epoch" | "expired" | "limit" | "resync" | "lagged";
   /** How many were left out, where the server counts them. */
   dropped: number | null;
 }
@@ -141,7 +141,7 @@ export class Room<W = AnyWords> {
    *
    * @throws RangeError: there is no such window. The loop throws as `call`
    */
-  stream<N extends ActionName<W>>(
+  stream<N extends StreamName<W>>(
     name: N,
     ...[payload, options]: Given<Payload<W, N>, StreamOptions>
   ): AsyncIterableIterator<Item<W, N>, undefined> {

@@ -49,10 +49,16 @@ type ActionsOf<W> = W extends { actions: infer A } ? A : never;
 type EventsOf<W> = W extends { events: infer E } ? E : never;
 type CallsOf<W> = W extends { calls: infer C } ? C : never;
 
-export type ActionName<W> = Extract<keyof ActionsOf<W>, string>;
+/** Actions that reply once. */
+export type ActionName<W> = Has<W, "reply">;
+/** Those that stream. */
+export type StreamName<W> = Has<W, "item">;
 export type EventName<W> = Extract<keyof EventsOf<W>, string>;
 export type CallName<W> = Extract<keyof CallsOf<W>, string>;
 
+type Has<W, K extends string> = Extract<{
+  [N in keyof ActionsOf<W>]: [Member<ActionsOf<W>[N], K>] extends [never] ? never : N;
+}[keyof ActionsOf<W>], string>;
 type Member<T, K extends string> = T extends { [key in K]: infer V } ? V : never;
 type ActionOf<W, N> = N extends keyof ActionsOf<W> ? ActionsOf<W>[N] : never;
 
