@@ -228,18 +228,19 @@ class Hub(Generic[M]):
         count = len(run)
         wire = run[0].wire if count == 1 else b"".join([frame.wire for frame in run])
         # A write can make the transport pause, which changes `transports`.
-        if len(found.transports) < len(found.members):
+        members = len(found.transports)
+        if members < len(found.members):
             queued = [member for id, member in found.members.items() if id not in found.transports]
         else:
             queued = []
         if exclude:
             transports = [transport for id, transport in found.transports.items() if id not in exclude]
+            members = len(transports)
         else:
             transports = list(found.transports.values())
         for transport in transports:
             transport.write(wire)
         if self.traffic is not None:
-            members = len(transports)
             self.traffic.sent += count * members
             self.traffic.sent_bytes += size * members
         for member in queued:

@@ -11,6 +11,7 @@ from starlette.websockets import WebSocket
 from fastapi_channels.actions.spec import ActionSpec
 from fastapi_channels.connection import Connection
 from fastapi_channels.wire.messages import Message, Publication
+from fastapi_channels.wire.traffic import Timer
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,8 @@ class Observer:
     def acted(self) -> None:
         """An action has ended, in whatever way."""
 
-    def timer(self, channel: str, spec: ActionSpec) -> Callable[[float], None]:
-        """Who is told of each call of an action, how many seconds it took. Asked once for each action: what
-        is called for each of its calls has nothing to look up."""
+    def timer(self, channel: str, spec: ActionSpec) -> Timer:
+        """Where it is added how long each call of an action takes. Asked once for each action."""
         raise NotImplementedError
 
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
@@ -169,17 +169,17 @@ class Observers:
     ran: Sequence[Callable[[str, float | None, str, BaseException | None], None]]
     refused: Sequence[Callable[[str], None]]
     running: Sequence[Callable[[str], None]]
-    timer: Sequence[Callable[[str, ActionSpec], Callable[[float], None]]]
+    timer: Sequence[Callable[[str, ActionSpec], Timer]]
 
     def __init__(self, *observers: Observer) -> None:
-        self.timers: dict[ActionSpec, Sequence[Callable[[float], None]]] = {}
+        self.timers: dict[ActionSpec, Sequence[Timer]] = {}
         """Those of each action that was called; see `time`."""
         for name in TOLD:
             setattr(self, name, ())
         for observer in observers:
             self.add(observer)
 
-    def time(self, channel: str, spec: ActionSpec) -> Sequence[Callable[[float], None]]:
+    def time(self, channel: str, spec: ActionSpec) -> Sequence[Timer]:
         """The timers of an action that has none yet."""
         found = self.timers[spec] = tuple(timer(channel, spec) for timer in self.timer)
         return found

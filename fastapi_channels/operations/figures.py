@@ -5,6 +5,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final, TypeAlias
 
+from fastapi_channels.wire.traffic import Timer
+
 MAX_SERIES: Final = 1000
 """Series of one metric; what comes beyond them is counted under `OTHER`."""
 OTHER: Final = "_other"
@@ -15,29 +17,35 @@ Sample: TypeAlias = tuple[str, list[str], float]
 """The end of the name, the values of its labels, the upper bound of a bucket among them, and the figure."""
 
 
-class Histogram:
+class Histogram(Timer):
     """How often something took how long."""
 
-    __slots__ = ("_bounds", "_counts", "_least", "_sum")
+    __slots__ = ("_bounds", "_counts")
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
+        super().__init__(bounds[0])
         self._bounds = bounds
-        self._least = bounds[0]
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self._counts = [0] * len(bounds)
+        """Of those that are not quick."""
 
     def add(self, seconds: float) -> None:
-        self._sum += seconds
-        # Most are there, and it is the dearest part to look for them.
-        self._counts[0 if seconds <= self._least else bisect_left(self._bounds, seconds)] += 1
+        self.seconds += seconds
+        if seconds <= self.least:
+            self.quick += 1
+        else:
+            self.add_slow(seconds)
+
+    def add_slow(self, seconds: float) -> None:
+        self._counts[bisect_left(self._bounds, seconds) - 1] += 1
 
     def samples(self, labels: Values) -> list[Sample]:
         found: list[Sample] = []
         total = 0
-        for bound, count in zip((*map(str, self._bounds), "+Inf"), list(self._counts), strict=True):
+        counts = (self.quick, *self._counts)
+        for bound, count in zip((*map(str, self._bounds), "+Inf"), counts, strict=True):
             total += count
             found.append(("_bucket", [*labels, bound], total))
-        return [*found, ("_count", [*labels], total), ("_sum", [*labels], self._sum)]
+        return [*found, ("_count", [*labels], total), ("_sum", [*labels], self.seconds)]
 
 
 class Counter:

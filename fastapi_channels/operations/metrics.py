@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -15,7 +14,7 @@ from fastapi_channels.exceptions import CloseCode
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.session import Session
 from fastapi_channels.wire.messages import Publication
-from fastapi_channels.wire.traffic import Traffic
+from fastapi_channels.wire.traffic import Timer, Traffic
 
 from .families import LONG, QUICK
 from .figures import OTHER, Counter, Histogram, Sample
@@ -88,8 +87,8 @@ class Metrics(Observer):
         if recovered is not None:
             self._recoveries.add(channel, "full" if recovered else "refused")
 
-    def timer(self, channel: str, spec: ActionSpec) -> Callable[[float], None]:
-        return self._actions.setdefault(spec, (channel, Histogram(QUICK)))[1].add
+    def timer(self, channel: str, spec: ActionSpec) -> Timer:
+        return self._actions.setdefault(spec, (channel, Histogram(QUICK)))[1]
 
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         self._errors.add(channel, action, code)

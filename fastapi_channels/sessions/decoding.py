@@ -12,17 +12,18 @@ from fastapi_channels.wire.messages import Body, size_of
 from .plan import Terms
 
 
-def fault_of(body: Body, terms: Terms, relays: bool) -> tuple[CloseCode, str] | None:
+def fault_of(body: Body, length: int, terms: Terms, relays: bool) -> tuple[CloseCode, str] | None:
     """What to close the WebSocket with, if a frame has a kind or a size that is not taken.
 
     Args:
+        length: of `body`, in characters or bytes.
         relays: whether either kind is.
     """
     limit = terms.max_message_size
     if not relays and isinstance(body, bytes) is not terms.envelope.binary:
         return CloseCode.UNSUPPORTED_DATA, "this kind of frame is not accepted"
     # Most are far below, whatever their characters take.
-    if 4 * len(body) > limit and size_of(body) > limit:
+    if 4 * length > limit and size_of(body) > limit:
         return CloseCode.TOO_BIG, f"a message may have {limit} bytes"
     return None
 

@@ -183,8 +183,12 @@ class Dispatcher:
                     timers = told.timers[spec]
                 except KeyError:
                     timers = told.time(member.plan.name, spec)
-                for tell in timers:
-                    tell(seconds)
+                for timer in timers:
+                    timer.seconds += seconds
+                    if seconds <= timer.least:
+                        timer.quick += 1
+                    else:
+                        timer.add_slow(seconds)
 
     def _outlives(self) -> bool:
         """Whether a cancel of the running task ends its action alone: the application asked for it, or the

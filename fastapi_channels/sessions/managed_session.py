@@ -111,7 +111,7 @@ class ManagedSession(RoomSession):
             self.tally.take(body)
         if self._life is not None:
             self._life.heard(None)
-        fault = fault_of(body, self._terms, self.relays)
+        fault = fault_of(body, len(body), self._terms, self.relays)
         if fault is not None:
             await self.writer.close(*fault)
             return False

@@ -268,14 +268,17 @@ class Session(Client):
     def _handle(self, body: Body) -> MaybeAwaited[None]:
         """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
         makes this raise."""
+        size = len(body)
+        fault = fault_of(body, size, self._terms, self.relays)
         if (tally := self.tally) is not None:
             # As `take` does: to call it for each message would cost as much as it does.
-            size, traffic = len(body) if body.isascii() else size_of(body), tally.traffic
+            traffic = tally.traffic
+            if not body.isascii():
+                size = size_of(body)
             tally.received += 1
             tally.received_bytes += size
             traffic.received += 1
             traffic.received_bytes += size
-        fault = fault_of(body, self._terms, self.relays)
         if fault is not None:
             return self.writer.close(*fault)
         try:

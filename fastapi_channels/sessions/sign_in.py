@@ -198,7 +198,7 @@ class SignIn:
             raise WebSocketDisconnect(event.get("code", 1005))
         decode = guest.envelope.decode if guest.relays else guest._decode
         body = body_of(event)
-        fault = fault_of(body, guest._terms, guest.relays)
+        fault = fault_of(body, len(body), guest._terms, guest.relays)
         if fault is not None:
             raise WebSocketException(*fault)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,3 +65,23 @@ class Tally:
         """The client has come into `room`."""
         if len(self.rooms) < MAX_ROOMS:
             self.rooms[room] = None
+
+
+class Timer(ABC):
+    """Of one action: how long its calls took. Whoever times adds in place, for the same reason: to `seconds`,
+    and to `quick` what took no longer than `least`; the rest is for `add_slow`.
+
+    Args:
+        least: seconds; most calls take no longer.
+    """
+
+    __slots__ = ("least", "quick", "seconds")
+
+    def __init__(self, least: float) -> None:
+        self.least = least
+        self.quick = 0
+        self.seconds = 0.0
+
+    @abstractmethod
+    def add_slow(self, seconds: float) -> None:
+        """One call took so long, which is more than `least`."""
