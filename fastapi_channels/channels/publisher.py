@@ -24,7 +24,7 @@ from fastapi_channels.connection import Exclude, ForEach, ids_of
 from fastapi_channels.encryption import encryption_by
 from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.plan import keeping_of
-from fastapi_channels.stores import Occupant, store_beside
+from fastapi_channels.stores import Occupancy, store_beside
 from fastapi_channels.wire.messages import Body
 from fastapi_channels.wire.positions import Position, Published
 from fastapi_channels.wire.rooms import rooms_of
@@ -74,7 +74,7 @@ class Outlet(Protocol):
 class Crowd(Protocol):
     """Who is in the rooms of an application."""
 
-    def occupants(self, room: str) -> Awaitable[list[Occupant]]: ...
+    def occupancy(self, room: str) -> Awaitable[Occupancy]: ...
 
     def count_people(self, room: str) -> Awaitable[int]: ...
 
@@ -226,7 +226,8 @@ class Publisher:
                 was encrypted with none of the `encryption_keys` here.
             StoreUnavailable: the store did not answer in time.
         """
-        return people_of(await self._crowd.occupants(self._words_of(channel).key(room)))
+        found = await self._crowd.occupancy(self._words_of(channel).key(room))
+        return people_of(found.occupants)
 
     async def count_people(self, room: str, *, channel: Voice | None = None) -> int:
         """How many `people()` there are, without reading who. Raises as that."""

@@ -151,7 +151,8 @@ class Sending(Settings):
             StoreUnavailable: the store did not answer in time.
         """
         _check_presence(self)
-        return people_of(await self._current_node().rooms.occupants(self._plan.key(channel)))
+        found = await self._current_node().rooms.occupancy(self._plan.key(channel))
+        return people_of(found.occupants)
 
     async def count_people(self, channel: str) -> int:
         """How many `people()` there are, without reading who: one call of the store.

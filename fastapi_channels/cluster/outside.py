@@ -14,7 +14,7 @@ from fastapi_channels.brokers.backend import apart, within
 from fastapi_channels.encryption import NONE, Encryption
 from fastapi_channels.encryption.notice import check
 from fastapi_channels.exceptions import ConfigurationError
-from fastapi_channels.stores import Occupant, Store, StoreUnavailable
+from fastapi_channels.stores import Occupancy, Store, StoreUnavailable
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import check_namespace
@@ -166,11 +166,11 @@ class Outside:
             return await Book(self.sender.store, self._namespace).listed()
 
     @in_its_loop
-    async def occupants(self, room: str) -> list[Occupant]:
-        """As `Rooms.occupants`."""
+    async def occupancy(self, room: str) -> Occupancy:
+        """As `Rooms.occupancy`."""
         with within(self._timeout):
             await self._begin()
-            return (await self.sender.wanted("people()").occupancy(self._namespace + room)).occupants
+            return await self.sender.wanted("people()").occupancy(self._namespace + room)
 
     @in_its_loop
     async def count_people(self, room: str) -> int:

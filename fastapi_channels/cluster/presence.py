@@ -247,7 +247,7 @@ class Presences:
         """Read `room`; whether the store answered."""
         found.view.read()
         try:
-            version, occupants = await self._store.occupancy(self._namespace + room)
+            version, occupants, _ = await self._store.occupancy(self._namespace + room)
         except StoreUnavailable as exc:
             logger.debug("who is in %r could not be read: %s", name_of(room), exc)
             found.view.abandon()

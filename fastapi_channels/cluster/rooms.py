@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from fastapi_channels.brokers import Broker
 from fastapi_channels.connection import Connection
-from fastapi_channels.stores import Occupant, Page, Store
+from fastapi_channels.stores import Occupancy, Occupant, Page, Store
 from fastapi_channels.topics.spaces import TOPIC, Spaces
 from fastapi_channels.wire.messages import Frame, Publication
 from fastapi_channels.wire.positions import Position
@@ -258,17 +258,17 @@ class Rooms:
         """
         if self._broker.local:
             return [{"id": each.id, "user": self._key_of(each.user)} for each in self.hub.members(room)]
-        occupants = await self._shared(self.roster, "members()").occupants(self._namespace + room)
-        return [{"id": each.id, "user": each.user} for each in occupants]
+        found = await self._shared(self.roster, "members()").occupancy(self._namespace + room)
+        return [{"id": each.id, "user": each.user} for each in found.occupants]
 
     @in_its_loop
-    async def occupants(self, room: str) -> list[Occupant]:
-        """Who is in `room`, over all processes, in the order in which they came.
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
+        """Who is in `room`, over all processes, in the order in which they came, or a part of them.
 
         Raises:
             StoreUnavailable: the store did not answer in time.
         """
-        return await self._shared(self.roster, "people()").occupants(self._namespace + room)
+        return await self._shared(self.roster, "people()").occupancy(self._namespace + room, first, limit)
 
     @in_its_loop
     async def count_people(self, room: str) -> int:

@@ -13,7 +13,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
 from fastapi_channels.exceptions import ChannelFull, CloseCode, TooManyConnections
-from fastapi_channels.stores import Entered, LeaseLost, Left, Limits, Occupant, Store, StoreUnavailable
+from fastapi_channels.stores import (
+    Entered,
+    LeaseLost,
+    Left,
+    Limits,
+    Occupancy,
+    Occupant,
+    Store,
+    StoreUnavailable,
+)
 from fastapi_channels.stores.store import NO_LIMITS
 
 from .tasks import Tasks
@@ -188,14 +197,14 @@ class Roster:
         await self._caught_up(room)
         return await self._store.count_people(room)
 
-    async def occupants(self, room: str) -> list[Occupant]:
-        """Who is in `room`, over all processes, in the order in which they came.
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
+        """Who is in `room`, over all processes, in the order in which they came, or a part of them.
 
         Raises:
             StoreUnavailable: the store did not answer in time.
         """
         await self._caught_up(room)
-        return (await self._store.occupancy(room)).occupants
+        return await self._store.occupancy(room, first, limit)
 
     def withholds(self, room: str) -> bool:
         """Whether members of `room` must not get what is sent there: their places may be others' by now."""

@@ -36,6 +36,6 @@ def run(given: argparse.Namespace) -> None:
 async def _occupants(given: argparse.Namespace, key: str) -> list[Occupant]:
     outside = outside_of(given)
     try:
-        return await outside.occupants(key)
+        return (await outside.occupancy(key)).occupants
     finally:
         await outside.close()

@@ -91,12 +91,12 @@ class SealedStore:
     async def leave(self, room: str, ids: Collection[str]) -> Left:
         return self._of_left(await self._store.leave(room, ids))
 
-    async def occupancy(self, room: str) -> Occupancy:
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
         """
         Raises:
             ConfigurationError: where this is strict: what is said of somebody cannot be read.
         """
-        found = await self._store.occupancy(room)
+        found = await self._store.occupancy(room, first, limit)
         opened = self._opened(room, found.occupants)
         lost = sum(bool(each.data) for each in found.occupants) - sum(bool(each.data) for each in opened)
         if self._strict and lost:

@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final, TypeVar
 
 from fastapi_channels.wire.messages import size_of
@@ -196,13 +197,13 @@ class MemoryStore:
     async def count_people(self, room: str) -> int:
         return len(self._rooms[room].people) if room in self._rooms else 0
 
-    async def occupancy(self, room: str) -> Occupancy:
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
         found = self._rooms.get(room)
-        return (
-            Occupancy(found.version, list(found.occupants.values()))
-            if found
-            else Occupancy(self._versions, [])
-        )
+        if found is None:
+            return Occupancy(self._versions, [], 0)
+        occupants = found.occupants.values()
+        part = islice(occupants, first, None if limit is None else first + limit)
+        return Occupancy(found.version, list(part), len(occupants))
 
     def _changed(self, room: str, found: _Room) -> None:
         found.version += 1

@@ -52,7 +52,7 @@ _REFUSALS: Final[tuple[type[Exception], ...]] = (asyncpg.PostgresError, asyncpg.
 _PROBLEMS: Final[tuple[type[Exception], ...]] = (ConfigurationError, OSError, *_REFUSALS)
 """Why there is no connection."""
 SCHEMA: Final = "fastapi_channels"
-VERSION: Final = 4
+VERSION: Final = 5
 """Of what is in `postgres.sql`. It is installed where an older one is; a newer one is left alone."""
 AT_ONCE: Final = 100
 """Calls of one function in one transaction: each may lock a room, and a server has so many locks."""
@@ -174,9 +174,9 @@ class PostgresStore:
         found: int = (await self._call("count_people", room.encode()))["_people"]
         return found
 
-    async def occupancy(self, room: str) -> Occupancy:
-        row = await self._call("occupancy", room.encode())
-        return Occupancy(row["_version"], _occupants(row["_all"]))
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
+        row = await self._call("occupancy", room.encode(), first, limit)
+        return Occupancy(row["_version"], _occupants(row["_part"]), row["_total"])
 
     # What was published
 

@@ -249,15 +249,19 @@ $$
 $$;
 
 -- One statement, and so one state of the room.
-CREATE OR REPLACE FUNCTION occupancy(_namespace bytea, _room bytea, OUT _version bigint, OUT _all taken)
+CREATE OR REPLACE FUNCTION occupancy(
+    _namespace bytea, _room bytea, _first bigint, _limit bigint,
+    OUT _version bigint, OUT _total bigint, OUT _part taken)
 LANGUAGE sql VOLATILE AS $$
-    SELECT version_of, ROW(rooms, ids, people, seats, datas, sinces)::taken FROM (
+    SELECT version_of, total, ROW(rooms, ids, people, seats, datas, sinces)::taken FROM (
         SELECT coalesce(
                 (SELECT version FROM rooms WHERE namespace = _namespace AND room = _room), now_us()) AS version_of,
+            coalesce((SELECT occupied FROM rooms WHERE namespace = _namespace AND room = _room), 0) AS total,
             array_agg(room) AS rooms, array_agg(id ORDER BY since) AS ids,
             array_agg(person ORDER BY since) AS people, array_agg(seat ORDER BY since) AS seats,
             array_agg(data ORDER BY since) AS datas, array_agg(since ORDER BY since) AS sinces
-        FROM occupants WHERE namespace = _namespace AND room = _room) AS found
+        FROM (SELECT * FROM occupants WHERE namespace = _namespace AND room = _room
+            ORDER BY since OFFSET _first LIMIT _limit) AS part) AS found
 $$;
 
 -- What was published

@@ -121,10 +121,15 @@ class Left(NamedTuple):
 
 
 class Occupancy(NamedTuple):
-    """Who is in a room, and the version that this is of."""
+    """Who is in a room, or a part of them, and the version that this is of.
+
+    Attributes:
+        total: how many are in, whatever the part.
+    """
 
     version: int
     occupants: list[Occupant]
+    total: int
 
 
 class Retention(NamedTuple):
@@ -321,8 +326,9 @@ class Store(Protocol):
         """How many users, and connections without one, are in `room` with `data`."""
         ...
 
-    async def occupancy(self, room: str) -> Occupancy:
-        """Who is in `room`, by the time at which they entered."""
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
+        """Who is in `room`, by the time at which they entered: at most `limit`, without the `first` so many.
+        To read a part costs as much as the part, in the process that asks."""
         ...
 
     # What was published

@@ -52,7 +52,7 @@ def test_whoever_comes_and_goes_the_store_has_those_who_are_there(
                 await asyncio.sleep(pause)
         store.fates = ["pass"] * 1000
         await asyncio.sleep(3 * tenure.RENEWAL)
-        found = {occupant.id for occupant in await roster.occupants("room")}
+        found = {occupant.id for occupant in (await roster.occupancy("room")).occupants}
         await roster.stop()
         return found, there
 
@@ -73,7 +73,7 @@ async def test_a_count_waits_for_what_was_said_before_and_not_for_what_comes_mea
     roster.enlist("room", Occupant("n.0", None))
     others = asyncio.create_task(come_and_go())
     async with asyncio.timeout(100 * LATENCY):
-        assert "n.0" in {occupant.id for occupant in await roster.occupants("room")}
+        assert "n.0" in {occupant.id for occupant in (await roster.occupancy("room")).occupants}
     others.cancel()
     await roster.stop()
 

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.encryption.cipher import Cipher
 from fastapi_channels.encryption.store import SealedStore, _name
-from fastapi_channels.stores import Addition, LeaseLost, MemoryStore, Part, Store
+from fastapi_channels.stores import Addition, LeaseLost, MemoryStore, Occupant, Part, Store
 from fastapi_channels.stores.memory import REMEMBERED, UNUSED
 from fastapi_channels.stores.postgres import PostgresStore
 from fastapi_channels.stores.redis import RedisStore
@@ -149,6 +149,25 @@ async def test_who_enters_is_in_and_who_leaves_is_not(store: Store, room: str):
     assert await store.count(room) == 1
 
 
+async def test_who_is_in_is_read_in_parts_by_the_time_at_which_they_entered(store: Store, room: str):
+    node, other = a_node(), a_node()
+    for id in (f"{other}.9", f"{node}.10", f"{node}.2"):
+        entered = await enter(store, room, Occupant(id, "ann", data=f'"{id}"'))
+    await enter(store, room, someone(node, 3))
+    await store.leave(room, [f"{node}.10"])
+    whole = await store.occupancy(room)
+    assert (ids(whole), whole.total) == ([f"{other}.9", f"{node}.2", f"{node}.3"], 3)
+    for first, limit in ((0, 1), (1, 1), (1, None), (0, 3), (2, 5), (3, 5), (1_000_000_000, 1), (1, 0)):
+        part = await store.occupancy(room, first, limit)
+        expected = whole.occupants[first : None if limit is None else first + limit]
+        assert (part.occupants, part.total, part.version) == (expected, 3, whole.version)
+    assert entered.version < whole.version
+    # What is said of somebody anew changes nothing in the order.
+    await enter(store, room, Occupant(f"{other}.9", "bob", data="2"))
+    (first_in,) = (await store.occupancy(room, 0, 1)).occupants
+    assert (first_in.user, first_in.data, first_in.since) == ("bob", "2", whole.occupants[0].since)
+
+
 async def test_people_are_users_and_connections_without_one_that_have_data(store: Store, room: str):
     node = a_node()
     tabs = [someone(node, number, user="ann", data="1") for number in (1, 2)]
@@ -167,7 +186,8 @@ async def test_people_are_users_and_connections_without_one_that_have_data(store
 
 async def test_nobody_is_in_a_room_that_nobody_has_entered(store: Store, room: str):
     assert await store.count(room) == await store.count_people(room) == 0
-    assert (await store.occupancy(room)).occupants == []
+    assert (await store.occupancy(room)).occupants == (await store.occupancy(room, 1, 1)).occupants == []
+    assert (await store.occupancy(room)).total == 0
     assert (await store.leave(room, ["1.1"])).occupants == []
 
 

@@ -114,6 +114,8 @@ class Player:
         assert await self._store.count_people(self._room) == len(people_of(found.occupants))
         sinces = [one.since for one in found.occupants]
         assert sinces == sorted(sinces)
+        part = await self._store.occupancy(self._room, 1, 2)
+        assert (part.occupants, part.total) == (found.occupants[1:3], len(found.occupants))
         return self._plain(found.occupants)
 
     def _node(self, name: str) -> str:

@@ -47,7 +47,7 @@ MAX_CONNECTIONS: Final = 1000
 
 Name = Annotated[str, Path(max_length=MAX_NAME)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-Offset = Annotated[int, Query(ge=0)]
+Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
 class Views:
@@ -98,7 +98,7 @@ class Views:
         ) -> MemberPage:
             """Who is in a room, in the order in which they came."""
             with answered():
-                return await self._members(channels.key(room, channel), slice(offset, offset + limit))
+                return await self._members(channels.key(room, channel), offset, limit)
 
         @router.get("/rooms/{room:path}/history")
         async def history(
@@ -160,7 +160,7 @@ class Views:
             """What each process knows of the jobs: when each is due, and when it ran last there."""
             return await ask(JOBS) if JOBS in self._node.questions.answers else {}
 
-    async def _members(self, key: str, part: slice) -> MemberPage:
+    async def _members(self, key: str, offset: int, limit: int) -> MemberPage:
         # Reports of a part alone: those of a room of ten thousand would keep deliveries waiting.
         node = self._node
         if node.broker.local:  # then the store is not told of everybody
@@ -169,15 +169,15 @@ class Views:
                 MemberReport(
                     id=each.id, user=node.key_of(each.user), data=json.loads(each.presence or "null")
                 )
-                for each in here[part]
+                for each in here[offset : offset + limit]
             ]
             return MemberPage(items=items, total=len(here))
-        there = await node.rooms.occupants(key)
+        there = await node.rooms.occupancy(key, offset, limit)
         items = [
             MemberReport(id=each.id, user=each.user, since=each.since, data=json.loads(each.data or "null"))
-            for each in there[part]
+            for each in there.occupants
         ]
-        return MemberPage(items=items, total=len(there))
+        return MemberPage(items=items, total=there.total)
 
     def _connections_of(self, user: str = "") -> dict[str, dict[str, Any]]:
         """The connections of a user in this process."""

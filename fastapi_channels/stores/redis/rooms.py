@@ -1,8 +1,8 @@
 """Who is in a room, on Redis.
 
-Five keys of one slot: `who` (id → occupant), `index` (a sorted set of names: `i` and the id; `u`, the user,
-the time and the id), `seats` (seat → how many share it), `people` (a user, or a connection without one → how
-many of its connections have data), `state` (the version, the last time, fences).
+Five keys of one slot: `who` (id → occupant), `index` (a sorted set of names: `i` and the id; `t`, the time
+and the id; `u`, the user, the time and the id), `seats` (seat → how many share it), `people` (a user, or a
+connection without one → how many of its connections have data), `state` (the version, the last time, fences).
 """
 
 from __future__ import annotations
@@ -52,16 +52,17 @@ end
 local function put(id, one)
   local head = one.since .. ' ' .. whole(one.token) .. ' ' .. #one.user .. ' ' .. #one.seat .. '\\n'
   redis.call('HSET', who, id, head .. one.user .. one.seat .. one.data)
-  redis.call('ZADD', index, 0, 'i' .. id)
+  local names = {0, 'i' .. id, 0, 't' .. one.since .. id}
   if one.user ~= '' then
-    redis.call('ZADD', index, 0, of_user(one.user) .. one.since .. id)
+    names[5], names[6] = 0, of_user(one.user) .. one.since .. id
   end
+  redis.call('ZADD', index, unpack(names))
   add(seats, one.seat, 1)
   add_person(id, one, 1)
 end
 local function take(id, one)
   redis.call('HDEL', who, id)
-  redis.call('ZREM', index, 'i' .. id, of_user(one.user) .. one.since .. id)
+  redis.call('ZREM', index, 'i' .. id, 't' .. one.since .. id, of_user(one.user) .. one.since .. id)
   add(seats, one.seat, -1)
   add_person(id, one, -1)
 end
@@ -223,7 +224,21 @@ return {version, gone}
 """
 )
 
-_OCCUPANCY: Final = Script(_ROOM + "return {version, redis.call('HGETALL', who)}")
+_OCCUPANCY: Final = Script(
+    _ROOM
+    + """
+local first, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local found, total = {}, redis.call('HLEN', who)
+if first == 0 and limit < 0 then
+  return {version, total, redis.call('HGETALL', who)}
+end
+for _, name in ipairs(redis.call('ZRANGEBYLEX', index, '[t', '(u', 'LIMIT', first, limit)) do
+  local id = string.sub(name, 18)
+  found[#found + 1], found[#found + 2] = id, redis.call('HGET', who, id)
+end
+return {version, total, found}
+"""
+)
 
 SCRIPTS: Final = (_ENTER, _LEAVE, _OUST, _OCCUPANCY)
 _REMEMBERED: Final = milliseconds(REMEMBERED)
@@ -296,9 +311,10 @@ class Rooms:
         found: int = await self._server.ask(b"HLEN", self._keys(room)[3])
         return found
 
-    async def occupancy(self, room: str) -> Occupancy:
-        version, found = await self._server.call(_OCCUPANCY, self._keys(room))
-        return Occupancy(version, sorted(_occupants(found), key=lambda one: one.since))
+    async def occupancy(self, room: str, first: int, limit: int | None) -> Occupancy:
+        most = -1 if limit is None else limit
+        version, total, found = await self._server.call(_OCCUPANCY, self._keys(room), first, most)
+        return Occupancy(version, sorted(_occupants(found), key=lambda one: one.since), total)
 
     def _keys(self, room: str) -> list[bytes]:
         return [self._server.key(kind, room) for kind in ("who", "index", "seats", "people", "state")]

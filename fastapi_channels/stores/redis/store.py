@@ -139,8 +139,8 @@ class RedisStore:
     async def count_people(self, room: str) -> int:
         return await self._rooms.count_people(room)
 
-    async def occupancy(self, room: str) -> Occupancy:
-        return await self._rooms.occupancy(room)
+    async def occupancy(self, room: str, first: int = 0, limit: int | None = None) -> Occupancy:
+        return await self._rooms.occupancy(room, first, limit)
 
     # What was published
 
