@@ -74,8 +74,9 @@ def cron(
 
     Args:
         expression: minute, hour, day of the month, month and day of the week.
-        tz: the time zone that it is meant in. What its clocks leave out in spring is run when they go on,
-            what they show twice is run once.
+        tz: the time zone that it is meant in. A time of day that its clocks leave out in spring is run when
+            they go on, one that they show twice is run once. What recurs, as minute or hour begin with `*`,
+            is run whenever they show it.
         name, jitter, timeout, overlap: as in `every`.
 
     Raises:

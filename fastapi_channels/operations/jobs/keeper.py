@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import count
 from typing import Any, Final, Literal, NoReturn, TypeAlias, TypedDict
 
 from starlette.websockets import WebSocket
@@ -113,6 +115,7 @@ class Keeper:
         self._state = state
         self._id = f"{node.id}.{secrets.token_hex(4)}"
         self._key = f"{node.settings.namespace}{RESERVED}job\n{job.name}\n"
+        self._numbers = count()
         self._running: set[asyncio.Task[None]] = set()
         self._away = Seldom(logger)
         self._next = job.mark.schedule.after(time.time())
@@ -144,10 +147,12 @@ class Keeper:
     async def _comes(self, due: float, moment: float) -> bool:
         """Wait for a time of the clock, also where the clock is set meanwhile. False where it is set back so
         far that the tick at `due` is not what comes next."""
-        while (wait := moment - time.time()) > 0:
+        seen = math.inf
+        while (wait := moment - (now := time.time())) > 0:
             # Ticks that are remembered have been run: until they are past there is nothing to be done.
-            if due - self.job.mark.schedule.after(time.time()) > CLAIMED:
+            if now < seen and due - self.job.mark.schedule.after(now) > CLAIMED:
                 return False
+            seen = now
             await asyncio.sleep(min(wait, LOOK))
         return True
 
@@ -165,8 +170,10 @@ class Keeper:
         latest = due + mark.jitter + LATE
         if time.time() > latest:
             return
+        # Not that of a run for the same tick, before the clock was set back: its claim would be this one's.
+        owner = f"{self._id}.{next(self._numbers)}"
         try:
-            if await self._claims(f"{due}", self._id, CLAIMED + mark.jitter, latest) is None:
+            if await self._claims(f"{due}", owner, CLAIMED + mark.jitter, latest) is None:
                 return
         except StoreUnavailable as exc:
             self._misses(exc)
@@ -175,13 +182,12 @@ class Keeper:
             self._skips()
             return
         # No other process takes it up any more: it is among what gets its time when this one ends.
-        task = asyncio.create_task(self._begin(due, following))
+        task = asyncio.create_task(self._begin(due, following, owner))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _begin(self, due: float, following: float) -> None:
+    async def _begin(self, due: float, following: float, owner: str) -> None:
         """Run it for a tick that is claimed, as soon as it is alone, where it has to be."""
-        owner = f"{self._id}.{due}"
         try:
             since = _now() if self.job.mark.overlap else await self._comes_alone(owner, following)
         except StoreUnavailable as exc:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime, tzinfo
+from bisect import bisect_left
+from datetime import datetime, timedelta, timezone, tzinfo
 from typing import Any, Final, NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ from fastapi_channels.exceptions import ConfigurationError
 
 SHORTEST: Final = 0.1
 """Seconds between two ticks, at least: each process asks the store at each."""
+DAY: Final = 86_400.0
 FIELDS: Final = 5
 """Of a cron expression."""
 
@@ -38,7 +40,8 @@ class Cron:
     """At the minutes that a cron expression names, as Debian's cron reads it.
 
     A time of day that the clocks leave out in spring is due at the first minute that they show; one that
-    they show twice in autumn is due the first time.
+    they show twice in autumn is due the first time. What recurs, as minute or hour begin with `*`, is due at
+    each minute that they show.
 
     Args:
         expression: minute, hour, day of the month, month and day of the week.
@@ -56,7 +59,8 @@ class Cron:
             raise ConfigurationError('cron() needs cronsim: pip install "fastapi-channels[cron]"') from None
         self._expression = expression
         self._zone = zone
-        self._ticks = CronSim
+        self._recurs = any(field.startswith("*") for field in expression.split()[:2])
+        self._parse = CronSim
         try:
             # With a sixth it would be of seconds, which Debian's cron does not have.
             if len(expression.split()) > FIELDS:
@@ -69,11 +73,40 @@ class Cron:
             ) from None
 
     def after(self, moment: float) -> float:
-        # In the hour that comes twice, what comes next by the clock may have been before.
-        for tick in self._ticks(self._expression, datetime.fromtimestamp(moment, self._zone)):
+        if not self._recurs:
+            return self._first(moment, moment, self._zone)
+        # Cronsim gets a clock that is never changed: with one that is, what it finds depends on where it
+        # begins, and two processes would have other ticks.
+        start, offset = moment, self._offset(moment)
+        while True:
+            due = self._first(start, moment, timezone(offset))
+            change = self._change(start, due, offset)
+            if change is None:
+                return due
+            start, offset = change - 1, self._offset(change)
+
+    def _first(self, start: float, moment: float, zone: tzinfo) -> float:
+        """The first tick behind `start`, by the clocks of `zone`, that is later than `moment`."""
+        for tick in self._parse(self._expression, datetime.fromtimestamp(math.floor(start), zone)):
+            # In the hour that comes twice, what comes next by the clock may have been before.
             if (due := tick.timestamp()) > moment:
                 return due
         raise ConfigurationError(f"the cron expression {self._expression!r} names a time that never comes")
+
+    def _change(self, start: float, end: float, offset: timedelta) -> int | None:
+        """The first second in which the clocks have another offset than that; None where there is none."""
+        while start < end:
+            later = min(start + DAY, end)
+            if self._offset(later) != offset:
+                seconds = range(math.floor(start) + 1, math.ceil(later))
+                return bisect_left(seconds, True, key=lambda at: self._offset(at) != offset) + seconds.start
+            start = later
+        return None
+
+    def _offset(self, moment: float) -> timedelta:
+        found = datetime.fromtimestamp(moment, self._zone).utcoffset()
+        assert found is not None, "a time zone has one"
+        return found
 
 
 def every(seconds: Any) -> Every:

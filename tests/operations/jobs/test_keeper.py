@@ -17,7 +17,15 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection
 
-from fastapi_channels import BrokerUnavailable, Channel, Publisher, add_channel, current_publisher, every
+from fastapi_channels import (
+    BrokerUnavailable,
+    Channel,
+    Publisher,
+    add_channel,
+    cron,
+    current_publisher,
+    every,
+)
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.observer import Observer
@@ -344,6 +352,60 @@ async def test_a_clock_that_was_ahead_and_is_set_back_stops_no_job(clock: Simple
         clock.ahead = 0
         await asyncio.sleep(60)
     assert diary.due == [86_420, 40, 60, 80]
+
+
+@timeless
+@pytest.mark.parametrize(
+    ("evening", "expected"),
+    [
+        ("2026-03-28T22:00+01:00", ["2026-03-29T03:00+02:00", "2026-03-30T02:30+02:00"]),
+        ("2026-10-24T22:00+02:00", ["2026-10-25T02:30+02:00", "2026-10-26T02:30+01:00"]),
+    ],
+    ids=["spring", "autumn"],
+)
+async def test_a_time_that_the_clocks_leave_out_or_show_twice_is_run_once(
+    evening: str, expected: list[str], clock: SimpleNamespace
+):
+    nights: list[datetime] = []
+
+    @cron("30 2 * * *", tz="Europe/Berlin")
+    async def nightly(due: datetime) -> None:
+        nights.append(due)
+
+    clock.ahead = datetime.fromisoformat(evening).timestamp() - now()
+    async with processes(2, nightly) as both:
+        await asyncio.sleep(30 * 3600)
+    assert nights == [datetime.fromisoformat(each) for each in expected]
+    assert [outcome for process in both for outcome in process.outcomes] == ["ok"] * 2
+
+
+@timeless
+async def test_a_clock_that_goes_back_by_minutes_over_a_tick_of_each_day_runs_it_no_second_time(
+    clock: SimpleNamespace,
+):
+    days: list[datetime] = []
+
+    @cron("0 3 * * *")
+    async def daily(due: datetime) -> None:
+        days.append(due)
+
+    clock.ahead = 3 * 3600 - 100 - now()
+    async with processes(2, daily):
+        await asyncio.sleep(200)
+        clock.ahead -= 200
+        await asyncio.sleep(86_600)
+    assert [day.timestamp() for day in days] == [3 * 3600, 27 * 3600]
+
+
+@timeless
+async def test_a_deadline_that_passes_lets_the_next_tick_be_run_in_any_process():
+    diary, job = noted(lasts=60, timeout=12)
+    async with processes(2, job) as two:
+        await asyncio.sleep(45)
+    assert diary.began == [10, 22, 34]
+    assert (diary.due, diary.at_once) == ([10, 20, 30], 1)
+    outcomes = [outcome for process in two for outcome in process.outcomes]
+    assert sorted(outcomes) == ["skipped", *["timeout"] * 3]
 
 
 @timeless

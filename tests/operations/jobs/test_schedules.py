@@ -1,16 +1,17 @@
 """When something is due."""
 
 import sys
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from cronsim import CronSim
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastapi_channels import ConfigurationError
-from fastapi_channels.operations.jobs.schedules import SHORTEST, Schedule, cron, every
+from fastapi_channels.operations.jobs.schedules import DAY, SHORTEST, Schedule, cron, every
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -64,6 +65,23 @@ def test_ticks_are_at_the_multiples():
             "2026-10-25T02:00",
             ["2026-10-25T02:00+01:00", "2026-10-25T03:00+01:00"],
         ),
+        # What recurs is due at each minute that the clocks show, and at none that they do not.
+        (
+            "*/30 2 * * *",
+            "Europe/Berlin",
+            "2026-03-28T02:30",
+            ["2026-03-30T02:00+02:00", "2026-03-30T02:30+02:00"],
+        ),
+        (
+            "*/30 2 * * *",
+            "Europe/Berlin",
+            "2026-10-25T02:00",
+            ["2026-10-25T02:30+02:00", "2026-10-25T02:00+01:00", "2026-10-25T02:30+01:00"],
+        ),
+        # Where a clock is changed by half an hour, and where it is changed at midnight.
+        ("*/30 23 * * *", "Australia/Lord_Howe", "2026-04-05T03:00", ["2026-04-05T23:00+10:30"]),
+        ("0 */2 * * *", "America/Havana", "2026-03-07T23:59", ["2026-03-08T02:00-04:00"]),
+        ("0 0 * * *", "America/Havana", "2026-03-07T23:59", ["2026-03-08T01:00-04:00"]),
     ],
 )
 def test_what_a_cron_expression_names(expression: str, zone: str, after: str, expected: list[str]):
@@ -76,6 +94,47 @@ def test_the_hour_that_comes_twice_is_not_gone_through_twice():
     schedule = cron("45 2 * * *", BERLIN)
     again = datetime(2026, 10, 25, 2, 40, tzinfo=BERLIN, fold=1).timestamp()
     assert schedule.after(again) == datetime(2026, 10, 26, 2, 45, tzinfo=BERLIN).timestamp()
+
+
+def changes(zone: ZoneInfo) -> list[float]:
+    """When its clocks are changed in 2026."""
+    begin = datetime(2026, 1, 1, tzinfo=UTC)
+    halves = [(begin + timedelta(hours=number / 2)).astimezone(zone) for number in range(2 * 365 * 24)]
+    return [later.timestamp() for at, later in pairwise(halves) if at.utcoffset() != later.utcoffset()]
+
+
+def shown(zone: ZoneInfo, moment: float) -> datetime:
+    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None)
+
+
+ZONES = ("Europe/Berlin", "America/Havana", "Australia/Lord_Howe", "America/Santiago", "Antarctica/Troll")
+"""At half past two, at midnight, by half an hour, southern, and by two hours."""
+CHANGES = [(ZoneInfo(name), change) for name in ZONES for change in changes(ZoneInfo(name))]
+minutes = st.sampled_from(["0", "30", "45", "*/10", "15-45/15"])
+hours = st.sampled_from(["*", "2", "0", "1-3", "*/2", "23"])
+
+
+@given(st.sampled_from(CHANGES), minutes, hours, st.floats(-7200, 7200))
+@example((ZoneInfo("Australia/Lord_Howe"), CHANGES[4][1]), "*/10", "23", 0)
+@example((ZoneInfo("America/Havana"), CHANGES[2][1]), "0", "*/2", -1)
+@settings(max_examples=25)
+def test_ticks_are_the_same_whoever_looks_from_whenever_the_clocks_are_changed(
+    change: tuple[ZoneInfo, float], minute: str, hour: str, away: float
+):
+    (zone, moment), expression = change, f"{minute} {hour} * * *"
+    schedule = cron(expression, zone)
+    ticks = [schedule.after(moment - DAY)]
+    while ticks[-1] <= moment + DAY:
+        ticks.append(schedule.after(ticks[-1]))
+    assert schedule.after(moment + away) == next(tick for tick in ticks if tick > moment + away)
+    if "*" in minute + hour:
+        # What a clock would name that is never changed, at each minute that this one shows.
+        begin, end = shown(zone, moment - DAY), shown(zone, moment + DAY)
+        named = {*takewhile(lambda at: at <= end, CronSim(expression, begin))}
+        every_minute = (moment - DAY + 60 * number for number in range(1, 2 * 24 * 60 + 1))
+        assert ticks[:-1] == [at for at in every_minute if shown(zone, at) in named]
+    else:
+        assert len({shown(zone, tick) for tick in ticks}) == len(ticks), "what is shown twice is due once"
 
 
 @pytest.mark.parametrize(
