@@ -12,7 +12,7 @@ from fastapi import FastAPI, WebSocket
 from fastapi_channels import Channel, Connection, Member, PersonChannel, action, add_channel, limiter
 
 app = FastAPI()
-add_channel(app, url=os.environ.get("BROKER"), publish_timeout=0.5)
+add_channel(app, url=os.environ.get("BROKER"), publish_timeout=float(os.environ.get("PATIENCE", "10")))
 
 
 class Auction(Channel):

@@ -224,7 +224,7 @@ class _Command(AsgiServer):
 
 @pytest.mark.parametrize("server", SERVERS)
 async def test_with_the_broker_away_each_is_told_what_it_can_do(server: str, mortal_redis: RedisServer):
-    with AsgiServer(server, APP, BROKER=mortal_redis.url) as started:
+    with AsgiServer(server, APP, BROKER=mortal_redis.url, PATIENCE="1") as started:
         async with started.site.connect(ROOM) as client:
             assert await reply(client, "bid", amount=1, number=1) is True
             assert (await post(started, "/here")).status_code == 200

@@ -207,7 +207,7 @@ async def test_commands_have_the_keys_from_the_environment(
         assert await inside(capsys, *words) == (0, "", "")
         assert (await client.receive())["data"] == SAID
         assert SAID in await line(listener.stdout)
-        assert "processes: 1 heard it" in (await inside(capsys, "doctor", *where, "--wait", "0.5")).out
+        assert "processes: 1 heard it" in (await inside(capsys, "doctor", *where, "--wait", "2")).out
         monkeypatch.setenv("CHANNELS_ENCRYPTION_KEYS", "hunter2")
         without = await inside(capsys, *words)
         assert (without.status, without.out) == (2, "")

@@ -152,16 +152,16 @@ async def test_no_window_holds_more_than_it_may(limiter: RedisLimiter) -> None:
 
 
 async def test_a_hit_is_admitted_after_the_wait_and_not_before(limiter: RedisLimiter) -> None:
-    items = [("key", Rate(2, 1.0))]
+    items = [("key", Rate(2, 2.0))]
     started = time.monotonic()
     assert [await limiter.hit(items), await limiter.hit(items)] == [0, 0]
-    assert 0 < await limiter.hit(items) <= 1.0
+    assert 0 < await limiter.hit(items) <= 2.0
 
     async def admitted() -> bool:
         return await limiter.hit(items) == 0
 
     await until(admitted)
-    assert time.monotonic() - started >= 1.0 - 1e-3
+    assert time.monotonic() - started >= 2.0 - 1e-3
 
 
 async def test_a_refused_call_consumes_nothing(limiter: RedisLimiter, redis_client: Redis) -> None:
@@ -366,7 +366,7 @@ async def test_an_outage_does_not_slow_every_hit() -> None:
             started = time.monotonic()
             for index in range(500):
                 assert await limiter.hit([(f"key {index}", Rate(1, 60.0))]) == 0
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 25, "a deadline for each would be 50 s"
 
 
 async def test_a_cancelled_hit_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
