@@ -285,7 +285,6 @@ def counting() -> Iterator[list[int]]:
             counted[0] += 1
 
     # What cyclic garbage calls while it is collected has nothing to do with what is counted.
-    gc.collect()
     gc.disable()
     before = sys.getprofile()
     sys.setprofile(count)

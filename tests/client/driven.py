@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,12 @@ class Driven:
 
     Args:
         write: hands it a command.
+        pid: of its process, if it has one of its own.
     """
 
-    def __init__(self, write: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, write: Callable[[dict[str, Any]], None], pid: int = 0) -> None:
         self._write = write
+        self._pid = pid
         self._told = asyncio.Event()
         self._count = 0
         self.told: list[dict[str, Any]] = []
@@ -68,6 +72,15 @@ class Driven:
         """All that was told of a room: `said`, `state` or `gap`."""
         return [told[what] for told in self.told if told.get("id") == id and what in told]
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It does nothing and reads nothing meanwhile."""
+        os.kill(self._pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self._pid, signal.SIGCONT)
+
     def hear(self, told: dict[str, Any]) -> None:
         self.told.append(told)
         self.at.append(asyncio.get_running_loop().time())
@@ -82,7 +95,7 @@ async def driven(*command: str, folder: Path) -> AsyncIterator[Driven]:
     stdin, stdout = process.stdin, process.stdout
     assert stdin is not None
     assert stdout is not None
-    client = Driven(lambda command: stdin.write(json.dumps(command).encode() + b"\n"))
+    client = Driven(lambda command: stdin.write(json.dumps(command).encode() + b"\n"), process.pid)
 
     async def read() -> None:
         async for line in stdout:

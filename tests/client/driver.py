@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi_channels.client import ActionError, Client, Room, Socket, Times
 
-TIMES = Times(first=0.1, most=1.0, gap=0.1, rejoin=0.1, call=20.0)
+TIMES = Times(first=0.1, most=1.0, gap=0.1, rejoin=0.1, call=20.0, connect=60.0)
 
 
 def tell(**what: Any) -> None:

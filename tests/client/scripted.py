@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from fastapi_channels.wire.messages import MAX_WINDOW, SUBPROTOCOL, decode_json, encode_json
+from tests.support.live import DEADLINE
 
 Frame: TypeAlias = dict[str, Any]
 
@@ -381,8 +382,9 @@ class Scripted:
 @asynccontextmanager
 async def scripted() -> AsyncIterator[Scripted]:
     found = Scripted()
+    # Who is slow to answer a close loses nothing of what was sent before it.
     async with serve(
-        found.meet, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)], close_timeout=1
+        found.meet, "127.0.0.1", 0, subprotocols=[Subprotocol(SUBPROTOCOL)], close_timeout=DEADLINE
     ) as server:
         found.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
         yield found

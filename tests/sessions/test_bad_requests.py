@@ -145,7 +145,8 @@ async def site() -> AsyncIterator[Site]:
     Room().mount(app, "/rooms/{channel}")
     Big().mount(app, "/big/{channel}")
     Socket(numbered).mount(app, "/many")
-    async with serving(app) as site:
+    # Who sends thousands of messages before it reads may be late with a pong.
+    async with serving(app, ws_ping_interval=None) as site:
         yield site
 
 
@@ -295,32 +296,32 @@ async def join(client: Client, room: str) -> Any:
     return await client.receive()
 
 
-async def test_joins_of_ten_thousand_rooms(site: Site, bystander: Client):
+async def test_joins_of_two_thousand_rooms(site: Site, bystander: Client):
     joined, left = numbered.joined, numbered.left
     async with client_of(site, "/many") as client:
-        for number in range(10_000):
+        for number in range(2_000):
             await client.send({"type": "join", "channel": f"room:{number}", "request_id": number})
-        answers = [await client.receive() for _ in range(10_000)]
+        answers = [await client.receive() for _ in range(2_000)]
         in_rooms = [answer["channel"] for answer in answers if answer["type"] == "joined"]
         assert len(in_rooms) == len(set(in_rooms)) == Socket.max_rooms
         refused = [answer for answer in answers if answer["type"] == "response"]
         assert {answer["code"] for answer in refused} == {"too_many_rooms"}
-        assert sorted(answer["request_id"] for answer in answers) == list(range(10_000))
+        assert sorted(answer["request_id"] for answer in answers) == list(range(2_000))
         reply = await client.call("echo", channel=in_rooms[0], text="hi")
         assert reply["data"] == "hi"
     await wait_until(lambda: numbered.left - left == Socket.max_rooms)
     assert numbered.joined - joined == Socket.max_rooms
 
 
-async def test_joins_and_leaves_of_ten_thousand_rooms(site: Site, bystander: Client):
+async def test_joins_and_leaves_of_two_thousand_rooms(site: Site, bystander: Client):
     joined = numbered.joined
     async with client_of(site, "/many") as client:
-        for number in range(10_000):
+        for number in range(2_000):
             await client.send({"type": "join", "channel": f"room:{number}"})
             await client.send({"type": "leave", "channel": f"room:{number}"})
-        kinds = [(await client.receive())["type"] for _ in range(20_000)]
-        assert (kinds.count("joined"), kinds.count("left")) == (10_000, 10_000)
-    assert numbered.joined - joined == 10_000
+        kinds = [(await client.receive())["type"] for _ in range(4_000)]
+        assert (kinds.count("joined"), kinds.count("left")) == (2_000, 2_000)
+    assert numbered.joined - joined == 2_000
 
 
 @pytest.mark.parametrize("room", ["room:2", "room:x", "", None, 5, [], {"a": 1}, "x" * 1000])

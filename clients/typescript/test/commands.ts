@@ -5,7 +5,7 @@ import { createClient } from "../src/index.ts";
 
 export function driven(url: string, tell: (what: object) => void): (command: any) => void {
   const options = {
-    times: { first: 100, most: 1_000, gap: 100, rejoin: 100, call: 20_000 },
+    times: { first: 100, most: 1_000, gap: 100, rejoin: 100, call: 20_000, connect: 60_000 },
     onError: (error: unknown) => tell({ fault: String(error) }),
   };
   const client = createClient(url, options);
@@ -94,11 +94,6 @@ export function driven(url: string, tell: (what: object) => void): (command: any
       tell({ as, pages });
     },
     leave: ({ id }) => rooms.get(id).leave(),
-    /* As an application does that works for long, and lets nothing else run. */
-    block({ milliseconds }) {
-      tell({ blocked: true });
-      for (const end = Date.now() + milliseconds; Date.now() < end;);
-    },
   };
 
   return ({ do: name, ...said }) => void commands[name]!(said);
