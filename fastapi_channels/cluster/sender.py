@@ -22,6 +22,7 @@ from fastapi_channels.wire.positions import Position
 from fastapi_channels.wire.rooms import (
     EVERY_NODE,
     SPACE_END,
+    InvalidRoom,
     check_room,
     name_of,
     node_topic,
@@ -144,7 +145,7 @@ class Sender:
         """Send `body` to one connection, whichever process holds it; nothing if none does.
 
         Raises:
-            ConfigurationError: `connection_id` is no text.
+            ConfigurationError: `connection_id` is no text, or cannot be an id.
         """
         await self._send(_home_of(connection_id), body, "connection", connection_id)
 
@@ -278,9 +279,11 @@ def _home_of(connection_id: str) -> str:
     """The topic of the process that has a connection.
 
     Raises:
-        ConfigurationError: it is no text.
-        ParseError: the id cannot be one.
+        ConfigurationError: it is no text, or cannot be an id.
     """
     if not isinstance(connection_id, str):
         raise ConfigurationError(f"a connection is its id, a text, not {connection_id!r}")
-    return node_topic(check_room(connection_id.partition(".")[0]))
+    try:
+        return node_topic(check_room(connection_id.partition(".")[0]))
+    except InvalidRoom:
+        raise ConfigurationError(f"no connection has an id such as {connection_id[:64]!r}") from None

@@ -732,6 +732,9 @@ async def test_who_is_meant_by_none_is_asked(of: str):
             ConfigurationError, match="a room is its name, a text, or several names, not None"
         ):
             await sender.broadcast(anything, "said")
+        for id in ("", ".1", "a\n.1", 256 * "x"):
+            with pytest.raises(ConfigurationError, match="no connection has an id such as "):
+                await sender.send_to_connection(id, "said")
         with pytest.raises(ConfigurationError, match="a connection is its id, a text, not None"):
             await sender.send_to_connection(anything, "said")
         await outside.close()
