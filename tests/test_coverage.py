@@ -14,7 +14,6 @@ PURE = [
 
 
 @pytest.mark.fault  # long: it runs those tests once more
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("module", PURE)
 def test_own_tests_reach_every_branch(module: str, tmp_path: Path):
     folder, _, noun = module.rpartition("/")
@@ -22,7 +21,7 @@ def test_own_tests_reach_every_branch(module: str, tmp_path: Path):
 
     def coverage(command: str, *arguments: str) -> None:
         words = [sys.executable, "-m", "coverage", command, f"--data-file={tmp_path / 'data'}", *arguments]
-        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=240)
+        done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout + done.stderr
 
     coverage("run", "-m", "pytest", "-q", "-p", "no:cacheprovider", tests)

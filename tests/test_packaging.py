@@ -59,7 +59,7 @@ def test_who_cites_names_this_version():
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built")
     words = [sys.executable, "-m", "hatchling", "build", "--directory", str(folder)]
-    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=60)
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True, timeout=300)
     return folder
 
 

@@ -584,7 +584,7 @@ async def run(script: str, *words: str) -> None:
         [sys.executable, "-W", "error", "-c", script, *words],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 

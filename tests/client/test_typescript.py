@@ -49,7 +49,7 @@ def tools() -> Path:
 def node(*words: str, cwd: Path = TYPESCRIPT) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     return subprocess.run(
-        [NODE, *words], cwd=cwd, capture_output=True, text=True, timeout=100, env=environment
+        [NODE, *words], cwd=cwd, capture_output=True, text=True, timeout=300, env=environment
     )
 
 

@@ -24,8 +24,6 @@ APP: Final = "tests.cluster.served:app"
 WORKERS: Final = ("--workers", "2")
 TROUBLE: Final = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback|Exception")
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @asynccontextmanager
 async def serving(*command: str, **how: Any) -> AsyncIterator[ServerProcess]:

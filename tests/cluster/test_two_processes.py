@@ -16,7 +16,7 @@ from tests.support.events import listening
 from tests.support.live import DEADLINE, Client, ServerProcess, Site, process, unique, wait_until
 from tests.support.servers import RedisServer, required
 
-pytestmark = [required(RedisServer), pytest.mark.timeout(120)]
+pytestmark = required(RedisServer)
 
 BACK_WITHIN = 20.0
 """Seconds after Redis is back, within which everybody hears everybody again."""

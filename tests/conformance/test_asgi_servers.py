@@ -16,7 +16,7 @@ from tests.support.events import listening
 from tests.support.live import DEADLINE, Client, wait_until
 from tests.support.servers import RedisServer, required
 
-pytestmark = [required(AsgiServer), pytest.mark.timeout(120)]
+pytestmark = required(AsgiServer)
 
 SERVERS = ["uvicorn", "uvicorn --ws websockets", "hypercorn", "daphne"]
 APP = "tests.conformance.auction:app"

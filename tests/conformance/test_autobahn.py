@@ -22,10 +22,7 @@ from tests.support.live import serving, unique
 
 WSTEST: Final = shutil.which("wstest")
 
-pytestmark = [
-    pytest.mark.skipif(WSTEST is None, reason="wstest of the Autobahn test suite is not on PATH"),
-    pytest.mark.timeout(240),
-]
+pytestmark = pytest.mark.skipif(WSTEST is None, reason="wstest of the Autobahn test suite is not on PATH")
 
 PROTOCOL: Final = [f"{category}.*" for category in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
 COMPRESSION: Final = [
@@ -75,7 +72,7 @@ async def verdicts(port: int, cases: Sequence[str], folder: Path) -> dict[str, d
         stderr=asyncio.subprocess.STDOUT,
     )
     try:
-        async with asyncio.timeout(200):
+        async with asyncio.timeout(500):
             log, _ = await process.communicate()
     finally:
         if process.returncode is None:

@@ -246,7 +246,7 @@ from fastapi_channels import add_channel
 app = add_channel(FastAPI())
 print([route.path for route in app.routes if "asyncapi" in route.path])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "['/asyncapi.json', '/asyncapi.yaml']", done.stderr
     assert "no page at /asyncapi: it needs Jinja2" in done.stderr
 

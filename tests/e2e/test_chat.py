@@ -159,7 +159,6 @@ async def test_a_relay_passes_on_what_the_page_and_others_send(guests: Guests) -
     await expect(ada.send).to_be_enabled()
 
 
-@pytest.mark.timeout(300)
 async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests) -> None:
     ada = await (await guests.new()).enter("Ada", RELAY)
     bob = await (await guests.new()).enter("Bob", RELAY)

@@ -456,7 +456,7 @@ async def test_the_programs_that_are_copied_do_the_same(reader: Reader) -> None:
     program = (await code.inner_text()).replace("async for frame in socket:", "for _ in range(4):")
     program = program.replace("print(json.loads(frame))", "print(await socket.recv())")
     words = [sys.executable, "-c", program]
-    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=20)
+    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=300)
     frames = [json.loads(line) for line in done.stdout.splitlines()]
     assert [frame.get("data", frame["type"]) for frame in frames] == ["welcome", 0, 1, None], done.stderr
 

@@ -87,6 +87,6 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     expected = "encryption_keys= needs the package 'cryptography': pip install fastapi-channels[encryption]"
     assert done.stdout.strip() == f"ConfigurationError {expected}", done.stderr

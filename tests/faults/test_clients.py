@@ -63,7 +63,6 @@ async def without_network(
             cable.thaw()
 
 
-@pytest.mark.timeout(180)
 async def test_one_script_in_a_browser_in_node_and_in_python(lasting_redis: RedisServer):
     """A text that was said again, as the reply to the first was lost, stands twice for everybody."""
     environment = {"CHANNELS_URL": lasting_redis.url}
@@ -134,7 +133,6 @@ async def test_one_script_in_a_browser_in_node_and_in_python(lasting_redis: Redi
 
 
 @pytest.mark.parametrize("language", [in_node, in_python])
-@pytest.mark.timeout(120)
 async def test_two_hundred_clients_go_through_a_deploy(lasting_redis: RedisServer, language: Any):
     port = str(free_port())
     served = (*SERVED, "--port", port)

@@ -12,7 +12,6 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.frames import Opcode
 
@@ -72,7 +71,6 @@ def resident() -> int:
         return int(statm.read().split()[1]) * resource.getpagesize()
 
 
-@pytest.mark.timeout(300)
 async def test_handshakes_that_are_never_finished() -> None:
     draw = random.Random(20)  # noqa: S311  where they end
     async with serving(make_app(), ws=PROTOCOL, ws_ping_interval=None) as site:
@@ -110,7 +108,6 @@ class Guarded(Channel):
         return text
 
 
-@pytest.mark.timeout(300)
 async def test_ten_thousand_that_do_not_say_who_they_are() -> None:
     app = FastAPI()
     add_channel(app)

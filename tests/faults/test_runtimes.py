@@ -79,7 +79,7 @@ def test_it_passes_in_the_engine_of_react_native(tmp_path: Path):
 
     def run(program: str | Path, *words: str | Path) -> str:
         done = subprocess.run(
-            [program, *words], cwd=folder, capture_output=True, text=True, timeout=50, check=True
+            [program, *words], cwd=folder, capture_output=True, text=True, timeout=300, check=True
         )
         return done.stdout
 
@@ -89,7 +89,7 @@ def test_it_passes_in_the_engine_of_react_native(tmp_path: Path):
     how = ("--bundle", "--format=iife", "--target=es2022", f"--alias:react-native={native}")
     paths = {**os.environ, "NODE_PATH": str(packages)}
     words = [NODE, packages / "esbuild/bin/esbuild", "test/hermes.ts", *how, f"--outfile={bundle}"]
-    subprocess.run(words, cwd=TYPESCRIPT, env=paths, check=True, capture_output=True, timeout=50)
+    subprocess.run(words, cwd=TYPESCRIPT, env=paths, check=True, capture_output=True, timeout=300)
     engine, compiler = packages / "hermes-engine-cli/linux64-bin/hermes", packages / HERMESC
     for profile in ("default", "hermes-stable"):
         run(NODE, transform, bundle, tmp_path / f"{profile}.js", profile)

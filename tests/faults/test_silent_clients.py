@@ -45,7 +45,6 @@ async def come(site: Site) -> RawClient:
     return client
 
 
-@pytest.mark.timeout(240)
 async def test_they_are_bounded_and_others_unharmed():
     headers = {"additional_headers": {"Authorization": "Bearer ada"}}
     async with many_files(), process("tests.faults.silent:app") as server:

@@ -154,7 +154,6 @@ async def _crowd(site: Site) -> AsyncIterator[Crowd]:
         crowd.leave()
 
 
-@pytest.mark.timeout(180)
 async def test_the_others_do_not_notice_and_memory_does_not_grow():
     """Each round measures the same flood without and with one who does not read: it is given what fits,
     and loses the rest. The best rounds are compared, since whatever else the machine does only adds."""

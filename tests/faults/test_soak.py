@@ -25,7 +25,6 @@ async def soak(shared_redis: RedisServer) -> AsyncIterator[Soak]:
         yield Soak(app, redis, namespace)
 
 
-@pytest.mark.timeout(180)
 async def test_nothing_is_left_of_clients_that_came_and_went(soak: Soak):
     await soak.run(500)
     before = await soak.held()

@@ -21,7 +21,7 @@ from tests.support.servers import Server, required
 from .echo import ON_NODE
 from .gateway import MB, Large, gateway
 
-pytestmark = [required(AsgiServer), pytest.mark.timeout(120)]
+pytestmark = required(AsgiServer)
 
 WS: Final = "8.23.0"
 

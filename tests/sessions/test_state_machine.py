@@ -259,7 +259,6 @@ async def _all(work: Any) -> None:
             group.create_task(each)
 
 
-@pytest.mark.timeout(180)
 @pytest.mark.parametrize("enough", [1_000, pytest.param(10_000, marks=pytest.mark.fault)])
 def test_who_joins_leaves(enough: int) -> None:
     before = len(live(Outbox, Inbox, Connection))

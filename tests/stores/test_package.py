@@ -71,6 +71,6 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
     expected = f"{scheme}:// needs the package {package!r}: pip install fastapi-channels[{extra}]"
     assert done.stdout.strip() == f"ConfigurationError {expected}", done.stderr

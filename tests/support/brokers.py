@@ -13,7 +13,7 @@ from fastapi_channels.brokers import Broker
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Body, Publication
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds that a test waits for what must happen: later is never."""
 PATIENT: Final = {"publish_timeout": DEADLINE}
 """For a broker whose calls fail in no other case."""

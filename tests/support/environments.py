@@ -15,5 +15,5 @@ def environment(folder: Path, *what: str) -> Path:
         [sys.executable, "-m", "venv", "--without-pip", str(folder)],
         [*pip, "install", "--quiet", *what],
     ):
-        subprocess.run(words, check=True, timeout=100)
+        subprocess.run(words, check=True, timeout=300)
     return python

@@ -34,7 +34,7 @@ from fastapi_channels.cluster.node import Node
 from .servers import descendants
 
 ROOT: Final = Path(__file__).parents[2]
-DEADLINE: Final = 30.0
+DEADLINE: Final = 60.0
 """Seconds that anything may take: later is never."""
 
 

@@ -116,5 +116,5 @@ def _npm(folder: Path, *words: str) -> None:
     npm = BIN.parent / "lib/node_modules/npm/bin/npm-cli.js"
     env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}"}
     subprocess.run(
-        [NODE, str(npm), *words], cwd=folder, env=env, check=True, capture_output=True, timeout=110
+        [NODE, str(npm), *words], cwd=folder, env=env, check=True, capture_output=True, timeout=300
     )

@@ -64,7 +64,7 @@ class Prometheus:
             ["promtool", "test", "rules", str(path)],  # noqa: S607
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=300,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -27,7 +27,7 @@ import pytest
 
 S = TypeVar("S", bound="Server")
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 """Seconds in which a server must have come up, unless it has a deadline of its own, or gone."""
 PORTS = range(20_000, 32_000)
 WORKERS = 8
@@ -275,7 +275,7 @@ class PostgresServer(Server):
             initdb = str(Path(self.path() or "").with_name("initdb"))
             how = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
             command = (*_as_postgres(), initdb, *how, "--locale=C.UTF-8", "--pgdata", str(self._data))
-            subprocess.run(command, check=True, capture_output=True, timeout=60, cwd=self.folder)
+            subprocess.run(command, check=True, capture_output=True, timeout=300, cwd=self.folder)
         super().start()
 
     def command(self) -> Sequence[str]:
@@ -387,7 +387,7 @@ class RabbitServer(Server):
         """Run rabbitmqctl."""
         program = str(Path(self.path() or "").with_name("rabbitmqctl"))
         environment = {**os.environ, **self.environment()}
-        subprocess.run((program, *words), check=True, capture_output=True, timeout=30, env=environment)
+        subprocess.run((program, *words), check=True, capture_output=True, timeout=300, env=environment)
 
     def end(self) -> None:
         self.kill()
@@ -403,7 +403,7 @@ class RabbitServer(Server):
     def _epmd_ends(self) -> bool:
         """It outlives the server, and refuses to go until it has noticed the server's end."""
         command = ("epmd", "-port", str(self._epmd), "-kill")
-        subprocess.run(command, check=False, capture_output=True, timeout=10)
+        subprocess.run(command, check=False, capture_output=True, timeout=300)
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self._epmd)) != 0
 

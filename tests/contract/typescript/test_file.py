@@ -335,7 +335,7 @@ def test_an_application_without_channels():
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     types, document = str(tmp_path / "channels.ts"), str(tmp_path / "asyncapi.json")
     command = [sys.executable, "-m", "fastapi_channels", "typescript", "example.main:app", "-o", types]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=30)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     assert main(["asyncapi", "example.main:app", "-o", document]) == 0
     assert main(["typescript", document]) == 0
     assert capsys.readouterr().out == Path(types).read_text()

@@ -130,5 +130,5 @@ from fastapi.testclient import TestClient
 with TestClient(app) as http:
     print(*(http.get(path).status_code for path in ("/admin/", "/admin/nodes")))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
     assert done.stdout.split() == ["404", "200"], done.stderr
