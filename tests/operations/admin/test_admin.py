@@ -305,12 +305,18 @@ async def test_a_name_that_nothing_can_have_is_told_apart_from_what_cannot_be():
             ]
             assert {answer.status_code for answer in answers} == {status}, room
             assert (await http.get(f"{path}/members?channel=Olds")).status_code == 422
-        answer = await http.post("/admin/connections/%00%0a/disconnect", json={})
-        assert (answer.status_code, answer.json()["detail"]) == (
-            422,
-            r"no connection has an id such as '\x00\n'",
-        )
         assert (await http.get(f"/admin/rooms/a/members?offset={10**30}")).status_code == 422
+
+
+async def test_what_cannot_be_the_id_of_a_connection_is_called_that(shared_redis: str):
+    async with (
+        serving(application(shared_redis, read_only=False)) as site,
+        operator(site) as http,
+    ):
+        for path in ("%00%0a", ".1"):
+            answer = await http.post(f"/connections/{path}/disconnect", json={})
+            assert answer.status_code == 422
+            assert answer.json()["detail"].startswith("no connection has an id such as '")
 
 
 def test_what_is_broken_off_is_in_the_log(caplog: pytest.LogCaptureFixture):
