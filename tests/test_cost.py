@@ -19,7 +19,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CoroutineType, FrameType
 from typing import Annotated, Any
 
 import pytest
@@ -67,6 +67,8 @@ CALLS = {
 KEPT = {"": 5500, " on our own protocol": 7500}
 """Bytes that this package keeps for an idle connection."""
 NUMBERS = itertools.count()
+SPOKEN = 1000
+"""Bytes more that it keeps for one that has said something, which has a task."""
 PRESENT = 1000
 """Bytes more that it keeps for one in a room with presence, in memory."""
 DOCUMENT = 1_200_000
@@ -440,14 +442,21 @@ untraced = pytest.mark.skipif(
 )
 
 
-async def kept(protocol: Any, channel: type[Channel] = Room) -> float:
-    """Bytes that this package keeps for each of many idle connections."""
+async def kept(protocol: Any, channel: type[Channel] = Room, says: str = "") -> float:
+    """Bytes that this package keeps for each of many connections: idle ones, if nothing is said."""
     async with serving(protocol, channel) as connect:
-        await connect()
+
+        async def arrive() -> Client:
+            client = await connect()
+            if says:
+                await client.call(says)
+            return client
+
+        await arrive()
         gc.collect()
         tracemalloc.start()
         try:
-            clients = [await connect() for _ in range(MEMBERS)]
+            clients = [await arrive() for _ in range(MEMBERS)]
             gc.collect()
             snapshot = tracemalloc.take_snapshot()
         finally:
@@ -456,12 +465,38 @@ async def kept(protocol: Any, channel: type[Channel] = Room) -> float:
         return sum(trace.size for trace in own.traces) / len(clients)
 
 
+async def test_who_has_said_something_is_waited_for_by_two_coroutines():
+    """However many the server, FastAPI and its middleware have between their task and the session: each of
+    them is resumed for whatever comes, which took a fifth of an action."""
+    async with serving() as connect:
+        before = asyncio.all_tasks()
+        client = await connect()
+        await client.call("nothing")
+        await settle()
+        found = []
+        for task in asyncio.all_tasks() - before:
+            found.append([])
+            waits: Any = task.get_coro()
+            while isinstance(waits, CoroutineType):
+                found[-1].append(waits.__qualname__)
+                waits = waits.cr_await
+        assert ["Session._work", "Port.get"] in found
+        await client.leave()
+
+
 @untraced
 @each_protocol
 async def test_what_is_kept_for_an_idle_connection(protocol: Any, suffix: str):
     found, budget = await kept(protocol), KEPT[suffix]
     print(f"kept{suffix}: {found:.0f} of {budget} bytes")
     assert found <= budget, f"an idle connection takes {found:.0f} bytes of ours, its budget is {budget}"
+
+
+@untraced
+async def test_what_is_kept_for_one_that_has_said_something():
+    more = await kept(Protocol, says="nothing") - await kept(Protocol)
+    print(f"kept for one that has said something: {more:.0f} more, of {SPOKEN} bytes")
+    assert more <= SPOKEN, f"a task takes {more:.0f} bytes for a connection, its budget is {SPOKEN}"
 
 
 @untraced

@@ -83,11 +83,13 @@ class Run:
         """Nothing can cancel the request any more."""
         del self._runs[self]
         self._is_entered = False
-        if self.task is None:
+        # If it is cancelled, it keeps the exception, whose traceback refers to this object.
+        task, self.task = self.task, None
+        if task is None:
             return
         if self._interrupted:
-            self.task.uncancel()
+            task.uncancel()
         if kind is not asyncio.CancelledError:
             # A TaskGroup that fails leaves one behind, up to Python 3.12.
-            while self.task.cancelling() > self._cancels:
-                self.task.uncancel()
+            while task.cancelling() > self._cancels:
+                task.uncancel()

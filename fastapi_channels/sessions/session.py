@@ -27,17 +27,18 @@ from fastapi_channels.wire.traffic import Tally
 from fastapi_channels.wire.writer import Writer
 
 from .calls import Calls
+from .controls import take
 from .decoding import fault_of, read
 from .foretold import Foretold, stand_in, tell
 from .http import Headers, chosen_subprotocol, language_of, user_of
-from .life import PING, PONG, Life
+from .life import Life
 from .membership import Membership
 from .origin import check_origin
 from .plan import Terms
 from .refusal import refuse
 from .report import Reporter, as_client_error
 from .run import Run
-from .sign_in import AUTH, REFRESH, SignIn
+from .sign_in import SignIn
 from .stay import answered, begin, end
 
 logger = logging.getLogger("fastapi_channels")
@@ -246,14 +247,29 @@ class Session(Client):
         return True
 
     async def _serve(self) -> None:
+        """Wait for the first message, and have the others handled as they come.
+
+        Between the server's task and who waits here are some twenty coroutines of the server, FastAPI and its
+        middleware, and each is resumed for whatever comes: a fifth of what an action takes. Who says
+        something gets a task without them; who says nothing gets none.
+        """
+        if self.websocket.application_state is WebSocketState.DISCONNECTED:
+            return
+        event = await self.inbox.next()
+        if event["type"] == "websocket.disconnect":
+            self.inbox.end(event)
+            return
+        self._task = asyncio.get_running_loop().create_task(self._work(event))
+        try:
+            await self._task
+        finally:
+            self._task = None  # it may have an exception, which refers to this object
+
+    async def _work(self, event: ASGIEvent) -> None:
+        """Handle `event`, and then what comes behind it."""
         inbox, watch, websocket = self.inbox, self.node.watch, self.websocket
         handled = 0
-        # Of a client that has gone, what it sent before is still handled.
-        while websocket.application_state is not WebSocketState.DISCONNECTED:
-            event = await inbox.next()
-            if event["type"] == "websocket.disconnect":
-                inbox.end(event)
-                return
+        while event["type"] != "websocket.disconnect":
             watch.enter(inbox)
             try:
                 work = self._handle(body_of(event))
@@ -264,6 +280,11 @@ class Session(Client):
             handled += 1
             if handled % IN_ONE_TURN == 0:
                 await asyncio.sleep(0)
+            # Of a client that has gone, what it sent before is still handled.
+            if websocket.application_state is WebSocketState.DISCONNECTED:
+                return
+            event = await inbox.next()
+        inbox.end(event)
 
     def _handle(self, body: Body) -> MaybeAwaited[None]:
         """Everything that one frame causes, to be awaited if there is more to it; nothing that it contains
@@ -285,7 +306,7 @@ class Session(Client):
             frame = self._decode(body)
             if type(frame) is not dict and inspect.isawaitable(frame):
                 return self._handle_later(frame)
-            return None if self._take_control(frame) else self._act(frame)
+            return None if take(self, frame) else self._act(frame)
         except Exception as exc:
             return self.reporter.report(exc, None, self._speaker)
 
@@ -293,7 +314,7 @@ class Session(Client):
         work: MaybeAwaited[None]
         try:
             found = await frame
-            work = None if self._take_control(found) else self._act(found)
+            work = None if take(self, found) else self._act(found)
         except Exception as exc:
             work = self.reporter.report(exc, None, self._speaker)
         if work is not None:
@@ -317,37 +338,9 @@ class Session(Client):
         if len(body) > self._terms.max_message_size:
             return False
         try:
-            return self._take_control(await awaited(self._decode(body)))
+            return take(self, await awaited(self._decode(body)))
         except Exception:  # it is read again in its turn, and answered then
             return False
-
-    def _take_control(self, frame: Any) -> bool:
-        """Take a frame that is no action: a cancel, credit, an answer, a ping or pong; False for another."""
-        names = self.envelope
-        controls = isinstance(frame, dict) and names.action not in frame
-        kind = frame.get(names.type) if controls else None
-        if self._life is not None:
-            self._life.heard(kind)
-        if kind == "cancel":
-            self._request(frame.get(names.request_id)).cancel()
-        elif kind == "credit":
-            request_id, count = names.credit(frame)
-            self._request(request_id).give(count)
-        elif kind == "answer":
-            self.calls.answer(frame.get("call_id"), frame.get(names.data), frame.get(names.errors))
-        elif kind == PING:
-            self.writer.post(names.frame({names.type: PONG}))
-        elif kind in (AUTH, REFRESH) and self._sign_in is not None:
-            self._sign_in.refresh(frame)
-        else:
-            return kind == PONG or (kind == "presence" and any(m.show(frame) for m in self._members()))
-        return True
-
-    def _request(self, request_id: Any) -> Run | Message:
-        """The client's request of that id; one that nobody makes, where there is none."""
-        if isinstance(request_id, str | int | float) and (known := self._known(request_id)) is not None:
-            return known
-        return Message("", {})
 
     def _known(self, request_id: str | float) -> Run | Message | None:
         """The client's request of that id, if it runs; or what stands for it, if it may be read ahead."""

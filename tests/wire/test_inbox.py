@@ -60,6 +60,9 @@ async def test_a_quick_action_is_not_read_ahead_of() -> None:
     """No task and no second read: that would cost each message two switches."""
     room = Room()
     async with connected(room) as wire:
+        wire.call("quick", n=-1)
+        await wire.until(lambda: room.handled == [-1])
+        room.handled.clear()
         tasks = others()
         for n in range(10):
             wire.call("slow", n=n)
@@ -95,6 +98,9 @@ async def test_a_slow_action_is_read_ahead_of() -> None:
 async def test_after_a_slow_action_everything_is_inline_again() -> None:
     room = Room()
     async with connected(room) as wire:
+        wire.call("quick", n=-1)
+        await wire.until(lambda: room.handled == [-1])
+        room.handled.clear()
         tasks = others()
         wire.call("slow", n=0)
         await asyncio.sleep(SLOW)
