@@ -308,9 +308,9 @@ async def test_a_name_that_nothing_can_have_is_told_apart_from_what_cannot_be():
         assert (await http.get(f"/admin/rooms/a/members?offset={10**30}")).status_code == 422
 
 
-async def test_what_cannot_be_the_id_of_a_connection_is_called_that(shared_redis: str):
+async def test_what_cannot_be_the_id_of_a_connection_is_called_that(shared_redis: RedisServer):
     async with (
-        serving(application(shared_redis, read_only=False)) as site,
+        serving(application(shared_redis.url, read_only=False)) as site,
         operator(site) as http,
     ):
         for path in ("%00%0a", ".1"):
