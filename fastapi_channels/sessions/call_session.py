@@ -22,7 +22,7 @@ from fastapi_channels.wire.messages import WINDOW, Message
 from fastapi_channels.wire.stream import Exchange, LiveWriter
 
 from .arrival import check_ban
-from .decoding import unreadable
+from .decoding import read, unreadable
 from .http import Headers
 from .plan import Plan
 from .report import Handlers, Line, Party, Reporter, as_client_error
@@ -166,7 +166,7 @@ class CallSession(RoomSession):
             raise ParseError(close=False, context={"problem": problem}) from None
         if self.tally is not None:
             self.tally.take(body)
-        fields = await awaited(self._decode(body)) if body else {}
+        fields = await awaited(read(self._decoder, body)) if body else {}
         if names.payload is not None:
             fields = {names.payload: fields}
         if isinstance(fields, dict):

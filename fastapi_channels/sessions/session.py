@@ -303,7 +303,7 @@ class Session(Client):
         if fault is not None:
             return self.writer.close(*fault)
         try:
-            frame = self._decode(body)
+            frame = read(self._decoder, body)
             if type(frame) is not dict and inspect.isawaitable(frame):
                 return self._handle_later(frame)
             return None if take(self, frame) else self._act(frame)
@@ -324,21 +324,13 @@ class Session(Client):
         """Whether the client may have the WebSocket, whatever rooms it is in on it."""
         return True
 
-    def _decode(self, body: Body) -> Any:
-        """What is in a frame; it may have to be awaited.
-
-        Raises:
-            ParseError: it cannot be read.
-        """
-        return read(self._decoder, body)
-
     async def _take_early(self, event: ASGIEvent) -> bool:
         """Take a frame that cannot wait for the action that runs: a cancel, credit, or an answer."""
         body = body_of(event)
         if len(body) > self._terms.max_message_size:
             return False
         try:
-            return take(self, await awaited(self._decode(body)))
+            return take(self, await awaited(read(self._decoder, body)))
         except Exception:  # it is read again in its turn, and answered then
             return False
 

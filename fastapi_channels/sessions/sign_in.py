@@ -59,6 +59,7 @@ class Guest(Protocol):
     is_one_way: bool
     user: Any
     _terms: Terms
+    _decoder: Callable[[Body], Any]
 
     @property
     def language(self) -> str: ...
@@ -69,11 +70,6 @@ class Guest(Protocol):
 
     async def may_stay(self) -> bool:
         """Whether the client may have the WebSocket, whatever rooms it is in on it."""
-        ...
-
-    @property
-    def _decode(self) -> Callable[[Body], Any]:
-        """Says what is in a client's frame; it may have to be awaited."""
         ...
 
     def _members(self) -> Iterable[Membership]: ...
@@ -196,14 +192,14 @@ class SignIn:
             raise Unauthenticated(reason="nobody said in time who is there") from None
         if event["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(event.get("code", 1005))
-        decode = guest.envelope.decode if guest.relays else guest._decode
+        decode = guest.envelope.decode if guest.relays else guest._decoder
         body = body_of(event)
         fault = fault_of(body, len(body), guest._terms, guest.relays)
         if fault is not None:
             raise WebSocketException(*fault)
         try:
             return await awaited(decode(body))
-        except (ParseError, ValueError, RecursionError):
+        except (ValueError, RecursionError):
             return body  # a handler may want it as it came
 
     async def _check(self, identity: Identity) -> None:
