@@ -334,11 +334,15 @@ class NatsServer(Server):
             return connection.recv(4) == b"INFO"
 
 
+ERLANG = "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none +sbwtdcpu none +sbwtdio none"
+"""One scheduler, which does not spin while it waits: others need the cores."""
+
+
 class RabbitServer(Server):
     """Starts in some seconds, for one node with an epmd of its own."""
 
     binary = "rabbitmq-server"
-    deadline = 100.0
+    deadline = 400.0
     stays = False  # it leaves a dump where it is, when it is killed as it begins
 
     def __init__(self) -> None:
@@ -372,7 +376,7 @@ class RabbitServer(Server):
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_PID_FILE": f"{folder}/pid",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": ERLANG,
         }
 
     def command(self) -> Sequence[str]:
