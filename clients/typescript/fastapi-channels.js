@@ -91,6 +91,7 @@ var Connection = class {
     if (this.state === "open" || this.state === "connecting") return;
     this.#failures = this.#expired = 0;
     this.refusal = null;
+    this.#settings.open.add(this);
     this.#listen();
     if (this.#began + this.#settings.times.gap <= this.#settings.clock.now()) {
       this.#forget();
@@ -105,6 +106,7 @@ var Connection = class {
     if (this.state === "idle") return;
     this.#deaf?.abort();
     this.#deaf = null;
+    this.#settings.open.delete(this);
     this.#drop(1e3);
     this.refusal = null;
     this.state = "idle";
@@ -169,7 +171,7 @@ var Connection = class {
     if (attempt !== this.#attempt) return;
     try {
       const WebSocketClass = this.#settings.webSocket ?? globalThis.WebSocket;
-      if (!WebSocketClass) throw new TypeError("no WebSocket: use Node 22, or the option webSocket");
+      if (!WebSocketClass) throw new TypeError("no WebSocket: use the option webSocket");
       const socket = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
       socket.binaryType = "arraybuffer";
       socket.onopen = mine(() => {
@@ -230,7 +232,7 @@ var Connection = class {
     const { token } = this.#settings;
     const brought = await token?.();
     if (token && (typeof brought !== "string" || !/^[\w!#$%&'*+.^`|~-]+$/.test(brought))) {
-      throw new Refused(0, "an unusable token: not of the characters of HTTP tokens");
+      throw new Refused(0, "token: not of the characters of HTTP tokens");
     }
     return brought;
   }
@@ -353,8 +355,23 @@ var json = {
 function settingsOf(options) {
   const { times, token } = options;
   if (token !== void 0 && typeof token !== "function") throw new TypeError("token: no function");
-  const onError = (error) => (globalThis.reportError ?? console.error)(error);
-  return { away: "wait", codec: json, onError, clock: systemClock, ...options, times: { ...TIMES, ...times } };
+  const report = (error) => (globalThis.reportError ?? console.error)(error);
+  const { onError = report } = options;
+  return {
+    away: "wait",
+    codec: json,
+    clock: systemClock,
+    ...options,
+    times: { ...TIMES, ...times },
+    open: /* @__PURE__ */ new Set(),
+    onError: async (error) => {
+      try {
+        await onError(error);
+      } catch (failure) {
+        report(failure);
+      }
+    }
+  };
 }
 
 // src/requests.ts
@@ -363,20 +380,12 @@ function secret() {
   return crypto.getRandomValues(new Uint8Array(16)).join("");
 }
 var Requests = class {
-  #settings;
-  #send;
-  #knowsWindows;
+  #carrier;
   #all = /* @__PURE__ */ new Map();
   #prefix = secret();
   #count = 0;
-  /**
-   * @param send sends a frame to a room; returns false while that is not joined
-   * @param knowsWindows whether the server does
-   */
-  constructor(settings, send, knowsWindows) {
-    this.#settings = settings;
-    this.#send = send;
-    this.#knowsWindows = knowsWindows;
+  constructor(carrier) {
+    this.#carrier = carrier;
   }
   nextId() {
     return `${this.#prefix}-${++this.#count}`;
@@ -387,12 +396,12 @@ var Requests = class {
     if (!(timeout > 0)) throw new RangeError(`timeout: ${timeout}`);
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
     const waits = state !== "joined";
-    if (waits && (state !== "joining" || this.#settings.away === "fail")) {
+    if (waits && (state !== "joining" || this.#carrier.settings.away === "fail")) {
       return this.#refuse(asker, new NotSent(`the room is ${state}`));
     }
     let size = 0;
     if (waits) {
-      size = this.#settings.codec.encode(asked.frame).length;
+      size = this.#carrier.settings.codec.encode(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
@@ -400,7 +409,7 @@ var Requests = class {
       }
     }
     const id = this.nextId();
-    Object.assign(asked.frame, this.#settings.trace?.()).request_id = id;
+    Object.assign(asked.frame, this.#carrier.settings.trace?.()).request_id = id;
     const request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {
     } };
     this.#all.set(id, request);
@@ -437,7 +446,7 @@ var Requests = class {
   /** @returns whether the frame answers a request of ours */
   received(frame) {
     const request = this.#all.get(frame.request_id);
-    if (request === void 0) return false;
+    if (!request) return false;
     if (frame.code !== void 0) this.#failed(request, new ActionError(frame));
     else if ((frame.index ?? request.items) !== request.items) {
       this.cancel(request, new ChannelsError(`item ${request.items} is missing`));
@@ -456,14 +465,14 @@ var Requests = class {
   give(request, count) {
     if (request.credit === Infinity) return;
     request.credit += count;
-    this.#send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
+    this.#carrier.send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
     request.wait();
   }
   /** Nobody waits for it any more; the server is told to stop. */
   cancel(request, reason) {
     if (this.#all.get(request.frame.request_id) !== request) return;
     this.#fail(request, reason);
-    if (request.sent) this.#send({ type: "cancel", request_id: request.frame.request_id }, request.room);
+    if (request.sent) this.#carrier.send({ type: "cancel", request_id: request.frame.request_id }, request.room);
   }
   #limit(request, timeout) {
     const expire = () => {
@@ -475,15 +484,15 @@ var Requests = class {
     };
     request.wait = () => {
       stop();
-      if (request.credit > 0) stop = this.#settings.clock.after(timeout, expire);
+      if (request.credit > 0) stop = this.#carrier.settings.clock.after(timeout, expire);
     };
     request.wait();
     request.end.push(() => stop());
   }
   #dispatch(request) {
-    if (request.window && this.#knowsWindows()) request.frame.window = request.credit = request.window;
+    if (request.window && "max_window" in this.#carrier.welcome) request.frame.window = request.credit = request.window;
     try {
-      request.sent = this.#send(request.frame, request.room);
+      request.sent = this.#carrier.send(request.frame, request.room);
     } catch (error) {
       this.#fail(request, error);
     }
@@ -494,8 +503,8 @@ var Requests = class {
       return;
     }
     request.sent = false;
-    const wait = Math.max(toldToWait(error.retryAfter), this.#settings.times.rejoin);
-    request.end.push(this.#settings.clock.after(wait, () => {
+    const wait = Math.max(toldToWait(error.retryAfter), this.#carrier.settings.times.rejoin);
+    request.end.push(this.#carrier.settings.clock.after(wait, () => {
       if (!request.sent) this.#dispatch(request);
     }));
   }
@@ -560,11 +569,9 @@ var Feed = class {
       if (!this.#ended) this.#taken?.();
       return { done: false, value };
     }
-    if (this.#error !== void 0) {
-      const error = this.#error;
-      this.#error = void 0;
-      throw error;
-    }
+    const error = this.#error;
+    this.#error = void 0;
+    if (error !== void 0) throw error;
     return DONE;
   }
   /** What `break` calls. */
@@ -643,7 +650,7 @@ var Room = class {
   }
   /** When the next attempt begins, in milliseconds since 1970, while the line is `waiting`. */
   get until() {
-    return this.#line.until;
+    return this.#line.connection.until;
   }
   /**
    * Call an action, and wait for its reply.
@@ -671,7 +678,7 @@ var Room = class {
   stream(name, ...[payload, options]) {
     const { window = WINDOW } = options ?? {};
     if (window !== null && !(window > 0 && window <= MOST_UNTAKEN && Number.isInteger(window))) {
-      throw new RangeError(`a window has 1 to ${MOST_UNTAKEN} items, or is null; not ${window}`);
+      throw new RangeError(`window: 1 to ${MOST_UNTAKEN}, or null; not ${window}`);
     }
     let request = null;
     let taken = 0;
@@ -685,7 +692,7 @@ var Room = class {
     request = this.#line.ask(this, called(name, payload), { ...options, window }, {
       item: (data) => feed.push(data),
       reply: (data) => {
-        if ((data ?? null) !== null) feed.push(data);
+        if (data != null) feed.push(data);
         feed.end();
       },
       fail: (error) => feed.fail(error)
@@ -721,13 +728,16 @@ var Room = class {
    * once, where it is already.
    */
   events(name) {
-    const ends = [];
-    const feed = new Feed(() => ends.forEach((end) => end()));
+    const feed = new Feed(() => {
+      deaf();
+      end();
+    });
     const hear = (state) => {
       if (state === "left") feed.end();
       else if (state === "refused") feed.fail(this.refusal);
     };
-    ends.push(this.on(name, (data) => feed.push(data)), this.onState(hear));
+    const deaf = this.on(name, (data) => feed.push(data));
+    const end = this.onState(hear);
     hear(this.state);
     return feed;
   }
@@ -781,7 +791,7 @@ var Room = class {
     let gap = null;
     this.#isBehind = false;
     if (position === void 0) {
-      if (this.#wasJoined && this.position === "") gap = "away";
+      if (this.#wasJoined && !this.position) gap = "away";
     } else {
       this.#told = offsetOf(position) - (frame?.recovered === void 0 ? 1 : 0);
       this.position = position;
@@ -790,7 +800,7 @@ var Room = class {
     this.connection = frame?.connection ?? this.connection;
     this.#wasJoined = true;
     this.become("joined");
-    if (gap !== null) this.#gap(gap);
+    if (gap) this.#gap(gap);
   }
   /** @internal */
   become(state, refusal = null) {
@@ -849,7 +859,7 @@ var Room = class {
   }
   #present(frame) {
     const now = after(this.presence, frame);
-    if (now !== null) this.#show(now);
+    if (now) this.#show(now);
     else if (this.presence.version !== null) {
       this.presence = { ...this.presence, version: null };
       this.#line.say(this, { type: "presence" });
@@ -912,18 +922,16 @@ var Line = class {
     this.settings = settings;
     this.#url = url;
     this.connection = new Connection(settings, this);
-    const { connection } = this;
-    this.requests = new Requests(
-      settings,
-      (frame, room) => this.isReady(room) && connection.send(frame),
-      () => "max_window" in connection.welcome
-    );
+    this.requests = new Requests(this);
   }
   get state() {
     return this.connection.state;
   }
-  get until() {
-    return this.connection.until;
+  get welcome() {
+    return this.connection.welcome;
+  }
+  send(frame, room) {
+    return this.isReady(room) && this.connection.send(frame);
   }
   address() {
     const url = new URL(this.#url);
@@ -1022,7 +1030,7 @@ var Many = class extends Line {
   opened() {
     this.own.joined(null);
     const places = [...this.#places.values()].filter(({ room }) => room.state !== "refused");
-    const { max_joins, max_message_size } = this.connection.welcome;
+    const { max_joins, max_message_size } = this.welcome;
     const most = Math.min(max_joins, max_message_size / 1280) | 0 || 1;
     while (places.length > 0) this.#ask(places.splice(0, most));
   }
@@ -1145,7 +1153,8 @@ function createClient(url, options = {}) {
       const own = { ...settings, query: () => ({ ...settings.query?.(), ...query }) };
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
-    socket: (address, parameters = {}) => new Many(settings, place(url, address, parameters))
+    socket: (address, parameters = {}) => new Many(settings, place(url, address, parameters)),
+    close: () => [...settings.open].forEach((each) => each.close())
   };
   return made;
 }
@@ -1168,7 +1177,6 @@ export {
   Overflow,
   Refused,
   Room,
-  SUBPROTOCOL,
   TIMES,
   TimedOut,
   createClient

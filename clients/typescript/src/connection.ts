@@ -80,6 +80,7 @@ export class Connection {
     if (this.state === "open" || this.state === "connecting") return;
     this.#failures = this.#expired = 0;
     this.refusal = null;
+    this.#settings.open.add(this);
     this.#listen();
     if (this.#began + this.#settings.times.gap <= this.#settings.clock.now()) {
       this.#forget();
@@ -95,6 +96,7 @@ export class Connection {
     if (this.state === "idle") return;
     this.#deaf?.abort();
     this.#deaf = null;
+    this.#settings.open.delete(this);
     this.#drop(1000);
     this.refusal = null;
     this.state = "idle";
@@ -163,7 +165,7 @@ export class Connection {
     if (attempt !== this.#attempt) return;
     try {
       const WebSocketClass = this.#settings.webSocket ?? (globalThis as any).WebSocket;
-      if (!WebSocketClass) throw new TypeError("no WebSocket: use Node 22, or the option webSocket");
+      if (!WebSocketClass) throw new TypeError("no WebSocket: use the option webSocket");
       const socket: WebSocketLike = this.#socket = new WebSocketClass(this.#owner.address(), protocols);
       socket.binaryType = "arraybuffer";
       // A server that chose another subprotocol need not greet.
@@ -225,7 +227,7 @@ export class Connection {
     const { token } = this.#settings;
     const brought = await token?.();
     if (token && (typeof brought !== "string" || !/^[\w!#$%&'*+.^`|~-]+$/.test(brought))) {
-      throw new Refused(0, "an unusable token: not of the characters of HTTP tokens");
+      throw new Refused(0, "token: not of the characters of HTTP tokens");
     }
     return brought;
   }

@@ -55,11 +55,9 @@ export class Feed<T> implements AsyncIterableIterator<T, undefined> {
       if (!this.#ended) this.#taken?.();
       return { done: false, value };
     }
-    if (this.#error !== undefined) {
-      const error = this.#error;
-      this.#error = undefined;
-      throw error;
-    }
+    const error = this.#error;
+    this.#error = undefined;
+    if (error !== undefined) throw error;
     return DONE;
   }
 

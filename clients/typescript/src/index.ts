@@ -9,7 +9,6 @@ import type {
   AnyChannels, AnyWords, Parameters_, Places, RoomAddress, RoomAt, RoomName, SocketAddress, SocketAt, WordsOf,
 } from "./types.ts";
 
-export { SUBPROTOCOL } from "./connection.ts";
 export type { Frame, State } from "./connection.ts";
 export { ActionError, ChannelsError, ConnectionLost, NotSent, Overflow, Refused, TimedOut } from "./errors.ts";
 export type { Device, Person, Presence, PresenceChange } from "./presence.ts";
@@ -43,6 +42,8 @@ export interface Client<C> {
   ): Room<RoomAt<C, A>>;
   /** One WebSocket for many rooms, at the address of a `Socket`. */
   socket<A extends SocketAddress<C>>(address: A, ...args: Parameters_<SocketAt<C, A>, never>): Socket<SocketAt<C, A>>;
+  /** Leave all rooms, those of sockets too. A room that is asked for afterwards is joined. */
+  close(): void;
 }
 
 /**
@@ -59,6 +60,7 @@ export function createClient<C = AnyChannels>(url: string | URL, options: Client
       return new Single(own, place(url, address, parameters), address, rest).room;
     },
     socket: (address: string, parameters: Places = {}) => new Many(settings, place(url, address, parameters)),
+    close: () => [...settings.open].forEach((each) => each.close()),
   };
   return made as unknown as Client<C>;
 }

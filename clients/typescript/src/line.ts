@@ -26,7 +26,7 @@ interface Place {
 
 export abstract class Line {
   declare readonly settings: Settings;
-  declare protected readonly connection: Connection;
+  declare readonly connection: Connection;
   declare readonly requests: Requests;
   readonly #url: string;
 
@@ -34,18 +34,19 @@ export abstract class Line {
     this.settings = settings;
     this.#url = url;
     this.connection = new Connection(settings, this);
-    const { connection } = this;
-    this.requests = new Requests(
-      settings, (frame, room) => this.isReady(room) && connection.send(frame), () => "max_window" in connection.welcome,
-    );
+    this.requests = new Requests(this);
   }
 
   get state(): State {
     return this.connection.state;
   }
 
-  get until(): number {
-    return this.connection.until;
+  get welcome(): Frame {
+    return this.connection.welcome;
+  }
+
+  send(frame: Frame, room: string): boolean {
+    return this.isReady(room) && this.connection.send(frame);
   }
 
   address(): string {
@@ -173,7 +174,7 @@ export class Many extends Line {
   opened(): void {
     this.own.joined(null);
     const places = [...this.#places.values()].filter(({ room }) => room.state !== "refused");
-    const { max_joins, max_message_size } = this.connection.welcome;
+    const { max_joins, max_message_size } = this.welcome;
     // A name of 255 characters, a position and two ids have fewer bytes than that.
     const most = Math.min(max_joins, max_message_size / 1280) | 0 || 1;
     while (places.length > 0) this.#ask(places.splice(0, most));

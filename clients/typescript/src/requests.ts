@@ -60,22 +60,23 @@ export function secret(): string {
   return crypto.getRandomValues(new Uint8Array(16)).join("");
 }
 
+/** What carries them. */
+export interface Carrier {
+  readonly settings: Settings;
+  /** What the server has said of itself. */
+  readonly welcome: Frame;
+  /** Send a frame to a room. @returns false while that is not joined */
+  send(frame: Frame, room: string): boolean;
+}
+
 export class Requests {
-  readonly #settings: Settings;
-  readonly #send: (frame: Frame, room: string) => boolean;
-  readonly #knowsWindows: () => boolean;
+  readonly #carrier: Carrier;
   readonly #all = new Map<string, Request>();
   readonly #prefix = secret();
   #count = 0;
 
-  /**
-   * @param send sends a frame to a room; returns false while that is not joined
-   * @param knowsWindows whether the server does
-   */
-  constructor(settings: Settings, send: (frame: Frame, room: string) => boolean, knowsWindows: () => boolean) {
-    this.#settings = settings;
-    this.#send = send;
-    this.#knowsWindows = knowsWindows;
+  constructor(carrier: Carrier) {
+    this.#carrier = carrier;
   }
 
   nextId(): string {
@@ -88,12 +89,12 @@ export class Requests {
     if (!(timeout > 0)) throw new RangeError(`timeout: ${timeout}`);
     if (signal?.aborted) return this.#refuse(asker, signal.reason);
     const waits = state !== "joined";
-    if (waits && (state !== "joining" || this.#settings.away === "fail")) {
+    if (waits && (state !== "joining" || this.#carrier.settings.away === "fail")) {
       return this.#refuse(asker, new NotSent(`the room is ${state}`));
     }
     let size = 0;
     if (waits) {
-      size = this.#settings.codec.encode(asked.frame).length;
+      size = this.#carrier.settings.codec.encode(asked.frame).length;
       const waiting = [...this.#all.values()].filter((each) => !each.sent);
       const bytes = waiting.reduce((sum, each) => sum + each.size, size);
       if (waiting.length >= MOST_WAITING || bytes > MOST_WAITING_BYTES) {
@@ -101,7 +102,7 @@ export class Requests {
       }
     }
     const id = this.nextId();
-    Object.assign(asked.frame, this.#settings.trace?.()).request_id = id;
+    Object.assign(asked.frame, this.#carrier.settings.trace?.()).request_id = id;
     const request: Request = { ...asked, room, asker, size, sent: false, end: [], credit: Infinity, items: 0, wait() {} };
     this.#all.set(id, request);
     if (signal) {
@@ -141,7 +142,7 @@ export class Requests {
   /** @returns whether the frame answers a request of ours */
   received(frame: Frame): boolean {
     const request = this.#all.get(frame.request_id);
-    if (request === undefined) return false;
+    if (!request) return false;
     if (frame.code !== undefined) this.#failed(request, new ActionError(frame));
     else if ((frame.index ?? request.items) !== request.items) {
       this.cancel(request, new ChannelsError(`item ${request.items} is missing`));
@@ -161,7 +162,7 @@ export class Requests {
   give(request: Request, count: number): void {
     if (request.credit === Infinity) return;
     request.credit += count;
-    this.#send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
+    this.#carrier.send({ type: "credit", request_id: request.frame.request_id, count }, request.room);
     request.wait();
   }
 
@@ -169,7 +170,7 @@ export class Requests {
   cancel(request: Request, reason: unknown): void {
     if (this.#all.get(request.frame.request_id) !== request) return;
     this.#fail(request, reason);
-    if (request.sent) this.#send({ type: "cancel", request_id: request.frame.request_id }, request.room);
+    if (request.sent) this.#carrier.send({ type: "cancel", request_id: request.frame.request_id }, request.room);
   }
 
   #limit(request: Request, timeout: number): void {
@@ -183,16 +184,16 @@ export class Requests {
     let stop = (): void => {};
     request.wait = () => {
       stop();
-      if (request.credit > 0) stop = this.#settings.clock.after(timeout, expire);
+      if (request.credit > 0) stop = this.#carrier.settings.clock.after(timeout, expire);
     };
     request.wait();
     request.end.push(() => stop());
   }
 
   #dispatch(request: Request): void {
-    if (request.window && this.#knowsWindows()) request.frame.window = request.credit = request.window;
+    if (request.window && "max_window" in this.#carrier.welcome) request.frame.window = request.credit = request.window;
     try {
-      request.sent = this.#send(request.frame, request.room);
+      request.sent = this.#carrier.send(request.frame, request.room);
     } catch (error) {
       this.#fail(request, error);
     }
@@ -204,8 +205,8 @@ export class Requests {
       return;
     }
     request.sent = false;
-    const wait = Math.max(toldToWait(error.retryAfter), this.#settings.times.rejoin);
-    request.end.push(this.#settings.clock.after(wait, () => { if (!request.sent) this.#dispatch(request); }));
+    const wait = Math.max(toldToWait(error.retryAfter), this.#carrier.settings.times.rejoin);
+    request.end.push(this.#carrier.settings.clock.after(wait, () => { if (!request.sent) this.#dispatch(request); }));
   }
 
   #fail(request: Request, error: unknown): void {

@@ -57,7 +57,7 @@ export interface RoomOptions {
 export interface Line {
   readonly settings: Settings;
   readonly state: State;
-  readonly until: number;
+  readonly connection: { readonly until: number };
   readonly requests: Requests;
   retry(room: Room<any>): void;
   release(room: Room<any>): void;
@@ -111,7 +111,7 @@ export class Room<W = AnyWords> {
 
   /** When the next attempt begins, in milliseconds since 1970, while the line is `waiting`. */
   get until(): number {
-    return this.#line.until;
+    return this.#line.connection.until;
   }
 
   /**
@@ -147,7 +147,7 @@ export class Room<W = AnyWords> {
   ): AsyncIterableIterator<Item<W, N>, undefined> {
     const { window = WINDOW } = options ?? {};
     if (window !== null && !(window > 0 && window <= MOST_UNTAKEN && Number.isInteger(window))) {
-      throw new RangeError(`a window has 1 to ${MOST_UNTAKEN} items, or is null; not ${window}`);
+      throw new RangeError(`window: 1 to ${MOST_UNTAKEN}, or null; not ${window}`);
     }
     let request: Request | null = null;
     let taken = 0;
@@ -161,7 +161,7 @@ export class Room<W = AnyWords> {
     request = this.#line.ask(this as Room<any>, called(name, payload), { ...options, window }, {
       item: (data) => feed.push(data as Item<W, N>),
       reply: (data) => {
-        if ((data ?? null) !== null) feed.push(data as Item<W, N>);
+        if (data != null) feed.push(data as Item<W, N>);
         feed.end();
       },
       fail: (error) => feed.fail(error),
@@ -203,13 +203,16 @@ export class Room<W = AnyWords> {
    * once, where it is already.
    */
   events<N extends EventName<W>>(name: N): AsyncIterableIterator<EventData<W, N>, undefined> {
-    const ends: (() => void)[] = [];
-    const feed = new Feed<EventData<W, N>>(() => ends.forEach((end) => end()));
+    const feed = new Feed<EventData<W, N>>(() => {
+      deaf();
+      end();
+    });
     const hear = (state: RoomState) => {
       if (state === "left") feed.end();
       else if (state === "refused") feed.fail(this.refusal);
     };
-    ends.push(this.on(name, (data) => feed.push(data)), this.onState(hear));
+    const deaf = this.on(name, (data) => feed.push(data));
+    const end = this.onState(hear);
     hear(this.state);
     return feed;
   }
@@ -273,7 +276,7 @@ export class Room<W = AnyWords> {
     let gap: Gap["reason"] | null = null;
     this.#isBehind = false;
     if (position === undefined) {
-      if (this.#wasJoined && this.position === "") gap = "away";
+      if (this.#wasJoined && !this.position) gap = "away";
     } else {
       // Without `recovered` the latest event may follow, which stands at this position itself.
       this.#told = offsetOf(position) - (frame?.recovered === undefined ? 1 : 0);
@@ -283,7 +286,7 @@ export class Room<W = AnyWords> {
     this.connection = frame?.connection ?? this.connection;
     this.#wasJoined = true;
     this.become("joined");
-    if (gap !== null) this.#gap(gap);
+    if (gap) this.#gap(gap);
   }
 
   /** @internal */
@@ -346,7 +349,7 @@ export class Room<W = AnyWords> {
 
   #present(frame: Frame): void {
     const now = after(this.presence, frame);
-    if (now !== null) this.#show(now);
+    if (now) this.#show(now);
     else if (this.presence.version !== null) {
       // Asked once: until everybody comes, no other difference fits.
       this.presence = { ...this.presence, version: null };

@@ -69,7 +69,7 @@ export interface ClientOptions {
   /** What each call belongs to, as W3C Trace Context has it. The application has to want it. */
   trace?: () => { traceparent?: string; tracestate?: string };
   /** Whatever goes wrong where nobody waits for it: a listener that throws, a frame that cannot be read. */
-  onError?: (error: unknown) => void;
+  onError?: (error: unknown) => unknown;
   webSocket?: new (url: string, protocols: string[]) => WebSocketLike;
   /** Milliseconds in place of those of `TIMES`. */
   times?: Partial<typeof TIMES>;
@@ -82,6 +82,8 @@ export interface Settings extends ClientOptions {
   onError: (error: unknown) => void;
   times: typeof TIMES;
   clock: Clock;
+  /** What ends when the client does. */
+  readonly open: Set<{ close(): void }>;
 }
 
 /** What is used where no other codec is given. */
@@ -94,6 +96,16 @@ export function settingsOf(options: ClientOptions): Settings {
   const { times, token } = options;
   if (token !== undefined && typeof token !== "function") throw new TypeError("token: no function");
   // As the browser tells of what nobody caught; where there is no such way, the console does.
-  const onError = (error: unknown): void => (globalThis.reportError ?? console.error)(error);
-  return { away: "wait", codec: json, onError, clock: systemClock, ...options, times: { ...TIMES, ...times } };
+  const report = (error: unknown): void => (globalThis.reportError ?? console.error)(error);
+  const { onError = report } = options;
+  return {
+    away: "wait", codec: json, clock: systemClock, ...options, times: { ...TIMES, ...times }, open: new Set(),
+    onError: async (error) => {
+      try {
+        await onError(error);
+      } catch (failure) {
+        report(failure);
+      }
+    },
+  };
 }

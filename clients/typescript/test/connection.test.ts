@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { createClient, SUBPROTOCOL } from "../src/index.ts";
+import { SUBPROTOCOL } from "../src/connection.ts";
+import { createClient } from "../src/index.ts";
 import { World, evenly, outcome, settle, welcomed } from "./fake.ts";
 
 test("nothing happens before a room is asked for, wherever it is imported", () => {
@@ -347,7 +348,7 @@ test("a token that cannot be sent is refused at once, and stands in no message",
     const room = world.client({ token: () => wrong as string }).room("/a");
     await world.clock.pass(60_000);
     assert.deepEqual([room.state, room.refusal?.closeCode, world.sockets.length], ["refused", 0, 0]);
-    assert.match(room.refusal!.message, /unusable token: not of the characters of HTTP tokens/);
+    assert.match(room.refusal!.message, /token: not of the characters of HTTP tokens/);
   }
 });
 
@@ -388,7 +389,7 @@ test("without a WebSocket it says what to do", async () => {
   const before = Object.getOwnPropertyDescriptor(globalThis, "WebSocket")!;
   delete (globalThis as any).WebSocket;
   try {
-    await assert.rejects(createClient("http://example.com").room("/a").ready(), /Node 22, or the option webSocket/);
+    await assert.rejects(createClient("http://example.com").room("/a").ready(), /no WebSocket: use the option webSocket/);
   } finally {
     Object.defineProperty(globalThis, "WebSocket", before);
   }
@@ -419,6 +420,29 @@ test("leaving ends it: no timer, no socket is left", async () => {
   room.retry();
   await clock.pass(2_000);
   assert.equal(room.state, "joined");
+});
+
+test("a client leaves all that it has opened by one call, and what is asked for then is joined", async () => {
+  const world = new World();
+  world.arrives = (socket) => socket.welcome();
+  const client = world.client();
+  const [first, refused, left] = ["/a", "/b", "/c"].map((address) => client.room(address));
+  const desk = client.socket("/desk");
+  const ticket = desk.room("ticket:7");
+  await world.clock.pass(1);
+  world.sockets[1]!.shut(4501, "no");
+  left!.leave();
+  let again: typeof first;
+  first!.onState((state) => { if (state === "left") again ??= client.room("/again"); });
+  client.close();
+  const states = [first, refused, left, desk.own, ticket].map((room) => room!.state);
+  assert.deepEqual(states, ["left", "left", "left", "left", "left"]);
+  assert.throws(() => desk.room("ticket:8"), { name: "ChannelsError" });
+  await world.clock.pass(1);
+  assert.deepEqual([again!.state, world.sockets.length, world.open.length], ["joined", 5, 1]);
+  client.close();
+  await world.clock.pass(60_000);
+  assert.deepEqual([again!.state, world.open.length, world.clock.pending], ["left", 0, 0]);
 });
 
 class Page extends EventTarget {

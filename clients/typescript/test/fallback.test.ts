@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { SUBPROTOCOL } from "../src/index.ts";
+import { SUBPROTOCOL } from "../src/connection.ts";
 import { evenly, outcome, settle } from "./fake.ts";
 import { Both, listening, turns } from "./http.ts";
 

@@ -391,7 +391,7 @@ test("a window is 64 if nothing is said, and none where null is", async () => {
 test("what is no window is refused where it is said", async () => {
   const { world, room } = await welcomed();
   for (const window of [0, -1, 1.5, 1_025, NaN, Infinity, "8" as any]) {
-    assert.throws(() => room.stream("count", {}, { window }), { name: "RangeError", message: /1 to 1024 items, or is null/ });
+    assert.throws(() => room.stream("count", {}, { window }), { name: "RangeError", message: /1 to 1024, or null/ });
   }
   assert.deepEqual(world.socket.sent, []);
 });
@@ -484,6 +484,26 @@ test("what async listeners reject with reaches onError alone, as what they throw
   process.off("unhandledRejection", hear);
   const told = world.errors.map((error) => (error as Error).message).sort();
   assert.deepEqual([told, loose], [["any", "call", "event", "frame", "gap", "presence", "presence", "state"], []]);
+});
+
+test("what onError throws, or rejects with, is told as what nobody caught", async () => {
+  const told: unknown[] = [];
+  const before = Object.getOwnPropertyDescriptor(globalThis, "reportError");
+  Object.defineProperty(globalThis, "reportError", { configurable: true, value: (error: Error) => told.push(error.message) });
+  try {
+    for (const onError of [() => { throw new Error("thrown"); }, async () => { throw new Error("rejected"); }]) {
+      const { world, room } = await welcomed({ onError });
+      room.on("said", () => { throw new Error("listener"); });
+      world.socket.say({ type: "event", event: "said", channel: "lobby", data: 1 });
+      world.socket.say("no frame");
+      await settle();
+      assert.equal(room.state, "joined");
+    }
+  } finally {
+    if (before) Object.defineProperty(globalThis, "reportError", before);
+    else delete (globalThis as any).reportError;
+  }
+  assert.deepEqual(told, ["thrown", "thrown", "rejected", "rejected"]);
 });
 
 test("a loop over a room that is over ends at once, or with what ended it", async () => {
