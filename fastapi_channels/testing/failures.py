@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,7 +104,8 @@ class Watched:
                 raised itself, that has a note of it.
         """
         try:
-            yield
+            with self._hearing():
+                yield
         except BaseException as exc:
             for each in self.pending:
                 exc.add_note(f"The application has raised {shortened(each)}")
@@ -113,6 +115,26 @@ class Watched:
             raise ExceptionGroup("the application has raised", pending)
         if pending:
             raise pending[0]
+
+    @contextmanager
+    def _hearing(self) -> Iterator[None]:
+        """Hear of tasks that have failed, and that nobody awaits: of the application, or of the test."""
+        loop = asyncio.get_running_loop()
+        before = loop.get_exception_handler()
+
+        def hear(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            if isinstance(context.get("future"), asyncio.Task):
+                self._others.add(context["exception"])
+            if before is None:
+                loop.default_exception_handler(context)
+            else:
+                before(loop, context)
+
+        loop.set_exception_handler(hear)
+        try:
+            yield
+        finally:
+            loop.set_exception_handler(before)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

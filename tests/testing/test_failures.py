@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Protocol
 
 import pytest
@@ -242,6 +242,25 @@ async def test_of_clients_that_are_not_of_the_kit_at_the_end():
 
     with pytest.raises(ZeroDivisionError):
         await call()
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_of_a_task_that_nobody_awaits(opening: Opening, raises: bool):
+    async def call() -> None:
+        async with opening(create_app(), raise_server_exceptions=raises) as site:
+            ann = await site.client("/rooms/lobby")
+            begun = [asyncio.create_task(fails_in("task", "task"))]
+            await asyncio.wait(begun)
+            begun.clear()
+            with pytest.raises(AssertionError) as raised:
+                await ann.expect("said", within=0)
+            assert isinstance(raised.value.__cause__, ZeroDivisionError) == raises
+
+    heard: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: heard.append(context["exception"]))
+    with pytest.raises(ZeroDivisionError) if raises else nullcontext():
+        await call()
+    assert [type(exc) for exc in heard] == [ZeroDivisionError]
 
 
 def test_without_a_loop(opening: Opening):
