@@ -177,20 +177,23 @@ class Authenticator:
             credentials = None
         return await self._first(self._verifiers if credentials is not None else (), credentials, connection)
 
-    async def read(self, frame: Any, kind: Any, connection: HTTPConnection) -> Identity:
+    async def read(self, frame: Any, field: str, connection: HTTPConnection) -> Identity:
         """Who a client is that has sent `frame` as its first.
 
         Args:
-            kind: what its `type` says.
+            field: of a frame, that says what it is: `type`, or what an envelope has in its place.
 
         Raises:
             Unauthenticated: it does not say it, or what it brings does not hold.
         """
         if self._auth_handler is not None:
             return await self._first((self._auth_handler,), frame, connection)
-        if kind != AUTH or not isinstance(frame.get("token"), str):
-            raise Unauthenticated(reason=f'the first frame has to be of the type "{AUTH}", and bring a token')
-        return await self.verify(frame["token"], connection)
+        said: dict[str, Any] = frame if isinstance(frame, dict) else {}
+        if said.get(field) != AUTH or not isinstance(said.get("token"), str):
+            raise Unauthenticated(
+                reason=f'the first frame has to be of the {field} "{AUTH}", and bring a token'
+            )
+        return await self.verify(said["token"], connection)
 
     async def _first(
         self, verifiers: Sequence[Verifier], credentials: Any, connection: HTTPConnection

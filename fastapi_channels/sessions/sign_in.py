@@ -129,10 +129,8 @@ class SignIn:
         elif gate.first_frame is not None:
             await guest.accept(subprotocol, headers)
             frame = await self._first_frame(gate.first_frame)
-            message, kind = None, None
-            if isinstance(frame, dict):
-                message, kind = self._message(frame), frame.get(guest.envelope.type)
-            identity = await gate.read(frame, kind, guest.websocket)
+            message = self._message(frame) if isinstance(frame, dict) else None
+            identity = await gate.read(frame, guest.envelope.type, guest.websocket)
             await self._check(identity)
             self._take(identity)
             await self._welcome(message)

@@ -27,6 +27,7 @@ from fastapi_channels import (
     Channel,
     ConfigurationError,
     Connection,
+    Envelope,
     IsAuthenticated,
     PermissionDenied,
     Socket,
@@ -415,6 +416,20 @@ async def test_a_token_of_a_megabyte_in_the_handshake_is_refused_unread(http: st
             finally:
                 eve.close()
     assert not read
+
+
+async def test_the_first_frame_of_another_envelope():
+    envelope = Envelope(action="type", payload="payload", type="kind")
+    hall = type(
+        "Hall", (Room,), {"authenticator": Authenticator(TOKENS, first_frame=5.0), "envelope": envelope}
+    )
+    async with entered(hall()) as site:
+        async with site.connect("/tea") as ada:
+            await ada.send({"kind": "auth", "token": token("ada")})
+            assert (await ada.receive())["kind"] == "authenticated"
+        async with site.connect("/tea") as eve:
+            await eve.send({"type": "auth", "token": token("ada")})
+            assert 'has to be of the kind "auth"' in (await eve.receive())["errors"]
 
 
 async def test_a_first_frame_that_never_comes():
