@@ -77,6 +77,7 @@ class Readiness:
         missing, before = health.missing, self._missing
         self._missing = missing
         if missing and not before:
-            logger.warning("not ready: %s has been away for %g s", missing, GRACE)
+            have = "have" if " and " in missing else "has"
+            logger.warning("not ready: %s %s been away for %g s", missing, have, GRACE)
         elif before and not missing:
             logger.warning("ready again")

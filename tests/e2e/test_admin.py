@@ -96,6 +96,20 @@ async def test_it_shows_the_processes_and_what_passes(operators: Guests) -> None
         await expect(they.page.locator('[data-tile="inRate"] .value')).not_to_have_text("—")
 
 
+async def test_without_the_broker_it_says_that_it_sees_one_process_alone(operators: Guests) -> None:
+    they = await operator(operators)
+
+    async def answer(route: Any) -> None:
+        found = await (await route.fetch()).json()
+        await route.fulfill(json={id: report | {"broker_away": 2.7} for id, report in found.items()})
+
+    await they.page.route("**/admin/nodes", answer)
+    await they.open()
+    row = they.row("broker away for 2.7 s")
+    await expect(row).to_have_attribute("data-state", "warn")
+    await expect(they.page.locator('[data-tile="processes"]')).to_contain_text("the others cannot be asked")
+
+
 async def test_who_does_not_read_is_listed_and_closed(operators: Guests) -> None:
     they = await operator(operators)
     await they.open()

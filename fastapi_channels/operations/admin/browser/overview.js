@@ -83,9 +83,11 @@ export class Overview {
     }
     this.#draw("processes", all.length, count(all.length));
     const { note } = this.#tiles.get("processes");
-    if (away) show(note, "notReady", { count: away });
+    const alone = all.some(({ broker_away: broker }) => broker);
+    if (alone) show(note, "asksNobody");
+    else if (away) show(note, "notReady", { count: away });
     else show(note, "allReady");
-    note.className = away ? "bad" : "muted";
+    note.className = away || alone ? "bad" : "muted";
   }
 
   #draw(key, value, text) {
@@ -119,7 +121,7 @@ function nodeColumns(readOnly) {
   });
   return [
     { key: "process", make: ({ host, pid, id }) => [make("span", { className: "name", textContent: `${host} · ${pid}` }), " ", make("code", { className: "muted", textContent: id })] },
-    { key: "state", text: stateOf, mark: (row, { ready, draining }) => { row.dataset.state = ready ? "good" : draining ? "warn" : "bad"; }, class: "state-cell" },
+    { key: "state", text: stateOf, mark: (row, report) => { row.dataset.state = markOf(report); }, class: "state-cell" },
     figure("connections", ({ connections }) => count(connections)),
     figure("rooms", ({ rooms }) => count(rooms)),
     figure("inRate", (each) => (each.in === null ? "—" : rate(each.in))),
@@ -140,6 +142,11 @@ function slowColumns(readOnly) {
     { key: "waiting", class: "figure", text: ({ waiting }) => count(waiting) },
     ...(readOnly ? [] : [{ key: "", class: "acts", make: close }]),
   ];
+}
+
+function markOf({ ready, draining, broker_away: broker, store_away: store }) {
+  if (ready) return broker || store ? "warn" : "good";
+  return draining ? "warn" : "bad";
 }
 
 function stateOf({ ready, draining, broker_away: broker, store_away: store }) {
