@@ -24,6 +24,7 @@ from tests.docs.test_docs import Block, blocks
 from tests.support.environments import environment
 from tests.support.live import CHOSEN, Close, Site, process, serving
 from tests.support.live import Client as Peer
+from tests.support.tokens import token
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 Script = Callable[[Site], Awaitable[None]]
@@ -119,6 +120,16 @@ async def django_chat(site: Site) -> None:
         assert await other.receive() == {"message": "elsewhere"}
         await one.send({"message": "hello"})
         assert [await one.receive(), await two.receive()] == [{"message": "hello"}] * 2
+
+
+async def django_token(site: Site) -> None:
+    path, key = "/ws/chat/lobby/", "a-secret-of-thirty-two-bytes-or-more"
+    ada, bob = (f"{path}?token={token(name, key=key)}" for name in ("ada", "bob"))
+    async with site.clients(ada, bob) as (one, two):
+        await one.send({"message": "hello"})
+        assert [await one.receive(), await two.receive()] == [{"by": "ada", "message": "hello"}] * 2
+    for wrong in (path, f"{path}?token={token()}", f"{path}?token={token(seconds=-1, key=key)}"):
+        assert (await site.refusal(wrong)).status in (401, 403)
 
 
 async def dcrf_chat(site: Site) -> None:
@@ -324,7 +335,7 @@ async def post(site: Site, path: str) -> None:
 
 
 SCRIPTS: Final[dict[str, list[Script]]] = {
-    "django-channels.md": [django_chat, django_chat, dcrf_chat, chanx_chat],
+    "django-channels.md": [django_chat, django_token, django_chat, dcrf_chat, chanx_chat],
     "fastapi-distributed-websocket.md": [managed, looping, proxied],
     "fastapi-websockets.md": [layer_example],
     "fastapi.md": [
@@ -354,7 +365,7 @@ UPSTREAM: Final = ("../upstream.md", 0)
 """Its old program runs here too, unchanged."""
 OLD: Final = {
     **dict.fromkeys((("fastws.md", number) for number in range(3)), ("fastws==0.1.7",)),
-    ("django-channels.md", 2): ("djangochannelsrestframework==1.3.0",),
+    ("django-channels.md", 3): ("djangochannelsrestframework==1.3.0",),
     UPSTREAM: (
         "fastapi-channels[redis]==0.0.1b2",
         f"--constraint={DOCS.parent / 'benchmarks/constraints/upstream.txt'}",
