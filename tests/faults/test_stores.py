@@ -70,7 +70,7 @@ async def test_a_server_that_is_gone(server: Server):
         calls = (store.count(ROOM), store.renew("n", 0, 60), store.tops({ROOM: None}), store.evict())
         found = await asyncio.gather(*calls, return_exceptions=True)
         assert [type(one) for one in found] == [StoreUnavailable] * 4
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         await asyncio.to_thread(server.restart)
         assert await store.count(ROOM) == 0
 
@@ -102,7 +102,7 @@ async def test_a_server_that_hangs(server: Server):
             await store.append(ROOM, Addition(Record(0, "a"), KEEP, key="k", key_seconds=60))
         with pytest.raises(StoreUnavailable):  # it is in the server's buffers, and finds the lease ended
             await store.enter(ROOM, [someone(node, 2)], lease)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
         await asyncio.sleep(max(0, lease.until - time.time()))
         server.resume()
         await answering(store)
