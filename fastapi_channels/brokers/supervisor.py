@@ -158,12 +158,14 @@ class Broker:
             raise
 
     async def stop(self) -> None:
-        """Disconnect, whatever state the backend is in; calls that wait raise `BrokerUnavailable`."""
+        """Disconnect, whatever state the backend is in; calls that wait raise `BrokerUnavailable`,
+        and a start under way ends."""
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is None:
             return
         self._session = None
         self._came_up.set()
+        self._tried.set()
         supervisor.cancel()
         await asyncio.wait({supervisor, *self._subscriptions.clear()}, timeout=3 * self._timeout)
 

@@ -201,12 +201,13 @@ async def test_stop_while_it_hangs_up(backend: Scripted):
 
     backend.will("connect", ConnectionError("not yet"))
     backend.will("disconnect", close_slowly)
-    process = Process(backend, **FAST)
+    process = Process(backend, publish_timeout=120.0, **FAST)
     starting = asyncio.create_task(process.broker.start())
     await hanging_up.wait()
     await process.broker.stop()
     assert closed.is_set()
-    await starting
+    async with asyncio.timeout(30):  # and not for as long as a start may take
+        await starting
     assert other_tasks() == set()
 
 
