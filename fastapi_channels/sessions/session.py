@@ -259,14 +259,14 @@ class Session(Client):
         if event["type"] == "websocket.disconnect":
             self.inbox.end(event)
             return
-        self._task = asyncio.get_running_loop().create_task(self._work(event))
         try:
-            await self._task
+            await asyncio.get_running_loop().create_task(self._work(event))
         finally:
             self._task = None  # it may have an exception, which refers to this object
 
     async def _work(self, event: ASGIEvent) -> None:
         """Handle `event`, and then what comes behind it."""
+        self._task = asyncio.current_task()
         inbox, watch, websocket = self.inbox, self.node.watch, self.websocket
         handled = 0
         while event["type"] != "websocket.disconnect":
