@@ -72,7 +72,8 @@ class Authenticator:
         revocable: whether who was signed out by `Publisher.revoke_user` or `revoke_session` is closed at
             once, and refused; it wants a store, which each handshake and each request asks. A token that does
             not say when it was issued is refused for as long as a revocation of its user is remembered.
-        warning: seconds before the end of an identity at which the client is told of it.
+        warning: seconds before the end of an identity at which the client is told of it; half of its time,
+            where that is less.
         max_waiting: how many clients may be waited for at a time, in one process.
 
     Raises:

@@ -90,7 +90,7 @@ class SignIn:
         "_refreshed_at",
         "_refreshing",
         "_spoke",
-        "_warned",
+        "_warned_at",
         "identity",
     )
 
@@ -98,7 +98,8 @@ class SignIn:
         self.identity: Identity | None = None
         self._guest = guest
         self._gate = gate
-        self._warned = False
+        self._warned_at = 0.0
+        """When the client is told that its token ends, in seconds since 1970; its end, where it was told."""
         self._spoke: set[Callable[[], None]] = set()
         self._refreshing: asyncio.Task[None] | None = None
         self._refreshed = 0.0
@@ -139,9 +140,7 @@ class SignIn:
         """The client is in: from now on its time runs."""
         self._spoke.discard(self._look)
         if self.identity is not None and self.identity.expires_at is not None:
-            now = time.time()
-            warned_at = self.identity.expires_at - (0.0 if self._warned else self._gate.warning)
-            self._spoke = self._guest.node.wheel.ride(self._look, max(0.0, warned_at - now))
+            self._spoke = self._guest.node.wheel.ride(self._look, max(0.0, self._warned_at - time.time()))
 
     def refresh(self, frame: dict[str, Any]) -> None:
         """Look at a new token, beside whatever runs; one at a time, and not too many in a row.
@@ -213,7 +212,10 @@ class SignIn:
     def _take(self, identity: Identity) -> None:
         """The client is this one, from now on."""
         guest = self._guest
-        self.identity, self._warned = identity, False
+        self.identity, ends = identity, identity.expires_at
+        if ends is not None:
+            # A token that lives shorter than the warning, or that came again, is not asked for at once.
+            self._warned_at = ends - min(self._gate.warning, _remaining(ends) / 2)
         guest.user = guest.websocket.scope["user"] = identity.user
         for member in guest._members():
             member.connection.user = member.connection.websocket.scope["user"] = identity.user
@@ -272,8 +274,8 @@ class SignIn:
         if not remaining:
             guest.writer.start_close(CloseCode.TOKEN_EXPIRED, come_back("token expired", 0.0))
             return
-        if not self._warned and remaining <= self._gate.warning:
-            self._warned = True
+        if self._warned_at <= time.time() and self._warned_at < identity.expires_at:
+            self._warned_at = identity.expires_at
             if not guest.relays:
                 guest.writer.post(guest.envelope.frame(guest.envelope.expiring(remaining)))
         self.stay()

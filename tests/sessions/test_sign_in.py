@@ -99,6 +99,15 @@ async def test_who_does_not_come_with_a_new_token_is_warned_and_closed():
         assert 2.0 <= time.time() - began <= 2.0 + SLACK
 
 
+async def test_of_a_token_that_ends_before_the_warning_it_is_told_at_half_its_time():
+    """A client that brings such tokens would else be asked again and again."""
+    hall = entered(warning=30.0)
+    async with hall as (site, desk, _), site.connect("/tea", **bearer(desk.token(seconds=4.0))) as ada:
+        warning = await ada.receive()
+        assert warning["type"] == "expiring"
+        assert 0 < warning["expires_in"] <= 2.0
+
+
 async def test_who_does_stays():
     hall = entered(warning=2.9)
     async with hall as (site, desk, _), site.connect("/tea", **bearer(desk.token(seconds=3.0))) as ada:
