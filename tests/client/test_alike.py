@@ -67,7 +67,8 @@ async def test_all_that_passes_between_the_two(language: Language):
         client.do("room", id="d", socket="s", name="closed")
         refused = await client.until(lambda told: told.get("id") == "d" and "state" in told)
         assert refused["code"] == "permission_denied"
-        await client.call("a", "say", text="third")
+        # Whatever a payload has, the action is the one that was called.
+        assert (await client.call("a", "say", text="third", action="cut", request_id="mine"))["reply"] == 5
         read = await client.asked("history", id="a", limit=2)
         assert read["pages"] == [["third", "to both"], ["hello"]]
         assert (await client.call("a", "cut"))["error"] == "ConnectionLost"
