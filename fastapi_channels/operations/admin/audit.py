@@ -18,6 +18,7 @@ from fastapi_channels.wire.messages import decode_json
 
 logger = logging.getLogger("fastapi_channels.admin")
 
+NO_JSON = "the body is to be JSON, and to be said to be: Content-Type: application/json"
 MAX_PATH = 300
 """Characters of a path that the log is told."""
 
@@ -49,6 +50,8 @@ class Guarded(APIRoute):
             try:
                 return await handle(Strict(request.scope, request.receive))
             except RequestValidationError as exc:  # FastAPI would answer with the values, if JSON has them
+                if isinstance(exc.body, bytes):
+                    raise HTTPException(422, NO_JSON) from exc
                 raise HTTPException(422, told(exc.errors())) from exc
             except HTTPException as exc:
                 if exc.status_code in (401, 403):

@@ -21,7 +21,7 @@ from fastapi_channels import (
     add_channel,
     every,
 )
-from fastapi_channels.operations.admin.audit import acting
+from fastapi_channels.operations.admin.audit import NO_JSON, acting
 from fastapi_channels.operations.admin.views import page_of
 from fastapi_channels.testing.asgi import living
 from fastapi_channels.testing.broker import FaultyBroker
@@ -282,7 +282,7 @@ async def test_a_body_that_no_message_could_carry_is_refused_in_words(path: str)
                 assert answer.status_code == 422
                 assert field in [fault["loc"][-1] for fault in answer.json()["detail"]]
         answer = await http.post(f"/admin/{path}", content=b"\xff")  # that it is JSON, nobody has said
-        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, ["body"])
+        assert (answer.status_code, answer.json()["detail"]) == (422, NO_JSON)
 
 
 async def test_a_name_that_nothing_can_have_is_told_apart_from_what_cannot_be():
