@@ -62,7 +62,7 @@ async def _talk(url: str, headers: dict[str, str], since: str) -> None:
         room.on_any(lambda data, about: _show(about.event, data))
         room.on_frame(lambda frame: _show("frame", frame))
         room.on_gap(lambda gap: _note(_gap(gap)))
-        room.on_state(lambda state: _note(str(room.refusal or state)))
+        room.on_state(lambda state: _note(_state(room)))
         try:
             await room.ready()
         except Refused as exc:
@@ -85,6 +85,8 @@ async def _listen(room: Room, read: Callable[[], str]) -> None:
                 async with room.stream(words[1], fields(words[2:])) as items:
                     async for item in items:
                         _show(words[1], item)
+            elif words and words[0].startswith("/"):
+                _note(HELP)
             elif words:
                 _show("ok", await room.call(words[0], fields(words[1:])))
         except ActionError as exc:
@@ -193,6 +195,12 @@ def _pair(word: str, sign: str) -> tuple[str, str]:
     if not found or not name:
         raise ConfigurationError(f"expected name{sign}value, got {word!r}")
     return name, text.strip()
+
+
+def _state(room: Room) -> str:
+    if room.refusal is None and room.line == "waiting":
+        return "no connection: it is tried again"
+    return str(room.refusal or room.state)
 
 
 def _gap(gap: Gap) -> str:

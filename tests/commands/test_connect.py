@@ -16,7 +16,8 @@ from fastapi_channels.commands.connect import actions, completion, fields
 from fastapi_channels.contract.document import document
 from fastapi_channels.exceptions import ConfigurationError
 from tests.client.served import create_app
-from tests.support.live import ROOT, serving
+from tests.support.live import DEADLINE, ROOT, serving
+from tests.support.servers import free_port
 
 
 async def typed(url: str, *lines: str) -> tuple[str, str, int | None]:
@@ -43,6 +44,7 @@ async def test_actions_are_called_and_what_is_told_is_shown():
             "refused",
             "say",
             "oops wrong",
+            "/help",
             "/leave",
             "say",
         ]
@@ -53,7 +55,8 @@ async def test_actions_are_called_and_what_is_told_is_shown():
         )
         assert out.splitlines()[2:5] == ["count 0", "count 1", 'permission_denied "Permission Denied"']
         assert out.splitlines()[5].startswith("invalid_payload ")
-        assert len(out.splitlines()) == 6
+        assert len(out.splitlines()) == 6  # no command is taken for an action
+        assert err.count("/leave  ") == 2
         assert "joined" in err
         assert "expected name=value, got 'wrong'" in err
         assert "No closing quotation" in err
@@ -61,6 +64,22 @@ async def test_actions_are_called_and_what_is_told_is_shown():
         out, err, status = await typed(url.replace("lobby", "closed"))
         assert (out, status) == ("", 2)
         assert "refuses: permission_denied" in err
+
+
+async def test_a_server_that_is_not_there_is_told_of():
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fastapi_channels", "connect", f"ws://127.0.0.1:{free_port()}/"),
+        cwd=ROOT,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(DEADLINE):
+            said = await process.stderr.readuntil(b"no connection: it is tried again\n")
+        assert said.startswith(b"no connection")
+    finally:
+        process.kill()
+        await process.wait()
 
 
 def test_values_are_json_or_texts():
