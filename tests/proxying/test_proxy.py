@@ -97,8 +97,9 @@ async def shake(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 async def in_front(
     target: str, kind: type[WebSocketProxy] = WebSocketProxy, **settings: Any
 ) -> AsyncIterator[Site]:
-    """A gateway to `target`, that nothing is left in."""
-    async with serving(gateway(kind(target, **settings))) as site, site.unharmed():
+    """A gateway to `target`, that nothing is left in; and that pings no client, however long a test takes."""
+    app = gateway(kind(target, **settings))
+    async with serving(app, ws_ping_interval=None) as site, site.unharmed():
         yield site
 
 
