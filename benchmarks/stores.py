@@ -57,6 +57,7 @@ class Calls:
             "count": store.count,
             "count people": store.count_people,
             f"occupancy of {OCCUPANTS}": store.occupancy,
+            f"the first 10 of {OCCUPANTS}": lambda room: store.occupancy(room, 0, 10),
             "append": lambda room: store.append(room, Addition(Record(0, BODY), KEEP)),
             "append with a key": lambda room: store.append(
                 room, Addition(Record(0, BODY), KEEP, key=str(next(self.numbers)), key_seconds=60)
