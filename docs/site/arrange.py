@@ -30,8 +30,12 @@ ABSOLUTE: Final = re.compile(r"[a-z]+:|$")
 EXPORTED: Final = re.compile(r"^(?:# (?P<module>\S+)|(?:class |async )?(?P<name>\w+)\b.*)$", re.MULTILINE)
 """The lines of docs/public.txt that begin a module, or one of its names."""
 REFERENCE: Final = {
-    "en": "# Reference of the code\n\nEvery public name, by the module that it is imported from.\n\n",
-    "zh": "# 代码参考\n\n所有公开的名字，按导入它的模块分页；说明是代码里的英文文档字符串。\n\n",
+    "en": "# Reference of the code\n\nEvery public name, by the module that it is imported from. Most is in "
+    "[`Channel`](fastapi_channels.md#fastapi_channels.Channel), with methods such as "
+    "[`broadcast`](fastapi_channels.md#fastapi_channels.Channel.broadcast).\n\n",
+    "zh": "# 代码参考\n\n所有公开的名字，按导入它的模块分页；说明是代码里的英文文档字符串。最常用的是 "
+    "[`Channel`](fastapi_channels.md#fastapi_channels.Channel) 和它的方法，例如 "
+    "[`broadcast`](fastapi_channels.md#fastapi_channels.Channel.broadcast)。\n\n",
 }
 
 
