@@ -192,7 +192,7 @@ async def test_an_action_that_does_not_end_is_not_waited_for():
 @pytest.mark.direct
 @each_with_port
 async def test_who_answers_pings_stays(ws: str):
-    async with serving_room({"heartbeat": 0.5}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
+    async with serving_room({"heartbeat": 1.0}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
         for _ in range(3):
             assert await client.receive() == (Opcode.PING, b"")
             await client.send(Opcode.PONG, b"")
@@ -213,10 +213,10 @@ async def test_who_is_silent_from_one_ping_to_the_next_is_gone(ws: str):
 @pytest.mark.direct
 @each_with_port
 async def test_any_frame_is_a_sign_of_life(ws: str):
-    async with serving_room({"heartbeat": 0.3}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
+    async with serving_room({"heartbeat": 0.8}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
         began, opcodes = now(), set()
         # It answers no ping, and stays far beyond the time for an answer.
-        while Opcode.PING not in opcodes or now() - began < 0.3 + 5 * LATE:
+        while Opcode.PING not in opcodes or now() - began < 1.6 + 5 * LATE:
             await client.send(Opcode.TEXT, b'{"action": "quick"}')
             opcodes.add((await client.receive())[0])
             await asyncio.sleep(0.05)
@@ -250,7 +250,7 @@ async def test_who_is_not_read_is_not_taken_for_silent():
 @each_implementation
 async def test_a_server_that_takes_no_ping_asks_with_a_frame(ws: str):
     """As seen where something wraps `send`, or the server is not known."""
-    settings = {"heartbeat": 0.2}
+    settings = {"heartbeat": 0.8}
     async with serving_room(settings, ws=ws) as (site, room):
         wrap(site)
         async with site.connect("/tea") as ada, site.connect("/tea") as bob:
