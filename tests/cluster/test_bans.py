@@ -70,7 +70,7 @@ async def cluster() -> AsyncIterator[Cluster]:
                 store=found.store.view().as_store,
                 bans=True,
                 trusted_proxies=["127.0.0.1"],
-                publish_timeout=0.3,
+                publish_timeout=1.0,
             )
             Room().mount(app, "/rooms/{channel}", user=named, http=True, sse=True)
             Vault().mount(app, "/vault/{channel}")

@@ -140,7 +140,7 @@ async def test_an_outage_is_told_once_and_then_counted(
 ):
     """However many broadcasts, requests and leave handlers fail because of it."""
     left: list[BrokerUnavailable] = []
-    async with serving(application(left, url=mortal_redis.url, publish_timeout=0.2)) as site:
+    async with serving(application(left, url=mortal_redis.url, publish_timeout=1.0)) as site:
         node = site.node
         async with site.clients(*["/tea"] * 20) as clients:
             await asyncio.to_thread(mortal_redis.kill)

@@ -77,7 +77,7 @@ async def cluster() -> AsyncIterator[Cluster]:
     async with AsyncExitStack() as stack:
         for _ in range(2):
             room, view = Room(), found.store.view()
-            app = application(room, backend=found.bus.backend(), store=view.as_store, publish_timeout=0.3)
+            app = application(room, backend=found.bus.backend(), store=view.as_store, publish_timeout=1.0)
             room.mount(app, "/calls/{channel}", http=True)
             app.get("/me")(me)
             found.sites.append(await stack.enter_async_context(serving(app, may_complain=True)))
@@ -103,7 +103,7 @@ async def test_a_user_is_gone_from_every_process_and_does_not_come_back():
             await they.publisher().revoke_user("ada")
             for client in (here, there):
                 assert await client.closed() == (4501, "revoked")
-            assert time.monotonic() - began < 5.0
+            assert time.monotonic() - began < 20.0
             assert await is_in(other)
         async with httpx.AsyncClient(base_url=two.http) as http:
             for user, status in (("ada", 401), ("bob", 200)):

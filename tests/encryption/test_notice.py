@@ -16,6 +16,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.stores import MemoryStore, StoreUnavailable
 from tests.commands.test_over_the_broker import inside
 from tests.encryption.test_applications import SERVERS, Kept, Passing, served
+from tests.support.brokers import PATIENT
 from tests.support.live import unique, wait_until
 from tests.support.servers import NatsServer, RedisServer
 
@@ -41,7 +42,7 @@ def url(request: pytest.FixtureRequest) -> str:
 
 async def said(url: str, namespace: str) -> None:
     """Return when an application has said that it encrypts."""
-    async with Publisher(url, namespace=namespace) as publisher:
+    async with Publisher(url, namespace=namespace, **PATIENT) as publisher:
 
         async def is_refused() -> bool:
             try:
@@ -60,7 +61,7 @@ async def test_without_keys_nothing_is_sent(url: str):
     namespace = unique()
     async with served(url, namespace, [NEW]) as site, site.connect("/passing/a") as client:
         await said(url, namespace)
-        async with Publisher(url, namespace=namespace) as publisher:
+        async with Publisher(url, namespace=namespace, **PATIENT) as publisher:
             for call in (
                 publisher.broadcast("a", "said", "hi", channel=Passing),
                 publisher.broadcast("a", "said", "hi", channel=Kept),
@@ -71,10 +72,10 @@ async def test_without_keys_nothing_is_sent(url: str):
             ):
                 with pytest.raises(ConfigurationError, match=MISSING):
                     await call
-        async with Publisher(url, namespace=namespace, encryption_keys=[OTHER, NEW]) as publisher:
+        async with Publisher(url, namespace=namespace, **PATIENT, encryption_keys=[OTHER, NEW]) as publisher:
             with pytest.raises(ConfigurationError, match="other encryption_keys="):
                 await publisher.broadcast("a", "said", "hi", channel=Passing)
-        async with Publisher(url, namespace=namespace, encryption_keys=NEW) as publisher:
+        async with Publisher(url, namespace=namespace, **PATIENT, encryption_keys=NEW) as publisher:
             await publisher.broadcast("a", "said", "with the key", channel=Passing)
         assert (await client.receive())["data"] == "with the key"
 
@@ -86,7 +87,7 @@ async def test_a_script_and_a_command_are_told_too(
     monkeypatch.delenv("CHANNELS_ENCRYPTION_KEYS", raising=False)
     async with served(shared_redis.url, namespace, [NEW]):
         await said(shared_redis.url, namespace)
-        publisher = SyncPublisher(shared_redis.url, namespace=namespace)
+        publisher = SyncPublisher(shared_redis.url, namespace=namespace, **PATIENT)
         with pytest.raises(ConfigurationError, match=MISSING):
             publisher.broadcast("a", "said")
         publisher.close()
@@ -105,7 +106,7 @@ async def test_with_keys_nothing_is_sent_where_the_application_has_none(
     async with (
         served(url, namespace, None) as site,
         site.connect("/passing/a") as client,
-        Publisher(url, namespace=namespace, encryption_keys=NEW) as publisher,
+        Publisher(url, namespace=namespace, **PATIENT, encryption_keys=NEW) as publisher,
     ):
         for call in (
             publisher.broadcast("a", "said", "hi", channel=Passing),
@@ -121,7 +122,7 @@ async def test_with_keys_nothing_is_sent_where_the_application_has_none(
         told = await inside(capsys, "publish", "a", "x", "1", "--url", url, "--namespace", namespace)
         assert (told.status, told.out) == (2, "")
         assert "no application with encryption_keys=" in told.err
-        async with Publisher(url, namespace=namespace) as plain:
+        async with Publisher(url, namespace=namespace, **PATIENT) as plain:
             await plain.broadcast("a", "said", "as it is", channel=Passing)
         assert (await client.receive())["data"] == "as it is", "nothing came before that, and no resync"
         async with served(url, namespace, [NEW]) as begun, begun.connect("/passing/a") as reader:
@@ -135,8 +136,8 @@ async def test_what_some_of_the_keys_do_not_read_is_no_empty_room(url: str):
     async with (
         served(url, namespace, [OLD, NEW], Seen) as site,
         site.connect("/seen/a") as client,
-        Publisher(url, namespace=namespace, encryption_keys=NEW) as publisher,
-        Publisher(url, namespace=namespace, encryption_keys=[NEW, OLD]) as whole,
+        Publisher(url, namespace=namespace, **PATIENT, encryption_keys=NEW) as publisher,
+        Publisher(url, namespace=namespace, **PATIENT, encryption_keys=[NEW, OLD]) as whole,
     ):
         await client.receive()
         await publisher.broadcast("a", "said", "hi", channel=Seen)
@@ -188,7 +189,7 @@ async def test_an_application_without_keys_says_nothing(shared_redis: RedisServe
         served(shared_redis.url, namespace, None) as site,
         served(shared_redis.url, unique(), [NEW]),
         site.connect("/passing/a") as client,
-        Publisher(shared_redis.url, namespace=namespace) as publisher,
+        Publisher(shared_redis.url, namespace=namespace, **PATIENT) as publisher,
     ):
         await publisher.broadcast("a", "said", "hi", channel=Passing)
         assert (await client.receive())["data"] == "hi"
@@ -196,7 +197,7 @@ async def test_an_application_without_keys_says_nothing(shared_redis: RedisServe
 
 async def test_the_store_is_asked_once_and_its_connection_not_kept(shared_redis: RedisServer):
     asked: list[float] = []
-    async with Publisher(shared_redis.url, namespace=unique()) as publisher:
+    async with Publisher(shared_redis.url, namespace=unique(), **PATIENT) as publisher:
         outside: Any = publisher._outside
         make = outside._make_store
 
@@ -229,7 +230,7 @@ async def test_a_store_that_does_not_say_holds_nothing_up(shared_redis: RedisSer
         (shared_nats.url, "redis://127.0.0.1:1"),
         (shared_nats.url, None),
     ):
-        async with asyncio.timeout(30), Publisher(url, store_url=store_url, publish_timeout=0.4) as publisher:
+        async with asyncio.timeout(30), Publisher(url, store_url=store_url, publish_timeout=2.0) as publisher:
             await publisher.broadcast("a", "said")
 
 

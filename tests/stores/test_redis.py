@@ -78,7 +78,7 @@ async def test_a_lease_that_ends_while_it_is_renewed_is_found_to_have_ended_by_i
 
 
 async def test_a_renewal_that_fails_forgets_no_room_too_early(lasting_redis: RedisServer):
-    store, node = RedisStore(lasting_redis.url, timeout=0.5), a_node()
+    store, node = RedisStore(lasting_redis.url, timeout=2.0), a_node()
     await store.open()
     lease = await store.renew(node, 0, 60)
     await store.enter("room", [someone(node, 1)], lease)
