@@ -15,7 +15,7 @@ from fastapi_channels.wire.messages import Body, Publication
 
 DEADLINE = 60.0
 """Seconds that a test waits for what must happen: later is never."""
-PATIENT: Final = {"publish_timeout": DEADLINE}
+PATIENT: Final[dict[str, Any]] = {"publish_timeout": DEADLINE}
 """For a broker whose calls fail in no other case."""
 
 
