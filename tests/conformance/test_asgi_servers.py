@@ -19,6 +19,8 @@ from tests.support.servers import RedisServer, required
 pytestmark = required(AsgiServer)
 
 SERVERS = ["uvicorn", "uvicorn --ws websockets", "hypercorn", "daphne"]
+PROGRAMS = ["uvicorn", "hypercorn", "daphne"]
+"""Where it does not matter which WebSocket protocol uvicorn has."""
 APP = "tests.conformance.auction:app"
 FILE = "tests/conformance/auction.py"
 ROOM = "/rooms/auction:1"
@@ -105,7 +107,7 @@ async def test_a_user_without_a_key_is_told_of_once(server: AsgiServer):
 # Rooms
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", PROGRAMS)
 async def test_a_file_that_is_run_and_a_module_that_is_served_share_their_rooms(
     server: str, shared_redis: RedisServer
 ):
@@ -252,7 +254,7 @@ async def test_what_does_nothing_warns_where_it_is_seen(server: AsgiServer):
     assert "'max_history' of PersonChannel() has no effect and is ignored: remove it" in line
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", PROGRAMS)
 async def test_a_mounted_application_says_that_nobody_starts_it(server: str):
     with AsgiServer(server, "tests.conformance.auction:outer") as started:
         async with started.site.connect("/inner/r"):
