@@ -108,6 +108,8 @@ def server(
     environment.pop("PYTHONPATH", None)
     if redis is not None:
         environment["BROKER"] = redis
+    if system.counted:
+        environment["METRICS"] = "yes"
     if system.npm:
         environment["NODE_PATH"] = str(bin / "node_modules")
     log = environments.cache / f"{system.environment}.log"

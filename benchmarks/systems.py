@@ -24,6 +24,7 @@ class System:
         broker: whether it gets a Redis.
         heartbeat: whether it speaks Engine.IO, where a text `2` wants a `3`.
         protocol: what uvicorn gets as `--ws`, if it does not choose itself.
+        counted: whether it has metrics.
     """
 
     title: str
@@ -37,6 +38,7 @@ class System:
     broker: bool = False
     heartbeat: bool = False
     protocol: str = ""
+    counted: bool = False
     npm: Mapping[str, str] = field(default_factory=dict[str, str])
     """Instead of `packages`, for Node."""
 
@@ -50,7 +52,7 @@ _ROOMS: Final = {
     "join": '{"action":"join","room":"r%R"}',
 }
 _PROTOCOL: Final = "fastapi_channels.uvicorn:Protocol"
-_OURS: Final = ("-e", ".[redis]", SERVER)
+_OURS: Final = ("-e", ".[metrics,redis]", SERVER)
 _UPSTREAM: Final = (
     *("fastapi-channels==0.0.1b2", "broadcaster", "redis<8"),
     *("fastapi-limiter<=0.1.6", "limits", "packaging", "fastapi", SERVER),
@@ -79,6 +81,15 @@ SYSTEMS: Final[dict[str, System]] = {
         "ours",
         {**_flat("say", "echo", "typed", "depends"), **_ROOMS},
         protocol=_PROTOCOL,
+    ),
+    "ours-metrics": System(
+        "**fastapi-channels**, memory, that protocol, with metrics",
+        "ours",
+        _OURS,
+        "ours",
+        _flat("say", "echo"),
+        protocol=_PROTOCOL,
+        counted=True,
     ),
     "plain-protocol": System(
         "a plain FastAPI loop on that protocol",

@@ -11,7 +11,7 @@ from starlette.websockets import WebSocket
 from fastapi_channels import BasePermission, Channel, Connection, action, add_channel, limiter
 
 app = FastAPI()
-add_channel(app, url=os.environ.get("BROKER", "memory://"))
+add_channel(app, url=os.environ.get("BROKER", "memory://"), metrics="METRICS" in os.environ)
 
 
 class Say(BaseModel):
