@@ -52,8 +52,8 @@ class Gate(Protocol):
         """Whose `credentials` are."""
         ...
 
-    async def read(self, frame: Any, kind: Any, connection: HTTPConnection) -> Identity:
-        """Who a client is that has sent `frame` as its first; `kind` is what its `type` says."""
+    async def read(self, frame: Any, field: str, connection: HTTPConnection) -> Identity:
+        """Who a client is that has sent `frame` as its first; `field` is the one that says what it is."""
         ...
 
     def waiting(self, deadline: asyncio.Timeout) -> AbstractContextManager[None]:

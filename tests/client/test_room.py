@@ -23,6 +23,7 @@ from fastapi_channels.client import (
     TimedOut,
 )
 from fastapi_channels.client.settings import MOST_UNTAKEN
+from fastapi_channels.cluster.recovery import Reason
 from fastapi_channels.testing.clock import now, timeless
 
 from .fake import FakeWire, Frame, World, joined, settle
@@ -150,7 +151,7 @@ async def test_a_position_of_before_is_given_back():
 
 @pytest.mark.parametrize("reason", ["epoch", "expired", "limit"])
 @timeless
-async def test_who_cannot_get_all_is_told_so(reason: str):
+async def test_who_cannot_get_all_is_told_so(reason: Reason):
     world = Kept()
     room = world.client().room("/a")
     await room.ready()
