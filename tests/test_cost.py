@@ -48,10 +48,10 @@ TURNS = 50
 MEMBERS = 100
 
 CALLS = {
-    "nothing": 64,
-    "echo": 94,
-    "typed": 81,
-    "depends": 98,
+    "nothing": 61,
+    "echo": 92,
+    "typed": 78,
+    "depends": 96,
     "broadcast": 130,
     "personal, in an endpoint": 87,
     "one more member": 0.1,
