@@ -34,7 +34,7 @@ test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
 	@$(RUN) pytest -n $(WORKERS) $(ARGS)
 
-test-faults: ## Run the long tests, which kill, pause and cut off real servers
+test-faults: ## Run the tests that are long, or that kill, end, pause and cut off real servers
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
 	@$(RUN) pytest -m fault -n 2 --dist loadfile $(ARGS)
 

@@ -65,7 +65,7 @@ COUNTED = {"nothing": 3, "echo": 3, "typed": 3, "depends": 3, "broadcast": 6}
 """Calls more with metrics. Two ask the clock, and one whether a text is ASCII, which says its bytes. With a
 publication there are two more of the clock, and one of Python's, which tells of it."""
 SHARE = 0.03
-"""What they may be of all calls that a process makes for the action, from what was received to what is sent."""
+"""What they may be of all calls that a process makes for an action, from what it reads to what it sends."""
 KEPT = {"": 5500, " on our own protocol": 7500}
 """Bytes that this package keeps for an idle connection."""
 NUMBERS = itertools.count()

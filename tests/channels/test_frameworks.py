@@ -55,6 +55,7 @@ def worker(folder: Path, url: str) -> Iterator[None]:
         assert process.wait(20) == 0, (folder / "log").read_text()
 
 
+@pytest.mark.fault  # long: Celery starts three processes
 @each_language
 async def test_a_task_in_a_forked_worker_speaks_to_a_user(
     page: Path, tmp_path: Path, mortal_redis: RedisServer

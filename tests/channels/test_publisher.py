@@ -597,6 +597,11 @@ async def test_a_script_needs_to_close_nothing(shared_redis: RedisServer):
 
 
 @pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(
+    "url",
+    ["redis", *(pytest.param(each, marks=pytest.mark.fault) for each in BROKERS if each != "redis")],
+    indirect=True,
+)
 async def test_a_forked_process_begins_anew_and_disturbs_nobody(url: str):
     namespace = unique()
     async with two_processes(url, namespace) as (here, _), here.connect("/rooms/a") as client:

@@ -77,6 +77,7 @@ async def test_all_that_passes_between_the_two(language: Language):
         assert (await client.call("a", "order", article="tea", retry=True))["reply"] == 2
 
 
+@pytest.mark.fault
 @EACH
 async def test_a_process_that_is_killed_and_one_that_is_restarted(
     mortal_redis: RedisServer, language: Language

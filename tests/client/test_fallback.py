@@ -254,6 +254,7 @@ async def test_tokens_are_renewed_without_a_gap(is_page: bool):
             assert client.of("a", "gap") == []
 
 
+@pytest.mark.fault
 @required(Nginx)
 async def test_a_process_that_is_killed_is_come_back_to(mortal_redis: RedisServer):
     address = ["--factory", "--port", str(free_port())]

@@ -91,6 +91,7 @@ def test_it_is_small(tools: Path, module: str):
     assert len(gzip.compress(bundled(tools, module, "--minify"), 9)) <= MOST[module]
 
 
+@pytest.mark.fault  # long: it is packed, installed, and bundled by two tools
 def test_what_is_published_works_in_a_project_of_its_own(tools: Path, tmp_path: Path):
     source, project = source_with(tools, tmp_path), tmp_path / "project"
     done = node(str(tools / "typescript/bin/tsc"), cwd=source)

@@ -22,6 +22,8 @@ from tests.support.live import DEADLINE, Client, RawClient, ServerProcess, Site,
 
 APP: Final = "tests.cluster.served:app"
 WORKERS: Final = ("--workers", "2")
+MORE: Final = pytest.mark.fault
+"""Of what is one test of many servers, the first is a plain test."""
 TROUBLE: Final = re.compile(r"\b(ERROR|CRITICAL)\b|Traceback|Exception")
 
 
@@ -62,11 +64,11 @@ def trouble(server: ServerProcess) -> list[str]:
     ("program", "options"),
     [
         ("uvicorn", ()),
-        ("uvicorn", WORKERS),
-        ("gunicorn", ()),
-        ("gunicorn", WORKERS),
-        ("fastapi", ()),
-        ("fastapi", WORKERS),
+        pytest.param("uvicorn", WORKERS, marks=MORE),
+        pytest.param("gunicorn", (), marks=MORE),
+        pytest.param("gunicorn", WORKERS, marks=MORE),
+        pytest.param("fastapi", (), marks=MORE),
+        pytest.param("fastapi", WORKERS, marks=MORE),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -80,6 +82,7 @@ async def test_sigterm_lets_the_clients_go_and_then_the_server_ends(program: str
         assert trouble(server) == []
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("program", ["uvicorn", "gunicorn"])
 async def test_a_signal_for_the_whole_group_drains_too(program: str):
     """A worker gets two then: its own, and that which its parent passes on."""
@@ -150,6 +153,7 @@ async def version() -> int:
 """
 
 
+@pytest.mark.fault
 async def test_reload_never_hangs(tmp_path: Path):
     """One client waits for an action that will not end, one does not read, and one answers no close."""
     module = tmp_path / "reloaded.py"
@@ -186,9 +190,9 @@ async def test_reload_never_hangs(tmp_path: Path):
     ("program", "options", "environment"),
     [
         ("uvicorn", WORKERS, {}),
-        ("uvicorn", (), {"WEB_CONCURRENCY": "2"}),
-        ("gunicorn", WORKERS, {}),
-        ("fastapi", WORKERS, {}),
+        pytest.param("uvicorn", (), {"WEB_CONCURRENCY": "2"}, marks=MORE),
+        pytest.param("gunicorn", WORKERS, {}, marks=MORE),
+        pytest.param("fastapi", WORKERS, {}, marks=MORE),
     ],
     ids=["uvicorn", "environment", "gunicorn", "fastapi"],
 )
@@ -209,9 +213,9 @@ async def test_memory_with_several_workers_is_said_once(
     ("program", "command"),
     [
         ("uvicorn", (APP,)),
-        ("gunicorn", (APP,)),
-        ("uvicorn", (APP, "--reload")),
-        ("uvicorn", ("tests.cluster.served:create_shared", "--factory", *WORKERS)),
+        pytest.param("gunicorn", (APP,), marks=MORE),
+        pytest.param("uvicorn", (APP, "--reload"), marks=MORE),
+        pytest.param("uvicorn", ("tests.cluster.served:create_shared", "--factory", *WORKERS), marks=MORE),
     ],
     ids=["uvicorn", "gunicorn", "reload", "a broker"],
 )

@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 
 from fastapi_channels import Channel, Connection, PersonChannel, Socket, action, add_channel, limiter
+from tests.support.asgi import AsgiServer
 from tests.support.events import listening
 from tests.support.live import DEADLINE, Client, ServerProcess, Site, process, unique, wait_until
 from tests.support.servers import RedisServer, required
@@ -97,8 +98,18 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def sites(shared_redis: RedisServer) -> Iterator[list[Site]]:
+    """Those of two processes that no test ends; each test has rooms of its own in them."""
+    app = "tests.cluster.test_two_processes:create_app"
+    servers = [AsgiServer("uvicorn --factory", app, REDIS_URL=shared_redis.url) for _ in range(2)]
+    with servers[0], servers[1]:
+        yield [server.site for server in servers]
+
+
 @pytest.fixture
 async def processes(redis: RedisServer) -> AsyncIterator[list[ServerProcess]]:
+    """Two of the test's own, to be ended."""
     command = ("tests.cluster.test_two_processes:create_app", "--factory", "--timeout-graceful-shutdown", "2")
     async with AsyncExitStack() as stack:
         servers = [process(*command, environment={"REDIS_URL": redis.url}) for _ in range(2)]
@@ -120,8 +131,10 @@ async def becomes(client: Client, name: str, value: Any, *, within: float) -> No
             await asyncio.sleep(0.05)
 
 
-async def a_stream_of_events_goes_on_in_the_other(here: ServerProcess, there: Site) -> None:
+@pytest.mark.fault
+async def test_a_stream_of_events_goes_on_in_the_other(processes: list[ServerProcess]):
     """Who comes back, to another process, misses nothing; and nobody is in the way of its end."""
+    here, there = processes[0], processes[1].site
     async with httpx.AsyncClient(base_url=here.site.http, timeout=DEADLINE) as http:
 
         async def say(text: str) -> None:
@@ -146,8 +159,8 @@ async def a_stream_of_events_goes_on_in_the_other(here: ServerProcess, there: Si
             assert asyncio.get_running_loop().time() - began < ENDED_WITHIN
 
 
-async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
-    here, there = (server.site for server in processes)
+async def test_a_room_is_one_over_both(sites: list[Site]):
+    here, there = sites
     async with (
         here.clients("/rooms/r?user=ann", "/rooms/r?user=bob") as (ann, bob),
         there.clients("/rooms/r?user=ann", "/rooms/r?user=eve") as (anns_phone, eve),
@@ -169,15 +182,14 @@ async def test_a_room_is_one_over_both(processes: list[ServerProcess]):
         assert [await ask(client, "rarely") for client in (ann, anns_phone)] == ["ok", "ok"]
         assert await ask(ann, "rarely") == "rate_limited"
         assert await ask(eve, "rarely") == "ok"
-    await a_stream_of_events_goes_on_in_the_other(processes[0], there)
 
 
-async def test_a_user_is_reached_who_is_in_no_room_yet(processes: list[ServerProcess]):
+async def test_a_user_is_reached_who_is_in_no_room_yet(sites: list[Site]):
     """On the WebSocket for many rooms, in the process of who writes and in the other; and once in many."""
-    here, there = (server.site for server in processes)
+    here, there = sites
     async with (
-        here.clients("/rooms/r?user=ann", "/socket?user=bob") as (ann, bob),
-        there.clients("/rooms/r?user=eve", "/socket?user=bob") as (eve, bobs_phone),
+        here.clients("/rooms/q?user=ann", "/socket?user=bob") as (ann, bob),
+        there.clients("/rooms/q?user=eve", "/socket?user=bob") as (eve, bobs_phone),
     ):
 
         async def bob_hears() -> list[Any]:
@@ -188,7 +200,7 @@ async def test_a_user_is_reached_who_is_in_no_room_yet(processes: list[ServerPro
         await ann.send({"action": "write", "user": "bob", "text": "in no room"})
         assert await bob_hears() == ["in no room"] * 2
         for client in (bob, bobs_phone):
-            for room in ("r", "s"):
+            for room in ("q", "s"):
                 await client.send({"type": "join", "channel": room})
                 assert (await client.receive())["type"] == "joined"
         await ann.send({"action": "write", "user": "bob", "text": "in two"})
@@ -196,10 +208,8 @@ async def test_a_user_is_reached_who_is_in_no_room_yet(processes: list[ServerPro
         assert [await bob_hears() for _ in range(2)] == [["in two"] * 2, ["to the room"] * 2]
 
 
-async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(
-    processes: list[ServerProcess],
-):
-    here, there = (server.site for server in processes)
+async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(sites: list[Site]):
+    here, there = sites
     async with here.connect("/rooms/speaker") as speaker:
         for number in range(30):
             async with there.connect(f"/rooms/r{number % 3}") as client:
@@ -207,8 +217,7 @@ async def test_what_is_said_after_a_handshake_is_received_in_the_other_process(
                 assert (await client.receive())["data"] == str(number)
 
 
-async def test_two_people_over_both_and_a_third_in_neither(processes: list[ServerProcess]):
-    sites = [server.site for server in processes]
+async def test_two_people_over_both_and_a_third_in_neither(sites: list[Site]):
     async with sites[0].connect("/pairs/p?user=ann"), sites[1].connect("/pairs/p?user=bob"):
         for site in sites:
             refusal = await site.refusal("/pairs/p?user=eve")
@@ -217,13 +226,13 @@ async def test_two_people_over_both_and_a_third_in_neither(processes: list[Serve
             await becomes(device, "count", 3, within=BACK_WITHIN)
 
 
-async def test_of_many_who_come_at_once_to_both_two_are_let_in(processes: list[ServerProcess]):
+async def test_of_many_who_come_at_once_to_both_two_are_let_in(sites: list[Site]):
     for round_ in range(5):
         async with AsyncExitStack() as stack:
 
             async def arrive(number: int, room: str = f"/pairs/p{round_}", stack: Any = stack) -> bool:
                 try:
-                    await stack.enter_async_context(processes[number % 2].site.connect(room))
+                    await stack.enter_async_context(sites[number % 2].connect(room))
                 except Exception:
                     return False
                 return True
@@ -268,6 +277,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
+@pytest.mark.fault
 async def test_a_redis_that_is_killed_five_times_costs_nobody_the_connection(
     redis: RedisServer, processes: list[ServerProcess]
 ):
@@ -307,6 +317,7 @@ async def _outlive(redis: RedisServer, listeners: list[Listener], speakers: list
     )
 
 
+@pytest.mark.fault
 async def test_a_process_that_is_killed_is_missed_and_its_places_are_free(processes: list[ServerProcess]):
     here, there = (server.site for server in processes)
     async with here.clients("/rooms/r", "/pairs/p?user=ann") as (survivor, ann):
@@ -320,6 +331,7 @@ async def test_a_process_that_is_killed_is_missed_and_its_places_are_free(proces
             assert await ask(eve, "count") == await ask(ann, "count") == 2
 
 
+@pytest.mark.fault
 async def test_a_process_that_is_terminated_is_missed_at_once(processes: list[ServerProcess]):
     here, there = (server.site for server in processes)
     async with here.connect("/rooms/r") as survivor:

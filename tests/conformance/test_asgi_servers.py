@@ -40,6 +40,13 @@ def clustered(request: pytest.FixtureRequest, shared_redis: RedisServer) -> Iter
         yield started
 
 
+@pytest.fixture(scope="module")
+def run(shared_redis: RedisServer) -> Iterator[AsgiServer]:
+    """A file that serves itself, on the same Redis."""
+    with AsgiServer(FILE, BROKER=shared_redis.url) as started:
+        yield started
+
+
 async def reply(client: Client, name: str, **fields: Any) -> Any:
     """The reply to a call, or the code of its error; events that come before are skipped."""
     await client.send({"action": name, "request_id": 1, **fields})
@@ -107,16 +114,14 @@ async def test_a_user_without_a_key_is_told_of_once(server: AsgiServer):
 # Rooms
 
 
-@pytest.mark.parametrize("server", PROGRAMS)
 async def test_a_file_that_is_run_and_a_module_that_is_served_share_their_rooms(
-    server: str, shared_redis: RedisServer
+    run: AsgiServer, clustered: AsgiServer
 ):
-    broker = {"BROKER": shared_redis.url}
-    with AsgiServer(FILE, **broker) as main, AsgiServer(server, APP, **broker) as other:
-        async with main.site.connect(f"{ROOM}?sub=ann") as ann, other.site.connect(f"{ROOM}?sub=bob") as bob:
-            assert await reply(bob, "bid", amount=5, number=1) is True
-            assert (await ann.receive())["data"] == 5
-            await members(ann, "ann", "bob")
+    room = "/rooms/auction:3"
+    async with run.site.connect(f"{room}?sub=ann") as ann, clustered.site.connect(f"{room}?sub=bob") as bob:
+        assert await reply(bob, "bid", amount=5, number=3) is True
+        assert (await ann.receive())["data"] == 5
+        await members(ann, "ann", "bob")
 
 
 async def from_another_event_loop(server: AsgiServer) -> None:
@@ -178,6 +183,7 @@ async def test_a_close_of_ones_own_has_its_code_and_on_daphne_no_reason(server: 
         assert await client.closed() == (4001, "" if server.name == "daphne" else "you know why")
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("server", SERVERS)
 async def test_who_is_there_when_the_server_is_told_to_end(server: str):
     seen = {"hypercorn": 1011, "daphne": 1006}
@@ -224,6 +230,7 @@ class _Command(AsgiServer):
         return (sys.executable, "-c", " ".join(self._how), str(self.port))
 
 
+@pytest.mark.fault
 @pytest.mark.parametrize("server", SERVERS)
 async def test_with_the_broker_away_each_is_told_what_it_can_do(server: str, mortal_redis: RedisServer):
     with AsgiServer(server, APP, BROKER=mortal_redis.url, PATIENCE="1") as started:
@@ -238,6 +245,7 @@ async def test_with_the_broker_away_each_is_told_what_it_can_do(server: str, mor
         assert "the broker is lost" in started.said, "told once, and not for each broadcast"
 
 
+@pytest.mark.fault
 async def test_what_cannot_answer_is_not_left_out(clustered: AsgiServer, shared_redis: RedisServer):
     """The members of a process that hangs are still members: nobody asks it."""
     with AsgiServer("uvicorn", APP, BROKER=shared_redis.url) as other:

@@ -104,6 +104,7 @@ async def test_a_toast_covers_no_message(guests: Guests, width: int) -> None:
     assert toast["y"] + toast["height"] <= (await _box(ada.page.locator("#composer")))["y"]
 
 
+@pytest.mark.fault
 async def test_while_away_the_people_are_grey(own_guests: Guests, own_server: Example) -> None:
     own_guests.may_lose = True
     ada = await (await own_guests.new()).enter("Ada", room="grey")
