@@ -196,12 +196,16 @@ class Protocol(Port):
             ClientDisconnected: the client has gone.
             RuntimeError: it is not the time for this message.
         """
-        if self.ready and message["type"] == "websocket.send":
-            self._write(message)
-            return
         while self._paused:
             await self._resumed()
-        if self._opening is not None:
+        if self.ready and message["type"] == "websocket.send":
+            frame = frame_of(message)
+            # At once, or with more: but for a channel, which has an order of its own.
+            if self.on_change is None and (self.events or self in self._server.bursts.kept):
+                self._server.bursts.keep(self, frame, len(frame))
+            elif frame:
+                self.transport.write(frame)
+        elif self._opening is not None:
             self._answer(self._opening, message)
         elif self._phase == OPEN:
             self._send_open(message)
@@ -213,23 +217,14 @@ class Protocol(Port):
             )
 
     def _send_open(self, message: ASGIEvent) -> None:
+        """Take what is no message for the client, or comes behind a close frame."""
         kind = message["type"]
         if kind == "websocket.send":
-            if self._shut:
-                raise ClientDisconnected
-            self._write(message)
-        elif kind != "websocket.close":
+            raise ClientDisconnected
+        if kind != "websocket.close":
             raise RuntimeError(f"Expected ASGI message 'websocket.send' or 'websocket.close', got '{kind}'.")
-        elif not self._shut:
+        if not self._shut:
             self._close(message.get("code", 1000), message.get("reason", "") or "")
-
-    def _write(self, message: ASGIEvent) -> None:
-        """Send at once, or with more: but for a channel, which has an order of its own."""
-        frame = frame_of(message)
-        if self.on_change is None and (self.events or self in self._server.bursts.kept):
-            self._server.bursts.keep(self, frame, len(frame))
-        elif frame:
-            self.transport.write(frame)
 
     def flush(self) -> None:
         self._server.bursts.flush()

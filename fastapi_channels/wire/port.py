@@ -145,10 +145,22 @@ class Port(asyncio.Protocol, ABC):
             self._size = 0
         if self._rest:
             data, self._rest = self._rest + data, b""
-        self._read(data)
+        size = len(data)
+        # Nearly always it is one message, and nothing else is there: that needs no search for frames.
+        if size < 132:
+            start, is_whole = 6, size > 5 and data[1] == _MASKED + size - 6
+        else:
+            start, is_whole = 8, data[1] == _MASKED + 126 and data[2] << 8 | data[3] == size - 8 > 125
+        if not (
+            is_whole
+            and self.ready
+            and not (self.events or self._theirs)
+            and self._take(data[0], data[start - 4 : start], data[start:])
+        ):
+            self._read(data)
         if self.events:
             self._wake()
-            self._size += len(data)
+            self._size += size
             if self._size > MAX_AHEAD:
                 self._pause_reading()
 
