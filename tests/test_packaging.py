@@ -114,8 +114,17 @@ async def test_the_application_of_the_readme_runs_in_a_fresh_environment(
     assert (heard["event"], heard["channel"], heard["data"]["text"]) == ("said", "lobby", "hello")
 
 
+def metadata_of(wheel: ZipFile) -> str:
+    return wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+
+
+def test_the_wheel_tells_where_the_releases_before_it_come_from(wheel: ZipFile):
+    upstream = "https://github.com/YGuang233/fastapi-channels"
+    assert re.findall("^Project-URL: (.+)$", metadata_of(wheel), re.MULTILINE) == [f"Upstream, {upstream}"]
+
+
 def test_the_wheel_tells_its_extras(wheel: ZipFile):
-    metadata = wheel.read(next(name for name in wheel.namelist() if name.endswith("METADATA"))).decode()
+    metadata = metadata_of(wheel)
     extras = set(re.findall(r"^Provides-Extra: (.+)$", metadata, re.MULTILINE))
     assert extras == {
         "redis",
