@@ -8,6 +8,8 @@ PYTHON ?=
 ARGS ?=
 # Processes that run tests: much of a test is waiting, so two more than there are cores. 0 runs them in one.
 WORKERS ?= $(shell expr $$(nproc 2>/dev/null || echo 2) + 2)
+# Each worker begins with a part of the files, so that they share servers, and whoever is done takes from another.
+SPREAD = -n $(WORKERS) --dist worksteal
 
 # Tests start some hundred interpreters: each would compile this package anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,11 +34,11 @@ demo: ## Serve the chatroom of example/ (PORT=8000)
 
 test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
-	@$(RUN) pytest -n $(WORKERS) $(ARGS)
+	@$(RUN) pytest $(SPREAD) $(ARGS)
 
 test-faults: ## Run the tests that are long, or that kill, end, pause and cut off real servers
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
-	@$(RUN) pytest -m fault -n 2 --dist loadfile $(ARGS)
+	@$(RUN) pytest -m fault $(SPREAD) $(ARGS)
 
 check: ## Lint, and check the types
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
@@ -62,7 +64,7 @@ test-all: $(VERSIONS:%=test-%) test-lowest ## Run the tests on every Python that
 
 $(VERSIONS:%=test-%): test-%:
 	@if python=$$(.ci/python $*); then \
-		.ci/venv .venv-$* "$$python" $(PINS) $(TESTED) && .venv-$*/bin/python -m pytest -n $(WORKERS) $(ARGS); \
+		.ci/venv .venv-$* "$$python" $(PINS) $(TESTED) && .venv-$*/bin/python -m pytest $(SPREAD) $(ARGS); \
 	else \
 		echo "There is no Python $* here: not tested on it."; \
 	fi
@@ -70,7 +72,7 @@ $(VERSIONS:%=test-%): test-%:
 test-lowest: ## Run the tests on the lowest versions that pyproject.toml declares
 	@.ci/venv .venv-lowest "$$(.ci/python $(firstword $(VERSIONS)) || echo $(PYTHON))" \
 		"constraints-lowest.txt $(PINS)" $(TESTED)
-	@.venv-lowest/bin/python -m pytest -n $(WORKERS) $(ARGS)
+	@.venv-lowest/bin/python -m pytest $(SPREAD) $(ARGS)
 
 docs: ## Build the documentation as a site, in build/site
 	@$(DOCS)

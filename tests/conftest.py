@@ -15,6 +15,8 @@ from hypothesis import settings
 from fastapi_channels.wire import writer
 from tests.support import live, servers
 
+gc.disable()  # until all is collected, when it has nothing to find
+
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -90,6 +92,7 @@ def pytest_collection_finish() -> None:
     """Thousands of tests are no garbage: collections need not look at them each time."""
     gc.collect()
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 20)  # each test makes an application: a tenth of the time went into looking
 
 

@@ -6,7 +6,9 @@ deadline: inside a running event loop, use `asyncio.to_thread`.
 
 from __future__ import annotations
 
+import fcntl
 import io
+import json
 import os
 import random
 import shutil
@@ -18,7 +20,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Self, TypeAlias, TypeVar
 from urllib.parse import quote
@@ -339,7 +341,7 @@ ERLANG = "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none +sbwtdcp
 
 
 class RabbitServer(Server):
-    """Starts in some seconds, for one node with an epmd of its own."""
+    """Starts in some seconds, for one node with an epmd of its own. Each worker has a virtual host in it."""
 
     binary = "rabbitmq-server"
     deadline = 400.0
@@ -358,7 +360,20 @@ class RabbitServer(Server):
 
     @property
     def url(self) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{_worker()}"
+
+    def start(self) -> None:
+        hosts = [str(worker) for worker in range(WORKERS)]
+        everything = {"user": "guest", "configure": ".*", "write": ".*", "read": ".*"}
+        definitions = {
+            "users": [{"name": "guest", "password": "guest", "tags": ""}],
+            "vhosts": [{"name": host} for host in hosts],
+            "permissions": [{**everything, "vhost": host} for host in hosts],
+        }
+        file = self.folder / "definitions.json"
+        file.write_text(json.dumps(definitions))
+        (self.folder / "rabbitmq.conf").write_text(f"load_definitions = {file}\n")
+        super().start()
 
     def environment(self) -> dict[str, str]:
         folder = str(self.folder)
@@ -367,6 +382,7 @@ class RabbitServer(Server):
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": str(self._epmd),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_CONFIG_FILE": f"{folder}/rabbitmq.conf",
             "RABBITMQ_DIST_PORT": str(self._distribution),
             "RABBITMQ_ENABLED_PLUGINS_FILE": f"{folder}/plugins",
             "RABBITMQ_LOGS": "-",
@@ -441,6 +457,35 @@ def running(server: type[S], *options: Any) -> Iterator[S]:
         yield started
 
 
+@contextmanager
+def shared(server: type[S], folder: Path) -> Iterator[S]:
+    """One server for all processes that share a folder: the first starts it, and ends it when the others are
+    done with it, or gone. It is only what its port says to all but the first.
+
+    Each holds a lock while it uses the server, which the kernel takes back from a process that is killed.
+    """
+    name = server.__name__
+    with (folder / f"{name}-starts").open("a+") as starts, (folder / f"{name}-used").open("a") as used:
+        fcntl.flock(starts, fcntl.LOCK_EX)
+        starts.seek(0)
+        one, port = server(), starts.read()
+        try:
+            if port:
+                one.port = int(port)
+            else:
+                one.start()
+                print(one.port, file=starts, flush=True)
+            fcntl.flock(used, fcntl.LOCK_SH)
+            fcntl.flock(starts, fcntl.LOCK_UN)
+            yield one
+        finally:
+            if not port:
+                fcntl.flock(starts, fcntl.LOCK_EX)  # whoever comes now starts another
+                fcntl.flock(used, fcntl.LOCK_EX)
+                starts.truncate(0)
+            one.stop()
+
+
 def required(server: type[Server]) -> pytest.MarkDecorator:
     """Skips a test where the server is not installed."""
     return pytest.mark.skipif(not server.installed(), reason=f"{server.binary} is not on PATH")
@@ -477,6 +522,11 @@ def _signal(pid: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
+def _worker() -> int:
+    """The number of this worker of a test run that has several."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
+
+
 def free_port() -> int:
     """A port that nobody listens on, outside of the range that the kernel gives to clients.
 
@@ -485,8 +535,7 @@ def free_port() -> int:
     has several looks in a part of its own. No port is given twice: servers that belong together choose theirs
     before the first of them listens.
     """
-    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % WORKERS
-    first = PORTS.start + worker * (len(PORTS) // WORKERS)
+    first = PORTS.start + _worker() * (len(PORTS) // WORKERS)
     while True:
         port = random.randrange(first, first + len(PORTS) // WORKERS)  # noqa: S311 - not a secret
         if port in _given:
