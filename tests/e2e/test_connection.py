@@ -20,8 +20,13 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
     bob = await (await own_guests.new()).enter("Bob", room="phoenix")
     await ada.sees_note("Bob joined")
     await bob.sees_people("Bob (you)", "Ada")
+    avatar = ada.page.locator("#people .avatar").first
+    await expect(avatar).to_have_css("filter", "none")
 
     await asyncio.to_thread(own_server.kill)
+    await ada.sees_state("waiting")
+    await expect(ada.page.locator("#state")).to_have_text("Reconnecting")
+    await expect(avatar).to_have_css("filter", "grayscale(1)")
     for guest in (ada, bob):
         await guest.sees_state("waiting")
         await expect(guest.page.locator("#banner-text")).to_have_text("The connection was lost. Trying again")
@@ -34,6 +39,7 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
         await guest.sees_state("open")
         await expect(guest.page.locator("#banner")).to_be_hidden()
         await guest.sees_note("Connected again")
+    await expect(avatar).to_have_css("filter", "none")
     await expect(ada.draft).to_have_value("written while away")
     await ada.draft.press("Enter")
     await bob.sees("written while away", by="Ada")
