@@ -195,14 +195,7 @@ class Reporter:
                 return error
             except ValueError as fault:
                 exc, error = fault, as_client_error(fault)
-        line, where = self._line, f" in the action {message.action[:64]!r}" if message else ""
-        what = f"error {error.context['error_id']}{where}"
-        raised(line.websocket.scope, exc)
-        if isinstance(exc, CallFailed):
-            # A client's doing: it would fill the log, and its words stand in the exception.
-            line.log.info("%s: a client has not answered a call as it was asked", what)
-        else:
-            log_failure(line.log, what, exc)
+        log_internal(self._line, error, exc, f" in the action {message.action[:64]!r}" if message else "")
         await self._answer(error, message, member)
         return error
 
@@ -262,6 +255,17 @@ class Reporter:
         if handler in _DEFAULT_HANDLERS or getattr(handler, "__module__", "").startswith("starlette."):
             return None
         return handler
+
+
+def log_internal(line: Line, error: WebSocketException, exc: BaseException, where: str = "") -> None:
+    """Log what a client is told nothing of but the id in `error`."""
+    what = f"error {error.context['error_id']}{where}"
+    raised(line.websocket.scope, exc)
+    if isinstance(exc, CallFailed):
+        # A client's doing: it would fill the log, and its words stand in the exception.
+        line.log.info("%s: a client has not answered a call as it was asked", what)
+    else:
+        log_failure(line.log, what, exc)
 
 
 def log_failure(

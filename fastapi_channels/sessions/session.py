@@ -36,7 +36,7 @@ from .membership import Membership
 from .origin import check_origin
 from .plan import Terms
 from .refusal import refuse
-from .report import Reporter, as_client_error
+from .report import InternalError, Reporter, as_client_error, log_internal
 from .run import Run
 from .sign_in import SignIn
 from .stay import answered, begin, end
@@ -198,10 +198,13 @@ class Session(Client):
                 await self.accept(subprotocol, headers)
         except (ChannelsError, *FOR_CLIENTS) as exc:
             tells = self.is_fluent or (self._sign_in is not None and self._sign_in.tells)
-            await refuse(self, as_client_error(exc), partial(self.accept, subprotocol, headers), tells=tells)
+            error = as_client_error(exc)
+            if isinstance(error, InternalError):
+                log_internal(self, error, exc)
+            await refuse(self, error, partial(self.accept, subprotocol, headers), tells=tells)
             return False
-        except (WebSocketDisconnect, RuntimeError, OSError) as exc:
-            self.log.debug("gone before it was accepted: %r", exc)
+        except WebSocketDisconnect as exc:
+            self.log.debug("gone before it was accepted: %r", exc.__context__ or exc)
             return False
         await self._let_in()
         return not self.writer.closed
@@ -223,11 +226,19 @@ class Session(Client):
             await self.go(self.node.settings.retry_after)
 
     async def accept(self, subprotocol: str | None, headers: Headers) -> None:
-        """Answer the handshake, if the endpoint has not; from now on frames can be read."""
+        """Answer the handshake, if the endpoint has not; from now on frames can be read.
+
+        Raises:
+            WebSocketDisconnect: the client has gone meanwhile.
+        """
         is_new = self.websocket.application_state is WebSocketState.CONNECTING
         self.writer.connect(is_new=is_new, told=self.node.wrappers)
         if is_new:
-            await self.websocket.accept(subprotocol, headers)
+            try:
+                await self.websocket.accept(subprotocol, headers)
+            except (RuntimeError, OSError):
+                # Servers say so in different ways. Where else these are raised, an application's code fails.
+                raise WebSocketDisconnect(1006) from None
         self._accepted = True
         self.inbox.release(self.writer.port)
 

@@ -226,6 +226,18 @@ async def test_who_is_not_accepted_by_a_plain_connect(site: Site, what: str, sta
     await wait_until(lambda: not layer._groups.names)
 
 
+@pytest.mark.parametrize("path", ["/trouble", "/sync/trouble"])
+async def test_a_fault_of_connect_is_in_the_log(site: Site, path: str, caplog: pytest.LogCaptureFixture):
+    await site.refusal(f"{path}/raise")
+    await wait_until(lambda: "a fault of connect" in caplog.text)
+
+
+async def test_what_is_sent_too_early_is_in_the_log(site: Site, caplog: pytest.LogCaptureFixture):
+    refusal = await site.refusal("/trouble/early")
+    assert refusal.body["errors"].replace("Internal error", "error") in caplog.text
+    assert "nothing can be sent before accept()" in caplog.text
+
+
 @pytest.mark.parametrize("what", ["late", "twice"])
 async def test_a_fault_behind_accept_closes(site: Site, what: str):
     async with site.unharmed():

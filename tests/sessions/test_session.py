@@ -18,6 +18,7 @@ from fastapi_channels import (
     AllowAny,
     BasePermission,
     Channel,
+    ConfigurationError,
     Connection,
     IsAuthenticated,
     PermissionDenied,
@@ -409,6 +410,41 @@ async def test_who_is_refused_for_another_reason_takes_no_place():
             assert (await site.refusal("/r")).status == 403
         async with site.connect("/r?key=k"):
             pass
+
+
+# Faults of the application
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, ConnectionRefusedError, TimeoutError])
+async def test_a_fault_before_the_client_is_accepted_is_logged(
+    fault: type[Exception], caplog: pytest.LogCaptureFixture
+):
+    class Shown(Room):
+        presence = True
+
+        def presence_data(self, connection: Connection) -> str:
+            raise fault("on purpose")
+
+    async with serving(application(Shown()), may_complain=True) as site, site.unharmed():
+        assert (await site.refusal("/r")).status == 500
+    assert any(record.exc_info and record.exc_info[0] is fault for record in caplog.records)
+
+
+async def test_the_id_of_a_fault_before_the_client_is_accepted_is_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+):
+    class Shown(Room):
+        presence = True
+
+        def presence_data(self, connection: Connection) -> str:
+            raise ConfigurationError("on purpose")
+
+    async with serving(application(Shown())) as site, site.unharmed():
+        refusal = await site.refusal("/r")
+        assert (refusal.status, refusal.body["code"]) == (500, "internal_error")
+    [said] = [record for record in caplog.records if record.exc_info]
+    assert refusal.body["errors"] == said.getMessage().replace("error", "Internal error")
+    assert "on purpose" in str(said.exc_info)
 
 
 # Without a node
