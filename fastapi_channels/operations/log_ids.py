@@ -31,9 +31,13 @@ _PLAIN: Final = re.compile(r"[\w.:@/+-]+")
 
 
 class _Doing(NamedTuple):
-    """What goes on in this context; `user` is asked when a record is made, as it may change."""
+    """What goes on in this context; `user` is asked when a record is made, as it may change.
+
+    `own` is the id of the connection as the records of its room have it: on a Socket another one.
+    """
 
     connection: str
+    own: str
     request_id: Any
     user: Callable[[], Any]
 
@@ -45,8 +49,9 @@ def log_ids(app: FastAPI | APIRouter) -> logging.Filter:
     """Give the records of this package the attributes `connection`, `request_id` and `user`, "-" for none.
 
     While an action runs they are the id of its connection, that of the request as the client has said it, and
-    the key of the user; while a handshake is answered, all but the second. What a client may have chosen is
-    cut, and quoted where it is more than one word. Names of users are personal data.
+    the key of the user; while a handshake is answered, all but the second. A record of another connection,
+    such as one that is too slow for what the action sends, has the id of that one alone. What a client may
+    have chosen is cut, and quoted where it is more than one word. Names of users are personal data.
 
     Args:
         app: what add_channel() was called on.
@@ -72,7 +77,7 @@ class _Doings(Observer):
 
     def asked(self, connection: str, websocket: WebSocket) -> None:
         websocket.scope[CONNECTION] = connection
-        _doing.set(_Doing(connection, None, lambda: self._node.key_of(user_of(websocket))))
+        _doing.set(_Doing(connection, connection, None, lambda: self._node.key_of(user_of(websocket))))
 
     def answered(self, failure: BaseException | None) -> None:
         _doing.set(None)
@@ -80,12 +85,15 @@ class _Doings(Observer):
     def acting(self, channel: str, spec: ActionSpec, connection: Connection, message: Message) -> None:
         user = lambda: self._node.key_of(connection.user)  # noqa: E731 - as above
         id = connection.websocket.scope.get(CONNECTION, connection.id)
-        _doing.set(_Doing(id, message.request_id, user))
+        _doing.set(_Doing(id, connection.id, message.request_id, user))
 
 
 class _Ids(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         doing = _doing.get()
+        of = getattr(record, "connection", None)
+        if doing is not None and of not in (None, doing.connection, doing.own):
+            doing = None  # it is of another one, whom this one has sent something
         said: dict[str, Any] = dict.fromkeys(NAMES)
         if doing is not None:
             said = dict(zip(NAMES, (doing.connection, doing.request_id, _key(doing)), strict=True))

@@ -12,9 +12,18 @@ import pytest
 from fastapi import FastAPI
 
 import fastapi_channels
-from fastapi_channels import BasePermission, Channel, ConfigurationError, Socket, action, add_channel, log_ids
+from fastapi_channels import (
+    BasePermission,
+    Channel,
+    ConfigurationError,
+    Connection,
+    Socket,
+    action,
+    add_channel,
+    log_ids,
+)
 from fastapi_channels.operations.loggers import LOGGERS
-from tests.support.live import serving
+from tests.support.live import RawClient, serving
 
 FORM = logging.Formatter("%(connection)s %(request_id)s %(user)s %(message)s")
 own = logging.getLogger("tests.shop")
@@ -38,11 +47,18 @@ class IsBroken(BasePermission):
 
 class Room(Channel):
     permission_classes = [IsBroken]
+    outbox_limit = 100_000
 
     @action()
     async def fail(self) -> None:
         own.warning("it is going to")
         raise RuntimeError("on purpose")
+
+    @action()
+    async def flood(self, connection: Connection) -> str:
+        for _ in range(20):
+            await self.broadcast(connection.room, "much", "x" * 50_000)
+        return "done"
 
 
 def user_of(user: str | None = None) -> str | None:
@@ -98,6 +114,32 @@ async def test_records_of_a_handshake_have_those_of_its_connection(caplog: pytes
     (record,) = (record for record in caplog.records if "a permission failed" in record.getMessage())
     assert vars(record)["connection"] != "-"
     assert vars(record)["request_id"] == "-"
+
+
+@pytest.mark.parametrize("path", ["/rooms/a", "/socket"])
+async def test_a_record_of_another_connection_does_not_name_who_acts(
+    caplog: pytest.LogCaptureFixture, path: str
+):
+    """One does not read, and is closed by what another sends."""
+    app, _ = application()
+    async with (
+        serving(app, may_complain=True) as site,
+        RawClient.open(site, "/rooms/a?user=sloth", receive_buffer=4096),
+        site.connect(f"{path}?user=ada") as ada,
+    ):
+        names = {each.user: each.id for each in site.node.hub.members("a")}
+        if path == "/socket":
+            await ada.send({"type": "join", "channel": "a"})
+            await ada.receive()
+        for request in range(1000):
+            await ada.send({"action": "flood", "channel": "a", "request_id": request})
+            while (await ada.receive()).get("event") == "much":
+                pass
+            if caplog.records:
+                break
+    (record,) = caplog.records
+    assert "a slow client is closed" in record.getMessage()
+    assert [vars(record)[name] for name in ("connection", "request_id", "user")] == [names["sloth"], "-", "-"]
 
 
 @pytest.mark.parametrize("name", LOGGERS)
