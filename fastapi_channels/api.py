@@ -25,7 +25,7 @@ from .cluster.settings import Settings
 from .contract.serving import add_document
 from .encryption import encryption_by
 from .exceptions import ConfigurationError
-from .operations.jobs.job import Job, job_of, jobs_of
+from .operations.jobs.job import Job, given_jobs, jobs_of
 from .operations.jobs.keeper import running
 from .operations.store_calls import CountedStore
 from .operations.tracing import Tracing, add_tracing
@@ -190,7 +190,7 @@ def add_channel(
         ("asyncapi_docs_url", asyncapi_docs_url),
     ):
         _check_path(name, path)
-    own = None if jobs is None else [job_of(function) for function in jobs]
+    own = None if jobs is None else given_jobs(jobs)
     encryption = encryption_by(encryption_keys)
     broker_url = limiter_url if url is None else url
     listens = backend is None and broadcast is None

@@ -304,6 +304,7 @@ def test_upstreams_keywords():
         ({"metrics": True, "metrics_url": "metrics"}, "metrics_url must be"),
         ({"asyncapi_url": "asyncapi.json"}, "asyncapi_url must be"),
         ({"asyncapi_docs_url": ""}, "asyncapi_docs_url must be"),
+        ({"jobs": print}, "jobs= takes a list of functions, got <built-in function print>"),
         ({"asyncapi_url": "/{x}.json"}, "asyncapi_url must be"),
         ({"asyncapi_docs_url": "/docs"}, "asyncapi_docs_url and FastAPI's docs_url are both '/docs'"),
         ({"asyncapi_url": "/openapi.json"}, "asyncapi_url and FastAPI's openapi_url are both"),

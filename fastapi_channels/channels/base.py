@@ -150,9 +150,9 @@ class BaseChannel(Sending):
         """Add a WebSocket route for this channel; a path parameter `{channel}` names the room.
 
         Raises:
-            ConfigurationError: the path has parameters, and none of them is `channel`; or another guarded
-                class of this name is in the application. Over HTTP: the envelope is binary, there are no
-                actions, or a dependency takes a WebSocket.
+            ConfigurationError: the path has parameters, and none of them is `channel`; a dependency takes a
+                `Request`; or another guarded class of this name is in the application. Over HTTP: the
+                envelope is binary, there are no actions, or a dependency takes a WebSocket.
 
         Args:
             name: of the route; that of the class unless given.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, Literal, NotRequired, cast
 
 from fastapi import APIRouter, Body, FastAPI, Request
-from fastapi.dependencies.models import Dependant
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
@@ -17,13 +16,12 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import TypedDict
 
 from fastapi_channels.actions.spec import ActionSpec
-from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.sessions.plan import CATCH_ALL
 from fastapi_channels.signatures.dependencies import TOLD
 from fastapi_channels.wire.messages import Envelope, RequestId
 from fastapi_channels.wire.stream import MEDIA_TYPE, Exchange, Stream, spoken
 
-from .mounting import wanted_of
+from .mounting import check_taken, wanted_of
 
 OF_PATH: Final = "{}{{"
 """In the name of an action, what a path would take for a parameter."""
@@ -125,12 +123,7 @@ class Mounted:
         )
         route = self._router.routes[-1]
         setattr(route, TOLD, True)  # what a dependency opens for one request closes with it
-        for dependant in _all_of(getattr(route, "dependant", None)):
-            if dependant.websocket_param_name:
-                name = getattr(dependant.call, "__name__", dependant.call)
-                raise ConfigurationError(
-                    f"{name} takes a WebSocket, and over HTTP there is none: let it take an HTTPConnection"
-                )
+        check_taken(route, "websocket_param_name", "a WebSocket, and over HTTP there is none")
 
 
 class Served(Response):
@@ -218,10 +211,3 @@ def _error(envelope: Envelope) -> Any:
         envelope.action: NotRequired[str],
     }
     return _typed_dict("error_frame", fields)
-
-
-def _all_of(dependant: Dependant | None) -> Iterator[Dependant]:
-    if dependant is not None:
-        yield dependant
-        for sub in dependant.dependencies:
-            yield from _all_of(sub)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi.dependencies.models import Dependant
 from fastapi.params import Depends
 from fastapi.routing import APIWebSocketRoute
 from starlette.types import Receive, Scope, Send
@@ -43,12 +44,34 @@ def add_route(
     endpoint = _endpoint(connect, user, in_room=in_room)
     setattr(endpoint, SERVES, owner)
     app.add_api_websocket_route(path, endpoint, name, **options)
+    check_taken(app.routes[-1], "request_param_name", "a Request, and a WebSocket has none")
 
     def serve(websocket: WebSocket) -> Awaitable[None]:
         wanted = {"channel": websocket.path_params["channel"]} if in_room else {}
         return connect(websocket, **wanted)
 
     _shorten(app, serve)
+
+
+def check_taken(route: Any, attribute: str, what: str) -> None:
+    """
+    Args:
+        attribute: of a `Dependant`, the parameter that takes what its request cannot give: `what`, in words.
+
+    Raises:
+        ConfigurationError: a dependency of the route has one.
+    """
+    for dependant in _all_of(getattr(route, "dependant", None)):
+        if getattr(dependant, attribute):
+            name = getattr(dependant.call, "__name__", dependant.call)
+            raise ConfigurationError(f"{name} takes {what}: let it take an HTTPConnection")
+
+
+def _all_of(dependant: Dependant | None) -> Iterator[Dependant]:
+    if dependant is not None:
+        yield dependant
+        for sub in dependant.dependencies:
+            yield from _all_of(sub)
 
 
 def names_room(path: str, pattern: str | None) -> bool:

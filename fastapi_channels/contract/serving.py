@@ -98,7 +98,9 @@ def check_path(name: str, url: object) -> None:
         ConfigurationError: it is no path.
     """
     if not isinstance(url, str) or not url.startswith("/") or "{" in url:
-        raise ConfigurationError(f"{name} must be a path such as /asyncapi, or None, got {url!r}")
+        raise ConfigurationError(
+            f'{name} must be a path that begins with "/", without parameters, got {url!r}'
+        )
 
 
 def checked_dependencies(name: str, given: Iterable[Depends]) -> tuple[Depends, ...]:

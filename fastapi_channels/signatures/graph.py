@@ -186,9 +186,8 @@ class Plan:
 
     def _step_of(self, dependant: Dependant, call: Callable[..., Any], concurrency: Any = None) -> _Step:
         """The step for `dependant`; those that it needs are added."""
-        _check(dependant, call)
-        if not self._has_request:
-            _check_reads_nothing(dependant)
+        check = _check if self._has_request else _check_reads_nothing
+        check(dependant, call)
         taken = [(sub.name, self._place_of(sub)) for sub in dependant.dependencies]
         taken.append((dependant.websocket_param_name, _WEBSOCKET))
         taken.append((dependant.http_connection_param_name, _WEBSOCKET))
@@ -264,18 +263,18 @@ def _check(dependant: Dependant, call: Callable[..., Any]) -> None:
             )
 
 
-def _check_reads_nothing(dependant: Dependant) -> None:
+def _check_reads_nothing(dependant: Dependant, call: Callable[..., Any]) -> None:
     """Refuse a dependency that cannot be resolved where nobody has asked for anything.
 
     Raises:
-        TypeError: it wants a WebSocket, or something in a request.
+        TypeError: it wants a WebSocket, or what is of a request.
     """
-    name = dependant.websocket_param_name
-    name = next((field.name for kind in FIELDS for field in getattr(dependant, kind)), name)
-    if name:
+    whole = (getattr(dependant, attribute) for attribute in ("websocket_param_name", *NOT_FOR_MESSAGES))
+    parts = (field.name for kind in FIELDS for field in getattr(dependant, kind))
+    for name in filter(None, (*parts, *whole)):
         raise TypeError(
-            f"the parameter {name!r} is read from a request, and there is none; an HTTPConnection may be "
-            "taken, for its app"
+            f"the parameter {name!r} of {call!r} is of a request, and there is none; it may take an "
+            "HTTPConnection, for its app"
         )
 
 

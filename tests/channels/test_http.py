@@ -21,6 +21,7 @@ from fastapi_channels import (
     ConfigurationError,
     Connection,
     Disconnected,
+    Socket,
     Unauthenticated,
     WebSocketException,
     action,
@@ -520,6 +521,20 @@ def test_the_client_of_fastapi_calls_actions() -> None:
     with TestClient(app) as client:
         assert client.post("/rooms/r/actions/add", json={"one": 1}).json()["data"] == 3
         assert client.post("/rooms/r/actions/count", json={"upto": 1}).text.count("data: ") == 2
+
+
+@pytest.mark.parametrize("over_http", [False, True])
+def test_a_dependency_that_takes_a_request_cannot_be_mounted(*, over_http: bool) -> None:
+    def takes_a_request(request: Request) -> None: ...
+    def goes_deep(taken: None = Depends(takes_a_request)) -> None: ...
+
+    app, refusal = FastAPI(), "takes_a_request takes a Request, and a WebSocket has none: .* HTTPConnection"
+    with pytest.raises(ConfigurationError, match=refusal):
+        Room().mount(app, "/rooms/{channel}", http=over_http, user=takes_a_request)
+    with pytest.raises(ConfigurationError, match=refusal):
+        Room().mount(app, "/rooms/{channel}", http=over_http, dependencies=[Depends(goes_deep)])
+    with pytest.raises(ConfigurationError, match=refusal):
+        Socket(Room()).mount(app, "/socket", user=goes_deep)
 
 
 def test_what_cannot_be_mounted_over_http() -> None:

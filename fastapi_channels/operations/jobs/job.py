@@ -138,6 +138,17 @@ class Job:
         await awaited(result)
 
 
+def given_jobs(functions: Any) -> list[Job]:
+    """Those that `jobs=` says.
+
+    Raises:
+        ConfigurationError: that is no list; or as `job_of`.
+    """
+    if not isinstance(functions, Iterable):
+        raise ConfigurationError(f"jobs= takes a list of functions, got {functions!r}")
+    return [job_of(function) for function in functions]
+
+
 def job_of(function: Any) -> Job:
     """The job that a function is, or a method of an object.
 

@@ -343,6 +343,9 @@ def test_it_is_not_open_by_mistake():
         Admin(app)
     with pytest.raises(ConfigurationError, match="dependencies must be a list of Depends"):
         Admin(app, dependencies=[staff])  # type: ignore[list-item]  # what is wrong with it
+    for prefix in ("ops", None):
+        with pytest.raises(ConfigurationError, match=f'begins with "/", without parameters, got {prefix!r}$'):
+            Admin(app, allow_anybody=True, prefix=prefix)  # type: ignore[arg-type]  # what is wrong with it
     Admin(app, allow_anybody=True, prefix="/ops")
     assert "/ops/nodes" in app.openapi()["paths"]
 

@@ -181,12 +181,15 @@ def test_what_needs_no_client_can_be_taken():
 @pytest.mark.parametrize(
     ("dependency", "problem"),
     [
-        (of_a_request, "the parameter 'token' is read from a request, and there is none"),
-        (of_a_body, "the parameter 'text' is read from a request"),
-        (of_a_websocket, "the parameter 'websocket' is read from a request"),
+        (of_a_request, "the parameter 'token' of .* is of a request, and there is none"),
+        (of_a_body, "the parameter 'text' of .* is of a request"),
+        (of_a_websocket, "the parameter 'websocket' of .* is of a request"),
         (of_a_client, "current_connection is for what is done for a client, and there is none"),
         (of_a_message, "current_message is for what actions depend on"),
-        (of_http, "is a Request"),
+        (
+            of_http,
+            "the parameter 'request' of .* is of a request, and there is none; .* HTTPConnection",
+        ),
     ],
 )
 def test_what_needs_a_client_is_refused_by_name(dependency: Callable[..., Any], problem: str):
