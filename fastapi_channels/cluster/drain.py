@@ -17,7 +17,7 @@ RATE: Final = 100
 
 
 class Leaver(Protocol):
-    """A WebSocket that can be told to go."""
+    """A WebSocket, or a request, that can be told to go."""
 
     def announce(self, within: float, retry_after: float) -> None:
         """Tell the client that it will be closed within so many seconds, and when it may come back."""
@@ -34,7 +34,7 @@ class Leaver(Protocol):
         ...
 
     async def go(self, retry_after: float) -> None:
-        """Close with 1012, and say when to come back; returns when the close frame has left."""
+        """Close with 1012, and say when to come back; returns when that has left."""
         ...
 
 
@@ -44,10 +44,15 @@ class Drain:
     Args:
         leavers: the WebSockets of the process, as they are at any moment.
         retry_after: seconds that clients are to stay away, at least; by chance up to twice as many.
+        calls: the actions that run for a request each, likewise. None of them is one of many that come back
+            together: they get their time from the beginning on.
     """
 
-    def __init__(self, leavers: Collection[Leaver], retry_after: float) -> None:
+    def __init__(
+        self, leavers: Collection[Leaver], retry_after: float, calls: Collection[Leaver] = frozenset()
+    ) -> None:
         self._leavers = leavers
+        self._calls = calls
         self._retry_after = retry_after
         self._task: asyncio.Task[None] | None = None
         self.began = False
@@ -64,27 +69,32 @@ class Drain:
         random.shuffle(going)
         window = min(seconds, len(going) / RATE)
         logger.info("draining: %d connections within %.1f s", len(going), window)
-        delays = [round(random.uniform(1, 2) * self._retry_after, 2) for _ in going]  # noqa: S311
+        delays = [self._delay() for _ in going]
         for leaver, delay in zip(going, delays, strict=True):
             # An action may begin within the window, and gets its time from then on.
             leaver.announce(round(window + leaver.finish_timeout, 2), delay)
         batch = max(1, round(len(going) * TICK / window)) if window else 1
-        retiring: list[asyncio.Task[None]] = []
+        retiring = [self._begin(call, self._delay()) for call in self._calls]
         for first in range(0, len(going), batch):
             if first:
                 await asyncio.sleep(TICK)
             some = slice(first, first + batch)
-            leaving = zip(going[some], delays[some], strict=True)
-            retiring += [asyncio.ensure_future(self._retire(leaver, delay)) for leaver, delay in leaving]
+            retiring += map(self._begin, going[some], delays[some])
         await asyncio.gather(*retiring, return_exceptions=True)
         logger.info("drained: %d connections are left", len(self._leavers))
+
+    def _delay(self) -> float:
+        return round(random.uniform(1, 2) * self._retry_after, 2)  # noqa: S311
+
+    def _begin(self, leaver: Leaver, retry_after: float) -> asyncio.Task[None]:
+        return asyncio.ensure_future(self._retire(leaver, retry_after))
 
     async def _retire(self, leaver: Leaver, retry_after: float) -> None:
         """Let what runs finish, up to its deadline, then close. One that has left by itself, or that uvicorn
         has closed, is not asked: nothing of it may be there any more."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + leaver.finish_timeout
-        while leaver in self._leavers:
+        while leaver in self._leavers or leaver in self._calls:
             if not leaver.is_working or loop.time() >= deadline:
                 await leaver.go(retry_after)
                 return

@@ -101,9 +101,10 @@ class Node:
         self.scopes = Scopes()
         self.sessions: set[Leaver] = set()
         """The WebSockets that were accepted and are open."""
+        self.calls: set[Leaver] = set()  # requests that were let in, each for one action
         self.served = 0
         """How many WebSockets there are, those counted whose handshake is not answered."""
-        self._drain = Drain(self.sessions, self.settings.retry_after)
+        self._drain = Drain(self.sessions, self.settings.retry_after, self.calls)
         self.watch = Watch()
         self.wheel: Wheel[Callable[[], None]] = Wheel(COARSE, operator.call)
         self.limiter: RateLimiter = limiter or MemoryLimiter()
@@ -296,7 +297,7 @@ class Node:
 
     def _forget_loop(self) -> None:
         self.loop, self._started, self._starts, self._readiness = None, False, 0, None
-        self._drain = Drain(self.sessions, self.settings.retry_after)
+        self._drain = Drain(self.sessions, self.settings.retry_after, self.calls)
         self.watch.stop()
         self.wheel = Wheel(COARSE, operator.call)
         self.broker.reset()

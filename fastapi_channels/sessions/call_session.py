@@ -99,9 +99,22 @@ class CallSession(RoomSession):
         self.websocket.scope[CONNECTION_KEY] = self._member.connection
 
     async def _let_in(self) -> None:
-        # No connection that anybody counts, drains or finds by its user: a request ends by itself.
+        # No connection that anybody counts or finds by its user: a request ends by itself.
+        self.node.calls.add(self)
         self.writer.watch(self._wind_up, self._redirect)
         self.writer.release()
+        if self.node.draining:  # it was admitted meanwhile
+            await self.go(self.node.settings.retry_after)
+
+    async def go(self, retry_after: float) -> None:
+        await super().go(retry_after)
+        # What runs may swallow its cancellation, or hang in a thread: its client waits no longer for that.
+        if not self.is_answered and self._cut(Unavailable(retry_after=retry_after)):
+            await self.exchange.end()
+
+    async def _end(self) -> None:
+        self.node.calls.discard(self)
+        await super()._end()
 
     async def _begin(self) -> bool:
         return True
@@ -132,6 +145,8 @@ class CallSession(RoomSession):
             return
         except Exception as exc:
             await self.reporter.report(exc, None, member)
+            return
+        if self.writer.closed:  # its client has been told that nothing is done
             return
         spec = member.plan.find(self._action)
         self.exchange.streams = spec is not None and spec.is_stream

@@ -1,6 +1,7 @@
 """A channel's actions by POST, and what FastAPI's document says of them."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
@@ -84,6 +85,9 @@ class Room(Channel):
         self.joined: list[str] = []
         self.cancelled = asyncio.Event()
         self.thought = asyncio.Event()
+        self.began = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.freed = threading.Event()
         self.add_event_handler("join", self.remember)
 
     async def remember(self, connection: Connection) -> None:
@@ -100,6 +104,7 @@ class Room(Channel):
 
     @action()
     async def add(self, one: int, two: int = 2) -> int:
+        self.began.set()
         return one + two
 
     @action()
@@ -152,6 +157,7 @@ class Room(Channel):
 
     @action()
     async def wait(self) -> None:
+        self.began.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -165,6 +171,25 @@ class Room(Channel):
             await asyncio.Event().wait()
         finally:
             self.cancelled.set()
+
+    @action()
+    async def endless(self) -> AsyncIterator[int]:
+        try:
+            yield 0
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+    @action()
+    async def linger(self) -> str:
+        self.began.set()
+        await self.go_on.wait()
+        return "done"
+
+    @action()
+    def hang(self) -> None:
+        self.began.set()
+        self.freed.wait(60)
 
     @action()
     async def think(self) -> AsyncIterator[int]:
@@ -448,6 +473,99 @@ async def test_a_process_that_drains_takes_no_calls(site: Site) -> None:
     answer = await post(site, "quietly")
     assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
     assert answer.headers["retry-after"] == "1"
+
+
+async def test_a_drain_lets_a_call_finish(site: Site, room: Room) -> None:
+    room.finish_timeout = 30.0
+    asking = asyncio.create_task(post(site, "linger"))
+    await wait_until(lambda: room.began.is_set())
+    drain = asyncio.create_task(site.node.drain(0))
+    await wait_until(lambda: site.node.draining)
+    assert (await post(site, "quietly")).status_code == 503
+    room.go_on.set()
+    answer = await asking
+    assert (answer.status_code, answer.json()["data"]) == (200, "done")
+    await drain
+    await wait_until(lambda: not site.node.calls)
+
+
+async def test_a_drain_answers_a_call_that_does_not_finish_and_ends_it(site: Site, room: Room) -> None:
+    asking = asyncio.create_task(post(site, "wait"))
+    await wait_until(lambda: room.began.is_set())
+    await asyncio.wait_for(site.node.drain(0), 30)
+    answer = await asking
+    assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+    assert 1 <= float(answer.headers["retry-after"]) <= 2
+    await asyncio.wait_for(room.cancelled.wait(), 30)
+    await wait_until(lambda: site.node.served == len(site.node.calls) == 0)
+
+
+async def test_a_drain_answers_also_where_a_thread_hangs(site: Site, room: Room) -> None:
+    asking = asyncio.create_task(post(site, "hang"))
+    await wait_until(lambda: room.began.is_set())
+    try:
+        await asyncio.wait_for(site.node.drain(0), 30)
+        assert (await asking).status_code == 503
+        assert site.node.served == 1
+    finally:
+        room.freed.set()
+    await wait_until(lambda: site.node.served == 0)
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+async def test_a_drain_tells_a_stream_of_replies(room: Room, http: Any) -> None:
+    async with (
+        serving(create_app(room), http=http) as site,
+        listening(site, "/rooms/r/actions/endless", method="POST") as events,
+    ):
+        assert (await events.frame())["data"] == 0
+        await asyncio.wait_for(site.node.drain(0), 30)
+        (told,) = await events.rest()
+        assert (told.name, told.frame["code"]) == ("close", 1012)
+        assert events.reader.retry in range(1000, 2001)
+        await asyncio.wait_for(room.cancelled.wait(), 30)
+
+
+async def test_what_is_still_read_at_a_drain_is_not_begun() -> None:
+    """Its client is told that it may try again."""
+    reading, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Room):
+        async def decode_json(self, message: str | bytes) -> Any:
+            reading.set()
+            await go_on.wait()
+            return await super().decode_json(message)
+
+    room = Slow()
+    async with serving(create_app(room)) as site:
+        asking = asyncio.create_task(post(site, "add", {"one": 1}))
+        await asyncio.wait_for(reading.wait(), 30)
+        await site.node.drain(0)
+        assert (await asking).status_code == 503
+        go_on.set()
+        await wait_until(lambda: site.node.served == 0)
+    assert not room.began.is_set()
+
+
+async def test_a_call_that_was_let_in_meanwhile_is_refused(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Room):
+        async def authorize(self, connection: Connection, name: str) -> bool:
+            IsLetIn.asked.set()
+            await IsLetIn.let_in.wait()
+            return True
+
+    monkeypatch.setattr(IsLetIn, "asked", asyncio.Event())
+    monkeypatch.setattr(IsLetIn, "let_in", asyncio.Event())
+    room = Slow()
+    async with serving(create_app(room)) as site:
+        asking = asyncio.create_task(post(site, "wait"))
+        await asyncio.wait_for(IsLetIn.asked.wait(), 30)
+        await site.node.drain(0)
+        IsLetIn.let_in.set()
+        assert (await asking).status_code == 503
+        assert not room.began.is_set()
 
 
 async def test_fastapis_document_has_the_actions(room: Room) -> None:

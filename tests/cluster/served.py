@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import uvicorn
@@ -20,10 +21,25 @@ class Room(Channel):
         await asyncio.Event().wait()
 
 
+class Brief(Channel):
+    finish_timeout = 0.2
+
+    @action()
+    async def work(self) -> None:
+        print("works")
+        await asyncio.Event().wait()
+
+    @action()
+    async def count(self) -> AsyncIterator[int]:
+        yield 1
+        await asyncio.Event().wait()
+
+
 def create_app(**settings: Any) -> FastAPI:
     app = FastAPI()
     add_channel(app, drain_seconds=5.0, **settings)
     Room().mount(app, "/{channel}")
+    Brief().mount(app, "/brief/{channel}", http=True)
     return app
 
 

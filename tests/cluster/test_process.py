@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 from fastapi_channels.cluster.process import SAME
+from tests.support.events import listening
 from tests.support.live import DEADLINE, Client, RawClient, ServerProcess, Site, process, wait_until
 
 APP: Final = "tests.cluster.served:app"
@@ -92,6 +93,25 @@ async def test_a_signal_for_the_whole_group_drains_too(program: str):
         for client in clients:
             await farewell(client)
         assert await server.terminate() == 0
+        assert trouble(server) == []
+
+
+async def test_sigterm_ends_the_calls_of_requests_within_their_time():
+    async with (
+        serving(APP) as server,
+        listening(server.site, "/brief/tea/actions/count", method="POST") as events,
+        httpx.AsyncClient(base_url=server.site.http, timeout=DEADLINE) as http,
+    ):
+        assert (await events.next()).frame["data"] == 1
+        asking = asyncio.create_task(http.post("/brief/tea/actions/work", json={}))
+        await wait_until(lambda: "works\n" in server.lines)
+        ending = asyncio.create_task(server.terminate())
+        answer = await asking
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert float(answer.headers["retry-after"]) >= 1
+        (told,) = await events.rest()
+        assert (told.name, told.frame["code"]) == ("close", 1012)
+        assert await ending == 0
         assert trouble(server) == []
 
 
