@@ -38,7 +38,7 @@ test: ## Run the tests (ARGS="-x tests/cluster/test_hub.py")
 
 test-faults: ## Run the tests that are long, or that kill, end, pause and cut off real servers
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)
-	@$(RUN) pytest -m fault $(SPREAD) $(ARGS)
+	@$(RUN) pytest -m fault -n 3 --dist worksteal $(ARGS)
 
 check: ## Lint, and check the types
 	@.ci/venv .venv "$(PYTHON)" $(PINS) $(TESTED)

@@ -85,11 +85,10 @@ def elsewhere() -> int:
     return asyncio.run(auction.get_connection_count(Auction.room(number=1)))
 
 
-inner, outer = FastAPI(), FastAPI()
+inner = FastAPI()
 add_channel(inner)
-outer.mount("/inner", inner)
-mounted = Channel()
-mounted.mount(inner, "/{channel}")
+Channel().mount(inner, "/{channel}")
+app.mount("/inner", inner)
 
 if __name__ == "__main__":
     uvicorn.run(app, port=int(os.environ["PORT"]))
