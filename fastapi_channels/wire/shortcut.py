@@ -24,6 +24,9 @@ from .port import Port
 
 logger = logging.getLogger("fastapi_channels")
 
+WEBSOCKETS: Final = "^wss?://"
+"""The URLs of all WebSockets, and of nothing else, as an instrumentation excludes them."""
+
 
 def port_of(send: Callable[..., Any], receive: Callable[..., Any], *, is_new: bool) -> Port | None:
     """The port in front of a connection, or None where its server is not known.
@@ -65,11 +68,11 @@ def warn_of_instrumentation(websocket: WebSocket, told: Once) -> None:
     if told.is_new(path):
         logger.warning(
             "opentelemetry.instrumentation.asgi is around the WebSockets of %r: it makes a span as long as "
-            "each, and all frames take the slow way. Leave them out, by "
+            "each, and all frames take the slow way. Leave WebSockets out, by "
             "FastAPIInstrumentor.instrument_app(app, excluded_urls=%r), and trace with "
             "add_channel(app, tracing=True)",
             path,
-            path,
+            WEBSOCKETS,
         )
 
 

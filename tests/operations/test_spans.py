@@ -45,6 +45,7 @@ from fastapi_channels.testing.broker import FaultyBroker
 from fastapi_channels.testing.store import FaultyStore
 from fastapi_channels.wire.messages import Publication
 from fastapi_channels.wire.packing import MARK, PLAIN
+from fastapi_channels.wire.shortcut import WEBSOCKETS
 from tests.support.events import listening
 from tests.support.live import Client, Site, process, serving, unique, wait_until
 from tests.support.servers import RedisServer, required
@@ -860,17 +861,39 @@ async def test_an_instrumentation_around_send_is_named_once(traced: Traced, capl
         async with site.connect("/rooms/b"):
             assert not has_port(site)
     (told,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert "excluded_urls='/rooms/'" in told
+    assert f"excluded_urls={WEBSOCKETS!r}" in told
     assert traced.one("Room/plain").parent is None, "it is in no trace as long as the connection"
 
 
 @pytest.mark.direct
 async def test_what_the_warning_says_gives_the_port_back(traced: Traced, caplog: pytest.LogCaptureFixture):
-    async with instrumented(traced, excluded_urls="/rooms/") as (_, site, client):
+    async with instrumented(traced, excluded_urls=WEBSOCKETS) as (_, site, client):
         await client.call("plain")
         assert has_port(site)
     assert sorted(traced.names) == ["Room/plain", "connect /rooms/{channel}", "in a thread"]
     assert caplog.records == []
+
+
+async def test_what_the_warning_says_leaves_calls_by_post_in_their_requests(traced: Traced):
+    async with (
+        instrumented(traced, excluded_urls=WEBSOCKETS) as (_, site, _),
+        httpx.AsyncClient(base_url=site.http, trust_env=False) as http,
+    ):
+        assert (await http.post("/rooms/a/actions/plain", json={})).is_success
+        request = await traced.ended("POST /rooms/{channel}/actions/plain")
+    assert parent_of(traced.one("Room/plain")) == context_of(request).span_id
+
+
+@pytest.mark.direct
+async def test_streams_are_left_out_by_how_their_path_ends(traced: Traced):
+    async with (
+        instrumented(traced, excluded_urls=f"{WEBSOCKETS},/events$") as (_, site, _),
+        listening(site, "/rooms/a/events") as stream,
+    ):
+        await site.node.publish("a", '"x"')
+        assert (await stream.next()).data == '"x"'
+        assert all(each.writer._server for each in streams(site)), "it is written past ASGI"
+    assert "GET /rooms/{channel}/events" not in traced.names
 
 
 @pytest.mark.direct
