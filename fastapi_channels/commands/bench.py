@@ -23,7 +23,9 @@ from .connect import add_headers, fields, headers_of
 
 PONG: Final = '{"type": "pong"}'
 PATIENCE: Final = 30.0
-"""Seconds that an answer may take."""
+"""Seconds that a handshake may take."""
+GRACE: Final = 1.0
+"""Seconds in which is answered, after the end, what was asked before it."""
 AT_ONCE: Final = 100
 """Handshakes that are under way at a time."""
 MOST: Final = 50_000
@@ -31,7 +33,7 @@ MOST: Final = 50_000
 WIDTH: Final = 30
 """Characters of the bar."""
 FAILED: Final = 1
-"""The exit status where a connection was refused, or lost."""
+"""The exit status where a connection was refused or lost, or a request was not answered."""
 
 
 def add(commands: Any) -> None:
@@ -92,6 +94,7 @@ class Bench:
         self._codes: Counter[str] = Counter()
         self._problems: Counter[str] = Counter()
         self._events = 0
+        self._unanswered = 0
 
     async def run(self, connections: int, seconds: float) -> int:
         """Measure, and print what was found; the exit status."""
@@ -106,7 +109,7 @@ class Bench:
         finally:
             await asyncio.gather(*(wire.close(1000) for wire in wires))
         self._report(took)
-        return FAILED if self._problems else 0
+        return FAILED if self._problems or self._unanswered else 0
 
     async def _connected(self, number: int) -> list[Wire]:
         door = asyncio.Semaphore(AT_ONCE)
@@ -135,8 +138,15 @@ class Bench:
 
     async def _measure(self, wires: list[Wire], ends: float) -> None:
         began = time.perf_counter()
-        work = [self._guarded("lost", self._ask(wire, ends)) for wire in wires]
+        work = [self._guarded("lost", self._ask_until(wire, ends)) for wire in wires]
         await self._watched(work, lambda: (time.perf_counter() - began) / (ends - began))
+
+    async def _ask_until(self, wire: Wire, ends: float) -> None:
+        try:
+            async with asyncio.timeout(ends + GRACE - time.perf_counter()):
+                await self._ask(wire, ends)
+        except TimeoutError:
+            self._unanswered += 1
 
     async def _ask(self, wire: Wire, ends: float) -> None:
         number = 0
@@ -144,8 +154,7 @@ class Bench:
             number += 1
             request = {"type": "ping"} if self._call is None else {**self._call, "request_id": number}
             await wire.send(json.dumps(request))
-            async with asyncio.timeout(PATIENCE):
-                await self._answered(wire, number)
+            await self._answered(wire, number)
             self._latencies.append(time.perf_counter() - began)
 
     async def _answered(self, wire: Wire, number: int) -> None:
@@ -198,5 +207,7 @@ class Bench:
             print(f"events: {self._events:,} received")
         for code, number in self._codes.most_common():
             print(f"answered with {code}: {number:,}")
+        if self._unanswered:
+            print(f"not answered: {self._unanswered:,}")
         for problem, number in self._problems.most_common():
             print(f"{shown(problem)}: {number:,}")

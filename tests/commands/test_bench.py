@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from fastapi_channels import Channel, Connection, action, add_channel, limiter
 from fastapi_channels.__main__ import main
-from fastapi_channels.commands.bench import WIDTH
+from fastapi_channels.commands.bench import PATIENCE, WIDTH
 from tests.support.live import serving
 
 
@@ -23,6 +23,10 @@ class Room(Channel):
     async def say(self, text: str, connection: Connection) -> str:
         await self.broadcast(connection.room, "said", text)
         return text
+
+    @action()
+    async def never(self) -> None:
+        await asyncio.Event().wait()
 
     @limiter(times=1, hours=1)
     @action()
@@ -71,6 +75,20 @@ async def test_an_action_is_called_and_what_else_comes_is_counted(capsys: pytest
     status, lines = await measured(capsys, "/rooms/a", "rarely", "--connections", "1")
     assert status == 0
     assert re.fullmatch(r"answered with rate_limited: [\d,]+", lines[3])
+
+
+@pytest.mark.parametrize(
+    ("name", "trips", "codes"), [("never", 0, []), ("nevver", 20, ["answered with unknown_action: 20"])]
+)
+async def test_what_is_not_answered_ends_with_its_time(
+    name: str, trips: int, codes: list[str], capsys: pytest.CaptureFixture[str]
+):
+    """A client that is mistaken too often is answered no more."""
+    async with asyncio.timeout(PATIENCE):
+        status, lines = await measured(capsys, "/rooms/a", name, "--connections", "1")
+    assert status == 1
+    assert lines[1].startswith(f"round trips: {trips} in ")
+    assert lines[-1 - len(codes) :] == [*codes, "not answered: 1"]
 
 
 async def test_a_room_with_a_history_is_joined_before_its_welcome(capsys: pytest.CaptureFixture[str]):
