@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from socket import gethostname
 from typing import Any, Final, NamedTuple
 
 from fastapi import APIRouter
@@ -49,6 +53,19 @@ class Health(NamedTuple):
     def as_dict(self) -> dict[str, Any]:
         seconds = {name: round(getattr(self, name), 1) for name in ("broker_away", "store_away")}
         return {"ready": self.ready, **self._asdict(), **seconds}
+
+
+def this_process() -> dict[str, Any]:
+    """Where it runs, and which version of this package; None where it is not installed."""
+    return {"host": gethostname(), "pid": os.getpid(), "version": _version()}
+
+
+@cache
+def _version() -> str | None:
+    try:
+        return version("fastapi-channels")
+    except PackageNotFoundError:
+        return None
 
 
 def add_probes(router: APIRouter, url: str, look: Callable[[], Health]) -> None:

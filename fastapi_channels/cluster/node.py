@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
-import os
 import secrets
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import partial
-from socket import gethostname
 from typing import Any, Final, Protocol
 
 from broadcaster import BroadcastBackend
@@ -33,7 +31,7 @@ from . import registry
 from .bans import Ban, Bans
 from .deliveries import receive
 from .drain import Drain, Leaver
-from .health import Health, Readiness
+from .health import Health, Readiness, this_process
 from .listeners import Listeners
 from .observer import Observer, Observers
 from .orders import Drain as DrainOrder
@@ -409,7 +407,7 @@ class Node:
 
     def _described(self) -> dict[str, Any]:
         """How this process is, for whoever asks."""
-        return {"host": gethostname(), "pid": os.getpid(), **self.health().as_dict()}
+        return {**this_process(), "bans": self.settings.bans, **self.health().as_dict()}
 
     def next_id(self) -> str:
         """An id for a connection, unique over all processes."""

@@ -238,6 +238,11 @@ async def test_the_doctor_says_which_processes_heard_it(
     words = ("doctor", "--url", shared_redis.url, "--namespace", namespace)
     async with two_processes(shared_redis.url, namespace) as (here, there), here.connect("/rooms/a"):
         done = await inside(capsys, *words)
+        answers, health = there.node.questions.answers, there.node.questions.answers["health"]
+        answers["health"] = lambda: {**health(), "version": "0.0.9"}
+        mixed = await inside(capsys, *words)
+    assert "versions: " not in done.out
+    assert "versions: the processes run 0.0.9, " in mixed.out
     assert (done.status, done.err) == (0, "")
     for number, site in ((1, here), (0, there)):
         assert f"process {site.node.id} (host " in done.out
@@ -248,6 +253,7 @@ async def test_the_doctor_says_which_processes_heard_it(
     alone = await inside(capsys, *words, "--wait", "0")
     assert alone.status == 1
     assert "processes: 0 heard it" in alone.out
+    assert "say its own URL and --namespace" in alone.out
 
 
 async def printed(capsys: pytest.CaptureFixture[str], *words: str, until: str) -> str:
