@@ -28,7 +28,7 @@ from fastapi_channels.testing.asgi import living
 from fastapi_channels.wire.messages import SUBPROTOCOL
 from tests.support.asyncapi import described, values
 from tests.support.asyncapi import message as schema_of
-from tests.support.live import Client, serving
+from tests.support.live import DEADLINE, Client, serving
 from tests.support.wire import Wire, dial
 
 
@@ -92,7 +92,7 @@ class Desk(Channel):
     @action(detached=True)
     async def ask(self, connection: Connection) -> Address | Literal["failed"]:
         try:
-            return await connection.call(Where(person=Person(name="ada")))
+            return await connection.call(Where(person=Person(name="ada")), timeout=DEADLINE)
         except CallFailed:
             return "failed"
 
