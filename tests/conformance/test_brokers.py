@@ -234,14 +234,16 @@ ODD_TOPICS = (
 )
 
 
-@pytest.mark.parametrize("topic", ODD_TOPICS)
-async def test_odd_topics_are_only_names(process: Process, topic: str):
-    await process.broker.subscribe(topic)
-    for other in ("a", "room1", "b:c", *ODD_TOPICS):
-        await process.publish(other, other)
-    await process.drained(topic)
-    assert process.bodies == [topic, "the last one"]
-    assert {publication.topic for publication in process.delivered} == {topic}
+async def test_odd_topics_are_only_names(process: Process):
+    for topic in ODD_TOPICS:
+        await process.broker.subscribe(topic)
+        for other in ("a", "room1", "b:c", *ODD_TOPICS):
+            await process.publish(other, other)
+        await process.drained(topic)
+        assert process.bodies == [topic, "the last one"]
+        assert {publication.topic for publication in process.delivered} == {topic}
+        await process.broker.unsubscribe(topic)
+        process.delivered.clear()
 
 
 BODIES: tuple[Body, ...] = (
@@ -260,11 +262,12 @@ BODIES: tuple[Body, ...] = (
 )
 
 
-@pytest.mark.parametrize("body", BODIES, ids=lambda body: repr(body[:20]))
-async def test_bodies_arrive_as_they_are(process: Process, body: Body):
+async def test_bodies_arrive_as_they_are(process: Process):
     await process.broker.subscribe("room")
-    await process.publish("room", body)
-    assert await process.receives(1) == [body]
+    for body in BODIES:
+        await process.publish("room", body)
+        assert await process.receives(1) == [body]
+        process.delivered.clear()
 
 
 @pytest.mark.parametrize("body", [f"{MARK}text", b"\xff"])

@@ -351,9 +351,17 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
 # What the protocol says, by the categories of the Autobahn test suite
 
 
-def case(name: str, *frames: bytes, says: Sequence[Answer] = (), code: int | None = None) -> Any:
+class Case(NamedTuple):
     """A stream, what it is answered with, and the code that the server closes with, if it does."""
-    return pytest.param(b"".join(frames), list(says), code, id=name)
+
+    name: str
+    stream: bytes
+    says: list[Answer]
+    code: int | None
+
+
+def case(name: str, *frames: bytes, says: Sequence[Answer] = (), code: int | None = None) -> Case:
+    return Case(name, b"".join(frames), list(says), code)
 
 
 def text(payload: bytes) -> Answer:
@@ -364,7 +372,7 @@ def pong(payload: bytes) -> Answer:
     return Answer(PONG, payload)
 
 
-def _messages() -> Iterator[Any]:
+def _messages() -> Iterator[Case]:
     for size in (0, 1, 125, 126, 127, 128, 65_535, 65_536):
         for name, opcode in (("text", TEXT), ("binary", BINARY)):
             payload = b"*" * size
@@ -373,7 +381,7 @@ def _messages() -> Iterator[Any]:
         yield case(f"long form {form}", frame(TEXT, b"hi", form=form), says=[text(b"hi")])
 
 
-def _pings() -> Iterator[Any]:
+def _pings() -> Iterator[Case]:
     for payload in (b"", b"hello", bytes(range(130, 255)), b"\xff"):
         yield case(f"ping of {len(payload)}", frame(PING, payload), says=[pong(payload)])
     yield case("ping of 126", frame(PING, bytes(126)), code=1002)
@@ -382,7 +390,7 @@ def _pings() -> Iterator[Any]:
     yield case("ten pings", *(frame(PING, n) for n in each), says=[pong(n) for n in each])
 
 
-def _reserved() -> Iterator[Any]:
+def _reserved() -> Iterator[Case]:
     for rsv in range(1, 8):
         for opcode in (TEXT, BINARY, PING, CLOSE):
             yield case(f"rsv {rsv} on {opcode}", frame(opcode, b"", rsv=rsv), code=1002)
@@ -397,7 +405,7 @@ def _reserved() -> Iterator[Any]:
     yield case("unmasked ping", frame(PING, mask=b""), code=1002)
 
 
-def _fragments() -> Iterator[Any]:
+def _fragments() -> Iterator[Case]:
     begin, end = frame(TEXT, b"one", fin=False), frame(CONTINUATION, b"two")
     more = frame(CONTINUATION, b"", fin=False)
     ping, pinged = frame(PING, b"p"), pong(b"p")
@@ -420,7 +428,7 @@ def _fragments() -> Iterator[Any]:
     yield case("message begins in a message", begin, begin, end, code=1002)
 
 
-def _utf8() -> Iterator[Any]:
+def _utf8() -> Iterator[Case]:
     good = ["κόσμε", "\0", "\x7f\x80߿ࠀ￿", "\U00010000\U0010ffff", "￾", "é" * 200]
     for number, characters in enumerate(good):
         encoded = characters.encode()
@@ -438,7 +446,7 @@ def _utf8() -> Iterator[Any]:
         yield case(f"bytes {encoded!r}", frame(BINARY, encoded), says=[Answer(BINARY, encoded)])
 
 
-def _closes() -> Iterator[Any]:
+def _closes() -> Iterator[Case]:
     hi, said = frame(TEXT, b"hi"), [text(b"hi")]
     for code in (
         1000,
@@ -477,20 +485,21 @@ CATEGORIES = (_messages, _pings, _reserved, _fragments, _utf8, _closes)
 
 
 @pytest.mark.parametrize("stage", stages("wsproto"), indirect=True)
-@pytest.mark.parametrize(("stream", "says", "code"), [case for each in CATEGORIES for case in each()])
-def test_the_protocol(stage: Stage, stream: bytes, says: list[Answer], code: int | None) -> None:
+@pytest.mark.parametrize("cases", CATEGORIES, ids=lambda cases: cases.__name__.strip("_"))
+def test_the_protocol(stage: Stage, cases: Callable[[], Iterator[Case]]) -> None:
     """In one piece, and in pieces of seven bytes and of one. (With wsproto, uvicorn itself fails many: it
     cuts clients off without a close frame.)"""
-    for size in (PIECE, 7, 1):
-        got = stage.answers("/relay/" + unique(), pieces(stream, size))
-        if code is None:
-            assert got == says
-            continue
-        *before, last = got
-        assert last.code == code
-        # What comes in one piece with what is wrong may be lost.
-        assert before == says[: len(before)]
-        assert size > 1 or before == says
+    for name, stream, says, code in cases():
+        for size in (PIECE, 7, 1):
+            got = stage.answers("/relay/" + unique(), pieces(stream, size))
+            if code is None:
+                assert got == says, (name, size)
+                continue
+            *before, last = got
+            assert last.code == code, (name, size)
+            # What comes in one piece with what is wrong may be lost.
+            assert before == says[: len(before)], (name, size)
+            assert size > 1 or before == says, name
 
 
 def pieces(stream: bytes, size: int) -> list[bytes]:
@@ -621,7 +630,7 @@ def agree(got: list[Answer], expected: list[Answer]) -> bool:
 EXTENSIONS: Final = st.sampled_from([(), (DEFLATE,)])
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(sent=streams(), headers=EXTENSIONS)
 def test_a_room_that_relays_answers_as_a_plain_endpoint(
     stage: Stage, sent: list[bytes], headers: tuple[str, ...]
@@ -632,7 +641,7 @@ def test_a_room_that_relays_answers_as_a_plain_endpoint(
 
 
 @pytest.mark.parametrize("path", ["/reply/", "/late/"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(sent=streams(), headers=EXTENSIONS)
 def test_an_action_answers_as_a_plain_endpoint(
     stage: Stage, path: str, sent: list[bytes], headers: tuple[str, ...]
@@ -656,7 +665,7 @@ MANY: Final = frame(TEXT, b"x") * 70
 
 @pytest.mark.parametrize("stage", stages("wsproto"), indirect=True)  # it does not tell of its end
 @pytest.mark.parametrize("path", ["/reply/", "/late/"])
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(steps=plays())
 def test_a_busy_action_answers_what_a_plain_endpoint_answers(
     stage: Stage, path: str, steps: list[Step]
