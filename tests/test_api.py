@@ -398,7 +398,7 @@ async def test_redis_by_one_url():
 async def test_a_server_that_is_down_is_told_and_does_no_harm():
     with RedisServer() as redis:
         room = Room()
-        app = application(room, url=redis.url, publish_timeout=0.3)
+        app = application(room, url=redis.url, publish_timeout=2.0)
         async with serving(app) as site, site.connect("/r") as client:
             await asyncio.to_thread(redis.kill)
             error = await client.call("say", text="hello", request_id=1)

@@ -26,7 +26,9 @@ DEADLINE: Final = 100.0
 
 
 POLL: Final = 0.001
-"""Seconds between two looks at what is waited for."""
+"""Seconds between two looks at what is waited for, at first."""
+SELDOM: Final = 0.01
+"""And later."""
 
 
 class Close(NamedTuple):
@@ -131,9 +133,11 @@ class Wire:
 
     async def until(self, condition: Callable[[], Any]) -> None:
         """Wait for what announces itself in no other way."""
+        pause = POLL
         async with asyncio.timeout(DEADLINE):
             while not condition():
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(pause)
+                pause = min(pause * 1.05, SELDOM)
 
     async def _receive(self) -> Event:
         self.reading += 1
