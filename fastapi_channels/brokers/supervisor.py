@@ -376,11 +376,10 @@ class Broker:
         self._notify(True)
 
     def _lose(self, session: _Session, reason: Exception) -> None:
-        """End `session`, once; calls wait from now on."""
-        if session.lost.done():
-            return
-        session.lost.set_result(reason)
-        self._echoes.give_up_all()
+        """End `session`, once; calls wait from now on. It is over already where its event loop ends."""
+        if not session.lost.done():
+            session.lost.set_result(reason)
+            self._echoes.give_up_all()
         if session is self._session:
             self._session = None
             self._came_up.clear()

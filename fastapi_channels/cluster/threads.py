@@ -29,7 +29,7 @@ def in_its_loop(
     """Run a method in its object's event loop, also where another thread calls it from a loop of its own, as
     `asyncio.run(channel.broadcast(...))` does."""
 
-    @_coroutine
+    @coroutine_function
     @wraps(method)
     def run(self: N, /, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
         work, loop = method(self, *args, **kwargs), self.loop
@@ -46,7 +46,7 @@ def in_its_loop(
     return run
 
 
-def _coroutine(function: F) -> F:
+def coroutine_function(function: F) -> F:
     """What is a coroutine function by what it returns: asgiref's `async_to_sync`, and others, ask for it."""
     if sys.version_info >= (3, 12):
         return inspect.markcoroutinefunction(function)

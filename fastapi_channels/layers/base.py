@@ -15,12 +15,12 @@ from broadcaster import BroadcastBackend
 from fastapi_channels.brokers import Broker
 from fastapi_channels.brokers.link import MAX_MESSAGE
 from fastapi_channels.cluster.tasks import Tasks
-from fastapi_channels.cluster.threads import in_its_loop
 from fastapi_channels.exceptions import ChannelsError, ConfigurationError, MessageTooLarge
 from fastapi_channels.wire.messages import Body, Publication, size_of
 from fastapi_channels.wire.packing import PLAIN, Packs
 
 from .groups import Groups
+from .home import at_home
 from .queues import Queues
 
 P = ParamSpec("P")
@@ -33,8 +33,9 @@ MAX_TASKS: Final = 1000
 
 
 class BaseChannelLayer(ABC):
-    """What code may do with a layer, whichever it is. It connects with its first call, in the event loop in
-    which that is; in the next one anew. Calls from the loops of other threads run in that one.
+    """What code may do with a layer, whichever it is. It connects with its first call, in a loop that lasts:
+    that of the application or of the main thread, else one of its own thread. Once that has ended it connects
+    anew. Any thread may call it, in whichever loop.
 
     Args:
         backend: carries what the processes tell each other.
@@ -65,6 +66,7 @@ class BaseChannelLayer(ABC):
         group_expiry: float,
         timeout: float,
     ) -> None:
+        self.home: asyncio.AbstractEventLoop | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         patterns = channel_capacity or {}
         for name, value in [("capacity", capacity), *((str(key), value) for key, value in patterns.items())]:
@@ -109,37 +111,37 @@ class BaseChannelLayer(ABC):
     # What each does in its own way
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel of this process."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Have `message` wait in a channel, whichever process has it."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel; waits for one."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel into a group."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens where it is not in."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
         """Send `message` to each channel in a group."""
 
     @abstractmethod
-    @in_its_loop
+    @at_home
     async def flush(self) -> None:
         """Drop messages, and empty groups."""
 
@@ -157,14 +159,14 @@ class BaseChannelLayer(ABC):
 
     # What they have in common
 
-    @in_its_loop
+    @at_home
     async def forget(self, channel: str) -> None:
         """Drop what waits in a channel of this process, and take it out of its groups: for a channel that
         nobody will receive from any more."""
         self._queues.forget(channel)
         await self._leave_groups(self._groups.forget(channel))
 
-    @in_its_loop
+    @at_home
     async def close(self) -> None:
         """Disconnect, and forget all channels and groups of this process; a later call connects again."""
         if self.loop is asyncio.get_running_loop():
@@ -173,7 +175,7 @@ class BaseChannelLayer(ABC):
         self._queues.clear()
         self._groups.clear()
         self._vacated.clear()
-        self.loop = None
+        self.home = self.loop = None
 
     @property
     def _topics(self) -> set[str]:
@@ -184,6 +186,8 @@ class BaseChannelLayer(ABC):
         loop = asyncio.get_running_loop()
         if self.loop is not loop:
             self._broker.reset()
+            if self.loop is not None:
+                self._queues.desert()
             self._tasks = Tasks()
             self._stale = self._topics
             self.loop = loop

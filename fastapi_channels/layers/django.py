@@ -19,13 +19,13 @@ import msgpack  # type: ignore[import-untyped]  # it has no types
 from pydantic_core import to_jsonable_python
 
 from fastapi_channels.brokers import SCHEMES, create_backend, schemes
-from fastapi_channels.cluster.threads import in_its_loop
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import BARE
 from fastapi_channels.wire.rooms import check_room
 
 from .base import BaseChannelLayer
+from .home import at_home
 from .messages import plain
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         self._channels: set[str] = set()
         """Those that this process receives from."""
 
-    @in_its_loop
+    @at_home
     async def new_channel(self, prefix: str = "specific.") -> str:
         """The name of a new channel of this process.
 
@@ -107,7 +107,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         await self._listen(name)
         return name
 
-    @in_its_loop
+    @at_home
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Have `message` wait in a channel, in each process that receives from it. Nothing happens where none
         does, or where it is full.
@@ -120,7 +120,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         """
         await self._publish(check_room(channel), message)
 
-    @in_its_loop
+    @at_home
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel; waits for one. In this process one caller gets it. Another process
         that receives from the same name gets it too.
@@ -134,7 +134,7 @@ class DjangoChannelLayer(BaseChannelLayer):
             pass
         return message
 
-    @in_its_loop
+    @at_home
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel of this process into a group. What is sent there after this returned, it gets.
 
@@ -150,7 +150,7 @@ class DjangoChannelLayer(BaseChannelLayer):
             )
         await self._enter(group, channel)
 
-    @in_its_loop
+    @at_home
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel of this process out of a group; nothing happens where it is not in.
 
@@ -160,7 +160,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         check_room(channel)
         await self._take_out(check_room(group), channel)
 
-    @in_its_loop
+    @at_home
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
         """Send `message` to each channel in a group, in Django's processes too. Those that are full do not
         get it; all others do.
@@ -173,7 +173,7 @@ class DjangoChannelLayer(BaseChannelLayer):
         """
         await self._publish(self._group(check_room(group)), message)
 
-    @in_its_loop
+    @at_home
     async def forget(self, channel: str) -> None:
         """Drop what waits in a channel of this process, and take it out of its groups: for a channel that
         nobody will receive from any more."""
@@ -182,12 +182,12 @@ class DjangoChannelLayer(BaseChannelLayer):
             self._channels.discard(channel)
             await self._leave(channel)
 
-    @in_its_loop
+    @at_home
     async def flush(self) -> None:
         """Drop all messages, and empty all groups, of this process. There is no way to tell the others."""
         await self._clear()
 
-    @in_its_loop
+    @at_home
     async def close(self) -> None:
         """Disconnect, and forget all channels and groups of this process; a later call connects again."""
         await super().close()

@@ -22,12 +22,12 @@ from typing import Any, Final
 from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import the_backend
-from fastapi_channels.cluster.threads import in_its_loop
 from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.rooms import RESERVED, check_room
 
 from .base import BaseChannelLayer
+from .home import at_home
 from .messages import decode, encode
 
 logger = logging.getLogger("fastapi_channels")
@@ -93,7 +93,7 @@ class ChannelLayer(BaseChannelLayer):
 
     # Channels
 
-    @in_its_loop
+    @at_home
     async def new_channel(self, prefix: str = "specific") -> str:
         """The name of a new channel of this process.
 
@@ -106,7 +106,7 @@ class ChannelLayer(BaseChannelLayer):
         await self._open()
         return name
 
-    @in_its_loop
+    @at_home
     async def send(self, channel: str, message: Mapping[str, Any]) -> None:
         """Have `message` wait in a channel, whichever process has it. Nothing happens where that has gone.
 
@@ -132,7 +132,7 @@ class ChannelLayer(BaseChannelLayer):
                 error_msg=f"{channel!r} is full: it takes {limit} messages, of {size} bytes together",
             )
 
-    @in_its_loop
+    @at_home
     async def receive(self, channel: str) -> dict[str, Any]:
         """The next message of a channel; waits for one. Of several that wait, one gets it.
 
@@ -156,7 +156,7 @@ class ChannelLayer(BaseChannelLayer):
 
     # Groups
 
-    @in_its_loop
+    @at_home
     async def group_add(self, group: str, channel: str) -> None:
         """Put a channel, of whichever process, into a group. What is sent there after this returned, it gets.
 
@@ -171,7 +171,7 @@ class ChannelLayer(BaseChannelLayer):
         else:
             await self._enter(group, channel)
 
-    @in_its_loop
+    @at_home
     async def group_discard(self, group: str, channel: str) -> None:
         """Take a channel out of a group; nothing happens where it is not in.
 
@@ -186,7 +186,7 @@ class ChannelLayer(BaseChannelLayer):
         else:
             await self._take_out(group, channel)
 
-    @in_its_loop
+    @at_home
     async def group_send(self, group: str, message: Mapping[str, Any]) -> None:
         """Send `message` to each channel in a group. Those that are full do not get it; all others do.
 
@@ -200,7 +200,7 @@ class ChannelLayer(BaseChannelLayer):
         await self._hear(topic)
         await self._tell(topic, "group", group, body=text)
 
-    @in_its_loop
+    @at_home
     async def flush(self) -> None:
         """Drop all messages, and empty all groups, in every process.
 

@@ -131,6 +131,10 @@ class Queues:
         """Drop what waits in a channel."""
         self._messages.pop(channel, None)
 
+    def desert(self) -> None:
+        """Hand nothing to whoever waits: their event loop has ended."""
+        self._waiters.clear()
+
     def clear(self) -> None:
         """Drop all messages."""
         self._messages.clear()

@@ -811,3 +811,17 @@ async def test_what_was_missed_is_told_in_its_place(told: bool):
         assert await process.receives(2) == ["before", "after"]
         assert missed == ([("room", 1)] if told else [])
         assert process.changes == [True]
+
+
+async def test_a_call_in_an_event_loop_that_ends_does_not_hold_it_up():
+    backend = Scripted()
+    broker = Broker(backend, lambda publication: None, publish_timeout=0.05)
+    await broker.start()
+    supervisor = broker._supervisor
+    assert supervisor is not None
+    supervisor.cancel()  # as `asyncio.run` does with all tasks
+    await asyncio.wait({supervisor})
+    backend.will("publish", *[NotSent("the connection is closed")] * 100)
+    with pytest.raises(BrokerUnavailable):
+        await broker.publish(Publication("room", "x"))
+    await broker.stop()

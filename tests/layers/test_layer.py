@@ -2,6 +2,13 @@
 
 import asyncio
 import logging
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -130,3 +137,65 @@ async def test_a_broker_that_is_away_is_said_and_comes_back(mortal_redis: RedisS
             break
         assert await layer.receive(channel) == {"type": "back"}
     await layer.close()
+
+
+def each(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What comes of calls that threads make at the same time."""
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return list(threads.map(lambda call: call(), calls))
+
+
+@pytest.mark.parametrize("sync", [async_to_sync, lambda call: lambda *args: asyncio.run(call(*args))])
+def test_any_number_of_threads_call_at_once_and_no_loop_of_theirs_ends_under_another(
+    shared_redis: RedisServer, sync: Callable[..., Any]
+):
+    layer = ChannelLayer(shared_redis.url, namespace="threads:")
+    channel = sync(layer.new_channel)()
+    sync(layer.group_add)("g", channel)
+    for round in range(5):
+        each([partial(sync(layer.group_send), "g", {"type": "x", "n": 8 * round + n}) for n in range(8)])
+    got = each([partial(sync(layer.receive), channel)] * 8 * 5)
+    assert sorted(message["n"] for message in got) == list(range(8 * 5))
+    sync(layer.close)()
+
+
+def test_a_loop_that_ends_under_the_call_of_another_thread_has_the_next_one_do_it():
+    layer, began = ChannelLayer(), threading.Event()
+    channel = "nobodys"
+
+    async def main() -> None:
+        await layer.send("other", {"type": "x"})
+        began.set()
+        while not layer._queues.wanted:
+            await asyncio.sleep(0)
+
+    with ThreadPoolExecutor(1) as threads:
+        received = threads.submit(lambda: began.wait(DEADLINE) and asyncio.run(layer.receive(channel)))
+        asyncio.run(main())
+        asyncio.run(layer.send(channel, {"type": "still"}))
+        assert received.result(DEADLINE) == {"type": "still"}
+    asyncio.run(layer.close())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only POSIX forks")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_the_child_of_a_fork_calls_in_a_loop_of_its_own(shared_redis: RedisServer):
+    layer = ChannelLayer(shared_redis.url, namespace="threads:")
+
+    def say(n: int) -> None:
+        each([lambda: asyncio.run(layer.group_send("g", {"type": "x", "n": n}))])
+
+    listener = ChannelLayer(shared_redis.url, namespace="threads:")
+    channel = each([lambda: asyncio.run(listener.new_channel())])[0]
+    each([lambda: asyncio.run(listener.group_add("g", channel))])
+    say(1)
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            say(2)
+        os._exit(0)
+    os.waitpid(child, 0)
+    say(3)
+    got = [each([lambda: asyncio.run(listener.receive(channel))])[0]["n"] for _ in range(3)]
+    assert got == [1, 2, 3]
+    each([lambda: asyncio.run(listener.close()), lambda: asyncio.run(layer.close())])
