@@ -148,6 +148,8 @@ class Node:
             self.bans.carry_out,
             lambda id: self.drain() if id == self.id else None,
         )
+        self.questions.answers["sockets_of"] = self._steward.sockets_of
+        self.questions.answers["has_connection"] = self._steward.has_connection
         others = {"order": self._steward.receive, "report": self.questions.receive}
         self._personal = Personal(self.hub, self.rooms.connections, self.users, others)
         self.companions: list[Companion] = []

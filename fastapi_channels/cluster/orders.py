@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
 
 from fastapi_channels.exceptions import CloseCode, ParseError
 from fastapi_channels.wire.closing import clip, valid_close_code
@@ -23,7 +24,9 @@ MAX_NAME: Final = 1024
 
 def _sendable(code: int) -> int:
     if valid_close_code(code) != code:
-        raise ValueError("a close code is one of 1000 to 1003, 1007 to 1014 and 3000 to 4999")
+        raise PydanticCustomError(
+            "close_code", "a close code is one of 1000 to 1003, 1007 to 1014 and 3000 to 4999"
+        )
     return code
 
 
@@ -31,7 +34,7 @@ def _room(key: str) -> str:
     try:
         check_room(name_of(key))
     except ParseError as exc:
-        raise ValueError(str(exc)) from None
+        raise PydanticCustomError("room", "{problem}", {"problem": str(exc)}) from None
     return key
 
 

@@ -106,6 +106,14 @@ class Steward:
             return
         self.carry_out(order)
 
+    def sockets_of(self, user: str = "") -> int:
+        """How many WebSockets the user of that key has here."""
+        return len(self._users.recipients(user))
+
+    def has_connection(self, id: str = "") -> int:
+        """1 if the connection of that id is here, else 0."""
+        return int(id in self._connections)
+
     def carry_out(self, order: Order) -> None:
         """Begin to do what is ordered; never fails."""
         match order:

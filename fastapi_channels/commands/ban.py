@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,6 +13,7 @@ from fastapi_channels.cluster.revocations import REMEMBERED
 from fastapi_channels.exceptions import ConfigurationError
 
 from .broker import add_broker, add_store, keys, shown, store_url_of, url_of
+from .processes import Processes, add_wait
 
 
 def add(commands: Any) -> None:
@@ -26,6 +28,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--end", action="store_true", help="end the ban of WHO")
     add_broker(parser)
     add_store(parser)
+    add_wait(parser)
     parser.set_defaults(run=run)
 
 
@@ -33,6 +36,20 @@ def run(given: argparse.Namespace) -> None:
     if given.who is None and (given.end or given.address):
         raise ConfigurationError("say WHO: the key of a user, or an address")
     asyncio.run(_ban(given))
+
+
+async def _check(given: argparse.Namespace) -> None:
+    """
+    Raises:
+        ConfigurationError: processes answer, and none of them asks for bans.
+    """
+    async with Processes(given) as processes:
+        (health,) = await processes.ask("health", within=given.wait)
+    asking = [node for node, answer in health.items() if answer.get("bans")]
+    if health and not asking:
+        raise ConfigurationError("nobody is refused for a ban without add_channel(bans=True)")
+    if len(asking) < len(health) or not health:
+        print(f"processes that refuse who is banned: {len(asking)} of {len(health)}", file=sys.stderr)
 
 
 async def _ban(given: argparse.Namespace) -> None:
@@ -50,4 +67,5 @@ async def _ban(given: argparse.Namespace) -> None:
         elif given.end:
             await publisher.unban(**whom)
         else:
+            await _check(given)
             await publisher.ban(**whom, seconds=given.seconds, reason=given.reason, by="the command line")

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fastapi_channels.channels.publisher import Publisher
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.signatures.dependencies import told
 from fastapi_channels.wire.messages import decode_json
 
 from .broker import add_broker, add_room, add_store, keys, store_url_of, url_of, voice_of
@@ -37,7 +38,11 @@ async def _publish(given: argparse.Namespace, data: Any) -> None:
         try:
             await publisher.broadcast(given.room, given.event, data, channel=voice_of(given))
         except ValidationError as exc:
-            raise ConfigurationError(f"the data does not fit the event: {exc}") from None
+            raise ConfigurationError(f"the data does not fit the event: {_faults(exc)}") from None
+
+
+def _faults(exc: ValidationError) -> str:
+    return "; ".join(": ".join([".".join(map(str, each["loc"])), each["msg"]]) for each in told(exc.errors()))
 
 
 def _data(text: str) -> Any:

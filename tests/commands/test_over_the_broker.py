@@ -91,7 +91,11 @@ async def test_publish_sends_to_a_room(shared_redis: RedisServer, capsys: pytest
         assert (await bidder.receive())["data"] == {"amount": 5}
         refused = await inside(capsys, *bid, '{"amount": "much"}')
         assert (refused.status, refused.out) == (2, "")
-        assert "the data does not fit the event" in refused.err
+        assert refused.err.startswith(
+            "fastapi-channels: the data does not fit the event: amount: Input should"
+        )
+        assert "pydantic" not in refused.err
+        assert refused.err.count("\n") == 1
 
 
 async def test_ban_refuses_for_a_time_and_lists(
@@ -122,6 +126,24 @@ async def test_ban_refuses_for_a_time_and_lists(
     network = await inside(capsys, "ban", "10.0.0.0/8", "--address", *where)
     assert (network.status, network.out) == (2, "")
     assert "say '10.0.0.0'" in network.err
+
+
+async def test_a_ban_that_nobody_asks_for_is_an_error(
+    shared_redis: RedisServer, capsys: pytest.CaptureFixture[str]
+):
+    namespace = unique()
+    where = ("--namespace", namespace, "--url", shared_redis.url)
+    async with two_processes(shared_redis.url, namespace) as (_, there):
+        refused = await inside(capsys, "ban", "ada", *where)
+        assert (refused.status, refused.out) == (2, "")
+        assert "add_channel(bans=True)" in refused.err
+        assert await inside(capsys, "ban", *where) == (0, "", ""), "nothing was written"
+        answers, health = there.node.questions.answers, there.node.questions.answers["health"]
+        answers["health"] = lambda: {**health(), "bans": True}
+        some = await inside(capsys, "ban", "ada", *where)
+        assert some == (0, "", "processes that refuse who is banned: 1 of 2\n")
+    alone = await inside(capsys, "ban", "ada", "--wait", "0", *where)
+    assert alone == (0, "", "processes that refuse who is banned: 0 of 0\n")
 
 
 async def test_listen_prints_what_is_sent_until_it_is_interrupted(
@@ -296,11 +318,14 @@ async def test_rooms_and_members_are_those_of_all_processes_and_kick_reaches_the
         assert (await printed(capsys, "members", "b", *where, until="members: 1")).split("  ")[2] == (
             '"b\\u001b[2Job"\n'
         ), "no control sequence reaches the terminal"
-        assert await asyncio.to_thread(main, ["kick", "ada", "--code", "4503", "--reason", "no", *where]) == 0
+        kicked = await inside(capsys, "kick", "ada", "--code", "4503", "--reason", "no", *where)
+        assert kicked == (0, "", "closed: 2; processes: 2\n")
         for client in (ada, phone):
             assert await client.closed() == (4503, "no")
-        assert await asyncio.to_thread(main, ["kick", number, "--user", *where]) == 0
-        assert await asyncio.to_thread(main, ["kick", number, *where]) == 0
+        nobody = (1, "", "closed: 0; processes: 2\n")
+        assert await inside(capsys, "kick", number, "--user", *where) == nobody
+        assert await inside(capsys, "kick", f"{here.node.id}.999999", *where) == nobody
+        assert await inside(capsys, "kick", number, *where) == (0, "", "closed: 1; processes: 2\n")
         assert (await bob.closed()).code == 1000
         assert (await eve.call("nothing"))["code"] == "unknown_action", "she is still there"
     assert await asyncio.to_thread(main, ["rooms", "--wait", "0", *where]) == 1

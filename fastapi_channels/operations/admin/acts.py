@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, HTTPException
 
 from fastapi_channels.channels.publisher import Publisher
 from fastapi_channels.cluster.node import Node
@@ -74,12 +74,17 @@ def add_acts(router: APIRouter, node: Node, channels: Channels, who: Callable[..
     async def drain(id: str, by: Any = actor) -> None:
         """Let the connections of a process go, as before a deploy; it takes no new ones from then on."""
         with acting(by, f"drains the process {id!r}"):
-            await node.order(Drain(node=id))
+            order = Drain(node=id)
+            if id != node.id and id not in await node.questions.ask("health"):
+                raise HTTPException(404, "no process of that id answers")
+            await node.order(order)
 
     @router.post("/connections/{id}/disconnect", status_code=202)
     async def disconnect_connection(id: str, close: Closing, by: Any = actor) -> None:
         """Close one connection."""
         with acting(by, f"disconnects the connection {id!r} with {close.code}"):
+            if not any((await node.questions.ask("has_connection", id)).values()):
+                raise HTTPException(404, "no process that answers has a connection of that id")
             await publisher.disconnect_connection(id, close.code, close.reason)
 
 

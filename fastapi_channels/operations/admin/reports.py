@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from fastapi_channels.cluster.bans import MAX_SECONDS, Ban
 from fastapi_channels.cluster.orders import MAX_NAME
@@ -104,7 +105,7 @@ class NewBan(BaseModel):
     @model_validator(mode="after")
     def _one(self) -> NewBan:
         if (self.user is None) == (self.address is None):
-            raise ValueError("a ban is of a user, or of an address")
+            raise PydanticCustomError("ban", "a ban is of a user, or of an address")
         return self
 
 

@@ -308,15 +308,25 @@ async def test_a_name_that_nothing_can_have_is_told_apart_from_what_cannot_be():
         assert (await http.get(f"/admin/rooms/a/members?offset={10**30}")).status_code == 422
 
 
-async def test_what_cannot_be_the_id_of_a_connection_is_called_that(shared_redis: RedisServer):
+async def test_what_nobody_has_is_not_found_and_the_log_says_that_it_failed(
+    shared_redis: RedisServer, caplog: pytest.LogCaptureFixture
+):
     async with (
         serving(application(shared_redis.url, read_only=False)) as site,
         operator(site) as http,
     ):
-        for path in ("%00%0a", ".1"):
+        for path in ("%00%0a", ".1", f"{site.node.id}.999999", "0123456789ab.1"):
             answer = await http.post(f"/connections/{path}/disconnect", json={})
-            assert answer.status_code == 422
-            assert answer.json()["detail"].startswith("no connection has an id such as '")
+            assert answer.status_code == 404
+            assert answer.json()["detail"] == "no process that answers has a connection of that id"
+        gone = await http.post("/nodes/deadbeef/drain")
+        assert (gone.status_code, gone.json()["detail"]) == (404, "no process of that id answers")
+        assert caplog.messages[-1] == (
+            "grace drains the process 'deadbeef', and it fails: no process of that id answers"
+        )
+        wrong = await http.post("/users/ada/disconnect", json={"code": 1006})
+        assert wrong.status_code == 422
+        assert "Value error" not in wrong.text + caplog.messages[-1]
 
 
 def test_what_is_broken_off_is_in_the_log(caplog: pytest.LogCaptureFixture):
@@ -404,8 +414,8 @@ async def test_who_is_not_let_in_gets_nothing_and_a_line_in_the_log(caplog: pyte
                     assert wanted in [record.getMessage() for record in lines]
         # Who is let in, and names what is not there, does nothing to anybody.
         async with operator(site) as http:
-            for path in ("/connections/forged.1/disconnect", "/users/nobody/disconnect"):
-                assert (await http.post(path, json={})).status_code == 202
+            assert (await http.post("/connections/forged.1/disconnect", json={})).status_code == 404
+            assert (await http.post("/users/nobody/disconnect", json={})).status_code == 202
             assert (await http.post("/nodes/forged/drain")).status_code == 422
             caplog.clear()
             hostile = "x\nmallory disconnects 'all'"
