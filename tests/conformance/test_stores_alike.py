@@ -161,7 +161,7 @@ def sealed_memory() -> Store:
     return SealedStore(MemoryStore(), Cipher([Fernet.generate_key().decode()]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEP, max_size=25))
 def test_every_store_answers_alike(server: Server, steps: list[Step]):
     """Each time in a room of its own."""
