@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, Protocol, TypeAlias, overload
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Generic, Protocol, TypeAlias, overload
 
 from starlette.datastructures import State
 from starlette.websockets import WebSocket
@@ -19,6 +20,8 @@ from .wire.words import Answer, Call, Event
 from .wire.writer import Writer
 
 User = TypeVar("User", default=Any)
+_ID: Final = re.compile(r"[0-9a-f]{12}\.[0-9]+")
+"""What the id of a connection looks like."""
 
 
 class Carrier(Protocol):
@@ -275,16 +278,21 @@ ForEach: TypeAlias = Callable[[Connection[Any], dict[str, Any]], dict[str, Any] 
 frame that it is given."""
 
 
-def ids_of(exclude: Exclude) -> frozenset[str]:
+def each_of(exclude: Any) -> list[Any]:
+    """What `exclude=` was given, one or several. A WebSocket is a mapping, and is one."""
     if exclude is None:
-        return frozenset()
-    if isinstance(exclude, Connection | str):
-        exclude = (exclude,)
-    ids = (
-        [c.id if isinstance(c, Connection) else c for c in exclude]
-        if isinstance(exclude, Iterable)
-        else [exclude]
-    )
-    if not all(isinstance(id, str) for id in ids):
-        raise ConfigurationError(f"exclude= takes connections, or their ids, got {exclude!r}")
+        return []
+    if isinstance(exclude, Iterable) and not isinstance(exclude, str | Mapping):
+        return list(exclude)
+    return [exclude]
+
+
+def ids_of(exclude: Exclude) -> frozenset[str]:
+    """
+    Raises:
+        ConfigurationError: it is, or has in it, what is neither a connection nor the id of one.
+    """
+    ids = [one.id if isinstance(one, Connection) else one for one in each_of(exclude)]
+    if not all(isinstance(id, str) and _ID.fullmatch(id) for id in ids):
+        raise ConfigurationError(f"exclude= takes connections, or their ids, got {exclude!r}"[:300])
     return frozenset(ids)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from fastapi import APIRouter, FastAPI, WebSocket
 
 from fastapi_channels.cluster.middleware import ENDED
 from fastapi_channels.cluster.node import SCOPE_KEY
 from fastapi_channels.cluster.users import Member
-from fastapi_channels.connection import Connection, Exclude
+from fastapi_channels.connection import Connection, each_of
 from fastapi_channels.exceptions import CloseCode, ConfigurationError
 from fastapi_channels.sessions.http import headers_of
 from fastapi_channels.sessions.managed_session import ManagedSession
 from fastapi_channels.sessions.session import CONNECTION_KEY
-from fastapi_channels.wire.rooms import check_room
+from fastapi_channels.topics.names import check_topic
 
 from .base import BaseChannel
 
@@ -30,6 +30,11 @@ SETTINGS: Final = (
 """Attributes of a manager that mean what they mean on a channel."""
 _ALL: Final = "all"
 """The room that everybody is in."""
+
+
+Client: TypeAlias = WebSocket | Connection
+Excluded: TypeAlias = Client | str | Iterable[Client | str] | None
+"""Whom what is sent does not reach: clients, or the ids of their connections."""
 
 
 class Manager:
@@ -108,36 +113,36 @@ class Manager:
         finally:
             self.disconnect(connection)
 
-    def disconnect(self, client: WebSocket | Connection) -> None:
+    def disconnect(self, client: Client) -> None:
         """A client has left: nothing more is sent to it. One that is still there is closed normally."""
         connection = _connection_of(client)
         if connection is not None and not connection.closed:
             connection._carrier.writer.start_close(CloseCode.NORMAL, "")
 
-    async def close(
-        self, client: WebSocket | Connection, code: int = CloseCode.NORMAL, reason: str = ""
-    ) -> None:
+    async def close(self, client: Client, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         """Close one client's connection, behind what is queued for it."""
         connection = _connection_of(client)
         if connection is not None:
             await connection.close(code, reason)
 
-    async def broadcast(self, message: Any, *, exclude: Exclude = None) -> None:
-        """Send `message` to everybody, in every process.
+    async def broadcast(self, message: Any, *, exclude: Excluded = None) -> None:
+        """Send `message` to everybody, in every process, but for the clients in `exclude`.
 
         Raises:
+            ConfigurationError: `exclude` has another thing in it, such as a `conn_id`, or a WebSocket that is
+                not connected.
             BrokerUnavailable: the broker did not take it before its deadline.
         """
-        await self.channel.broadcast_to_channel(_ALL, message, exclude=exclude)
+        await self.channel.broadcast_to_channel(_ALL, message, exclude=_excluded(exclude))
 
-    async def send(self, topic: str, message: Any, *, exclude: Exclude = None) -> None:
-        """Send `message` to everybody who is subscribed to `topic`.
+    async def send(self, topic: str, message: Any, *, exclude: Excluded = None) -> None:
+        """Send `message` to everybody who is subscribed to `topic`, but for the clients in `exclude`.
 
         Raises:
             ParseError: it is no usable name of a topic.
-            BrokerUnavailable: the broker did not take it before its deadline.
+            as `broadcast`.
         """
-        await self.channel.broadcast_to_channel(_topic(topic), message, exclude=exclude)
+        await self.channel.broadcast_to_channel(_topic(topic), message, exclude=_excluded(exclude))
 
     async def send_by_conn_id(self, conn_id: Any, message: Any) -> None:
         """Send `message` to the connections of one id, or of each id in a list. Nothing happens where there
@@ -150,13 +155,13 @@ class Manager:
         for each in conn_id if several else (conn_id,):
             await self.channel.broadcast_to_channel(_id(each), message)
 
-    async def send_personal_message(self, message: Any, client: WebSocket | Connection) -> None:
+    async def send_personal_message(self, message: Any, client: Client) -> None:
         """Send `message` to one client; nothing happens if it has gone."""
         connection = _connection_of(client)
         if connection is not None:
             await connection.send(message)
 
-    async def subscribe(self, client: WebSocket | Connection, topic: str) -> None:
+    async def subscribe(self, client: Client, topic: str) -> None:
         """Also send `client` what is sent to `topic`.
 
         Raises:
@@ -167,7 +172,7 @@ class Manager:
         if connection is not None:
             await connection.join(_topic(topic))
 
-    async def unsubscribe(self, client: WebSocket | Connection, topic: str) -> None:
+    async def unsubscribe(self, client: Client, topic: str) -> None:
         """Undo `subscribe`."""
         connection = _connection_of(client)
         if connection is not None:
@@ -178,7 +183,7 @@ class Manager:
         return await self.channel.get_connection_count(_ALL if conn_id is None else _id(conn_id))
 
     async def connections(self) -> list[Member]:
-        """Who is there, over all processes: `id` and `user` of each connection."""
+        """Who is there, over all processes: `id` and `user` of each connection, not its `conn_id`."""
         return await self.channel.members(_ALL)
 
 
@@ -191,7 +196,7 @@ class _Managed(BaseChannel):
         super().__init__(channel=_ALL)
 
 
-def _connection_of(client: WebSocket | Connection) -> Connection | None:
+def _connection_of(client: Client) -> Connection | None:
     """The connection of a WebSocket; None when it has left."""
     if isinstance(client, Connection):
         return client
@@ -201,9 +206,23 @@ def _connection_of(client: WebSocket | Connection) -> Connection | None:
     return connection
 
 
+def _excluded(clients: Excluded) -> list[Connection | str]:
+    """What a channel is to exclude: of WebSockets their connections, unless they have left."""
+    found: list[Any] = []
+    for client in each_of(clients):
+        connection = _connection_of(client) if isinstance(client, WebSocket) else client
+        if connection is not None or client is None:
+            found.append(connection)
+    return found
+
+
 def _id(conn_id: Any) -> str:
     return f"id:{conn_id}"
 
 
 def _topic(topic: str) -> str:
-    return f"topic:{check_room(topic)}"
+    """
+    Raises:
+        ParseError: it is no usable name: 1 to 255 printable characters without `+` and `#`.
+    """
+    return f"topic:{check_topic(topic)}"

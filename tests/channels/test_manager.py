@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter, FastAPI, WebSocket, WebSocketDisconnect
 from websockets.frames import Opcode
 
-from fastapi_channels import ConfigurationError, Manager, ParseError, Publisher, add_channel, rate
+from fastapi_channels import ConfigurationError, Connection, Manager, ParseError, Publisher, add_channel, rate
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.channels import manager as module
 from tests.support.live import Close, RawClient, Site, serving, unique, wait_until
@@ -129,15 +129,15 @@ async def test_bytes_are_bytes(manager: Manager):
             assert await client.read() == data
 
 
-@pytest.mark.parametrize("name", ["", None, 7, "a\0", "x" * 256])
+@pytest.mark.parametrize("name", ["", None, 7, "a\0", "x" * 256, "news/+", "#"])
 async def test_a_topic_without_a_usable_name_is_said(site: Site, manager: Manager, name: Any):
-    with pytest.raises(ParseError, match="255"):
+    with pytest.raises(ParseError, match=r"255|wildcards"):
         await manager.send(name, "lost")
     async with site.connect("/ws/ada"):
         [connection] = site.node.rooms.connections.values()
-        with pytest.raises(ParseError, match="255"):
+        with pytest.raises(ParseError, match=r"255|wildcards"):
             await manager.subscribe(connection, name)
-        with pytest.raises(ParseError, match="255"):
+        with pytest.raises(ParseError, match=r"255|wildcards"):
             await manager.unsubscribe(connection, name)
 
 
@@ -303,6 +303,40 @@ async def test_two_names_are_two_crowds(seen: list[Any]):
         await two.broadcast("all of the second")
         assert [await first.read(), await first.read()] == ["for the first", "all of the first"]
         assert await second.read() == "all of the second"
+
+
+async def test_exclude_takes_clients_and_says_what_it_does_not(manager: Manager):
+    app = FastAPI()
+    add_channel(app)
+    there: list[tuple[WebSocket, Connection]] = []
+
+    @app.websocket("/{name}")
+    async def endpoint(websocket: WebSocket, name: str) -> None:
+        there.append((websocket, await manager.connect(websocket, name, topics=["news"])))
+        await websocket.receive()
+
+    async with serving(app) as site, site.connect("/ann") as ann, site.connect("/bob") as bob:
+        await wait_until(lambda: len(there) == 2)
+        (websocket, connection), (other, _) = there
+        for exclude in (websocket, connection, connection.id, [websocket], {connection.id}):
+            await manager.broadcast("not to ann", exclude=exclude)
+            await manager.send("news", "nor this", exclude=exclude)
+            assert [await bob.read(), await bob.read()] == ["not to ann", "nor this"]
+        await manager.broadcast("to nobody", exclude=[websocket, other])
+        wrong: Any
+        for wrong in ("ann", ["ann"], 5, [None], WebSocket({"type": "websocket"}, nothing, nothing)):
+            with pytest.raises(ConfigurationError, match=r"exclude= takes|not connected"):
+                await manager.broadcast("to nobody", exclude=wrong)
+        await manager.broadcast("last")
+        assert [await ann.read(), await bob.read()] == ["last", "last"]
+        manager.disconnect(websocket)
+        await wait_until(lambda: websocket.scope["fastapi_channels.connection"] is None)
+        await manager.broadcast("it has gone", exclude=websocket)
+        assert await bob.read() == "it has gone"
+
+
+async def nothing(*args: Any) -> Any:
+    """No server."""
 
 
 async def test_what_cannot_work_is_said(manager: Manager):

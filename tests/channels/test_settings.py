@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import FastAPI, WebSocket
 from pydantic import BaseModel, Field
 
 from fastapi_channels import (
@@ -174,6 +174,10 @@ def test_a_path_without_a_slash():
             channel.mount(app, "rooms")
 
 
+async def nothing(*args: Any) -> Any:
+    """No server."""
+
+
 async def test_what_is_published_is_named_by_a_text_and_kept_from_connections():
     app = FastAPI()
     add_channel(app)
@@ -184,7 +188,8 @@ async def test_what_is_published_is_named_by_a_text_and_kept_from_connections():
         for key in ("", 5, b"x", ["a"]):
             with pytest.raises(ConfigurationError, match="key= names a publication by a text"):
                 await room.broadcast("a", "said", 1, key=key)
-        for exclude in (5, [5], [None]):
+        websocket = WebSocket({"type": "websocket"}, nothing, nothing)
+        for exclude in (5, [5], [None], "ann", ["ann", "0123456789ab.1"], websocket, [websocket], {}):
             with pytest.raises(ConfigurationError, match="exclude= takes connections"):
                 await room.broadcast("a", "said", 1, exclude=exclude)
         assert await room.people("a") == []

@@ -619,7 +619,7 @@ class Bytes(Binary):
 
     @action()
     async def send(self, connection: Connection) -> None:
-        await self.broadcast(connection.room, "said", "in bytes", exclude="somebody")
+        await self.broadcast(connection.room, "said", "in bytes", exclude="0123456789ab.1")
 
 
 async def test_bytes_are_announced_too(shared_redis: RedisServer):

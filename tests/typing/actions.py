@@ -79,7 +79,7 @@ class Room(Channel):
         self, payload: Say, number: int, session: Session, request_id: RequestId = None, *, loud: bool = False
     ) -> Posted:
         await self.broadcast(f"room:{number}", Said(by="ada", text=payload.text))
-        await self.broadcast(["room:1", "room:2"], Said(by="ada", text="both"), exclude=["id"])
+        await self.broadcast(["room:1", "room:2"], Said(by="ada", text="both"), exclude=["0123456789ab.1"])
         await self.broadcast("room:1", "said", {"by": "ada", "text": "by name"})
         # What an event is made of is checked where it is made.
         await self.broadcast("room:1", Said(by="ada"))  # type: ignore[call-arg]

@@ -59,7 +59,7 @@ group = GroupChannel(max_connection=20)
 
 @group.action("message", permission=True)
 async def send(websocket: WebSocket, channel: str, data: dict[str, Any], **kwargs: Any) -> None:
-    await group.broadcast_to_channel(channel, data, exclude=["an id"])
+    await group.broadcast_to_channel(channel, data, exclude=["0123456789ab.1"])
 
 
 @group.on_event("join")
