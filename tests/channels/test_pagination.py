@@ -2,7 +2,6 @@
 
 import os
 import secrets
-from contextlib import AsyncExitStack
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -79,8 +78,8 @@ class Notes(Channel):
 
 
 def create_app() -> FastAPI:
-    """What each of several processes serves; the environment names their secret, if they have one."""
-    return application(Notes(), secret=os.environ.get("SECRET"))
+    """What another process serves; the environment names its secret."""
+    return application(Notes(), secret=os.environ["SECRET"])
 
 
 def paginator(**other: Any) -> Paginator:
@@ -294,22 +293,25 @@ async def test_a_cursor_stays_in_its_room():
         assert (await here.call("newest", cursor=cursor))["status"] == "ok"
 
 
-@pytest.mark.parametrize("secret", [None, secrets.token_urlsafe()], ids=["no secret", "one secret"])
-async def test_several_processes_need_one_secret(secret: str | None):
-    factory = "tests.channels.test_pagination:create_app"
-    environment = {} if secret is None else {"SECRET": secret}
-    async with AsyncExitStack() as stack:
-        sites: list[Site] = []
-        for _ in range(2):
-            server = process(factory, "--factory", environment=environment)
-            sites.append((await stack.enter_async_context(server)).site)
-        here, there = [await stack.enter_async_context(site.connect("/a")) for site in sites]
+async def test_several_processes_need_one_secret():
+    """The one is this process."""
+    secret, factory = secrets.token_urlsafe(), "tests.channels.test_pagination:create_app"
+    async with process(factory, "--factory", environment={"SECRET": secret}) as other:
+        answer = await carried(application(Notes(), secret=secret), other.site)
+    assert answer["data"]["items"] == [{"id": 48}]
+
+
+async def test_without_a_secret_each_application_has_its_own():
+    async with serving(application(Notes())) as other:
+        answer = await carried(application(Notes()), other)
+    assert answer["code"] == "invalid_payload"
+
+
+async def carried(app: FastAPI, other: Site) -> Any:
+    """What another server answers to a cursor of `app`."""
+    async with serving(app) as site, site.connect("/a") as here, other.connect("/a") as there:
         cursor = (await here.call("newest", limit=2))["data"]["next"]
-        answer = await there.call("newest", limit=1, cursor=cursor)
-        if secret is None:
-            assert answer["code"] == "invalid_payload"
-        else:
-            assert answer["data"]["items"] == [{"id": 48}]
+        return await there.call("newest", limit=1, cursor=cursor)
 
 
 # In the document, and in the types

@@ -5,7 +5,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
-import pytest
 from fastapi import FastAPI
 from jsonschema import Draft7Validator
 from pydantic import BaseModel
@@ -94,30 +93,27 @@ def check(document: dict[str, Any], official: Official, compiler: Compiler) -> N
     assert compiler.faults(channels=typescript(document)) == {}
 
 
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"),
-    [
-        (
-            "plant",
-            {"name": "a", "children": [{"name": "b", "children": []}]},
-            {"name": "a", "children": [{}]},
-        ),
-        ("lay", EGG, {"laid_by": {"egg": 1}}),
-        ("nest", {"value": [1, [2, [3]]]}, {"value": [["x"]]}),
-    ],
-)
-async def test_schemas_that_refer_to_each_other_in_a_circle(
-    official: Official, compiler: Compiler, name: str, right: dict[str, Any], wrong: dict[str, Any]
-):
+RIGHT_AND_WRONG: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "plant": (
+        {"name": "a", "children": [{"name": "b", "children": []}]},
+        {"name": "a", "children": [{}]},
+    ),
+    "lay": (EGG, {"laid_by": {"egg": 1}}),
+    "nest": ({"value": [1, [2, [3]]]}, {"value": [["x"]]}),
+}
+
+
+async def test_schemas_that_refer_to_each_other_in_a_circle(official: Official, compiler: Compiler):
     async with served(Cyclic(), "/cyclic") as (site, document):
         check(document, official, compiler)
-        request = Draft7Validator(message(document, "Cyclic", f"{name}.request"))
-        assert request.is_valid({"action": name, **right})
-        assert not request.is_valid({"action": name, **wrong})
-        reply = await answer(site, "/cyclic", {"action": name, **right})
-        Draft7Validator(message(document, "Cyclic", f"{name}.reply")).validate(reply)
-        refused = await answer(site, "/cyclic", {"action": name, **wrong})
-        assert refused["code"] == "invalid_payload"
+        for name, (right, wrong) in RIGHT_AND_WRONG.items():
+            request = Draft7Validator(message(document, "Cyclic", f"{name}.request"))
+            assert request.is_valid({"action": name, **right})
+            assert not request.is_valid({"action": name, **wrong})
+            reply = await answer(site, "/cyclic", {"action": name, **right})
+            Draft7Validator(message(document, "Cyclic", f"{name}.reply")).validate(reply)
+            refused = await answer(site, "/cyclic", {"action": name, **wrong})
+            assert refused["code"] == "invalid_payload"
 
 
 async def test_a_model_that_is_named_like_another(official: Official, compiler: Compiler):

@@ -19,6 +19,12 @@ from .npm import Program, installed
 VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
 PARSER: Final = """
 import { Parser } from "@asyncapi/parser";
+import { createRequire } from "module";
+// The schema of AsyncAPI would be compiled anew for each document, which takes most of the time.
+const file = "./node_modules/@stoplight/spectral-functions/dist/schema/ajv.js";
+const ajv = createRequire(`${process.cwd()}/`)(file);
+const validators = ajv.createAjvInstances();
+ajv.createAjvInstances = () => validators;
 const parser = new Parser();
 """
 PARSE: Final = """
