@@ -9,7 +9,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+
+from fastapi_channels.exceptions import BrokerUnavailable
 
 from .broker import add_broker, add_store, shown
 from .processes import UNHEARD, Processes
@@ -35,6 +37,9 @@ RATES: Final = {
     "errors": "_total",
 }
 """The metrics that the rates are of, and the ends of their samples' names."""
+
+Totals: TypeAlias = tuple[float, list[float]]
+"""When a process was asked, and how much it had counted of each of `RATES`."""
 
 
 def add(commands: Any) -> None:
@@ -63,19 +68,39 @@ def run(given: argparse.Namespace) -> int:
 
 
 async def _watch(given: argparse.Namespace) -> int:
-    before: dict[str, tuple[float, list[float]]] = {}
+    before: dict[str, Totals] = {}
     heard = 0
     async with Processes(given) as processes:
         for look in itertools.count(1):
-            health, metrics = await processes.ask("health", "metrics", within=given.every)
-            now, heard = time.monotonic(), len(health)
-            totals = {node: (now, _totals(answer["samples"])) for node, answer in metrics.items()}
-            rows = [_row(node, health[node], before.get(node), totals.get(node)) for node in sorted(health)]
-            before = totals
-            print((CLEAR if sys.stdout.isatty() else "") + table([HEADS, *rows]), flush=True)
+            try:
+                heard, before = await _look(processes, given.every, before)
+            except BrokerUnavailable as exc:
+                heard = 0
+                _show(f"no process can be asked: {exc}")
+                await asyncio.sleep(given.every)
             if look == given.times:
                 break
     return 0 if heard else UNHEARD
+
+
+async def _look(
+    processes: Processes, every: float, before: Mapping[str, Totals]
+) -> tuple[int, dict[str, Totals]]:
+    """Print one table; how many processes are in it, and what each has counted so far.
+
+    Raises:
+        BrokerUnavailable: nobody could be asked.
+    """
+    health, metrics = await processes.ask("health", "metrics", within=every)
+    now = time.monotonic()
+    totals = {node: (now, _totals(answer["samples"])) for node, answer in metrics.items()}
+    rows = [_row(node, health[node], before.get(node), totals.get(node)) for node in sorted(health)]
+    _show(table([HEADS, *rows]))
+    return len(health), totals
+
+
+def _show(text: str) -> None:
+    print((CLEAR if sys.stdout.isatty() else "") + text, flush=True)
 
 
 def _totals(samples: Mapping[str, Any]) -> list[float]:
@@ -88,8 +113,8 @@ def _totals(samples: Mapping[str, Any]) -> list[float]:
 def _row(
     node: str,
     report: Mapping[str, Any],
-    before: tuple[float, list[float]] | None,
-    now: tuple[float, list[float]] | None,
+    before: Totals | None,
+    now: Totals | None,
 ) -> tuple[str, ...]:
     state = "ready" if report["ready"] else "draining" if report["draining"] else "not ready"
     rates = ["-"] * len(RATES)
