@@ -56,6 +56,16 @@ def name_of(key: str) -> str:
     return key.rpartition(SCOPE_END)[2]
 
 
+def key_of(scope: str, name: str, *, topics: bool) -> str:
+    """The room with this scope and name, as processes know it; with `topics`, that filter.
+
+    Raises:
+        ParseError: the name is not usable.
+    """
+    end = SPACE_END if topics else scope and SCOPE_END
+    return scope + end + check_room(name)
+
+
 def source_of(key: str) -> str:
     """Where what is published for `key` comes from: a room's own topic of the broker; all topics of a space
     have one together."""

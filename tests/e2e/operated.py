@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import Cookie, Depends, FastAPI, HTTPException, Query, Request, Response, WebSocket
 from pydantic import BaseModel, Field
 
 from fastapi_channels import Admin, Channel, Connection, Event, action, add_channel, every
@@ -32,6 +32,12 @@ class Notice(Event):
     text: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Remark(Event):
+    """Something is said of an order, or nothing."""
+
+    text: str
+
+
 class Chat(Channel):
     """A room that keeps what was said."""
 
@@ -46,7 +52,7 @@ class Orders(Channel):
     """What happens to orders; nobody else's rooms."""
 
     scope = "orders"
-    event_types = (Placed, Notice)
+    event_types = (Placed, Notice, Remark)
 
     @action()
     async def fail(self) -> None:
@@ -55,6 +61,12 @@ class Orders(Channel):
     @every(seconds=3600)
     async def tidy(self) -> None:
         """Nothing to do."""
+
+
+class Hidden(Channel):
+    """Is at an endpoint that says nothing of it, as one is that another process alone has."""
+
+    scope = "hidden"
 
 
 def staff(session: Annotated[str, Cookie()] = "") -> str:
@@ -73,6 +85,11 @@ Chat().mount(app, "/chat/{channel:path}", user=named)
 Orders().mount(app, "/orders/{channel:path}", user=named)
 Admin(app, dependencies=[Depends(staff)], who=staff, read_only=False)
 Admin(app, dependencies=[Depends(staff)], prefix="/look")
+
+
+@app.websocket("/hidden/{room}")
+async def hide(websocket: WebSocket, room: str, user: str) -> None:
+    await Hidden().connect(websocket, room, user=user)
 
 
 @app.post("/sign-in")

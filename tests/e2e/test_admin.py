@@ -229,6 +229,57 @@ async def test_an_event_is_published_by_its_form(operators: Guests) -> None:
         assert (frame["event"], frame["data"]["number"]) == ("placed", 7)
 
 
+async def test_a_text_that_nobody_has_typed_is_asked_for_and_may_be_empty(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "untyped", "ada", at="orders") as ada:
+        await they.open("room/orders/untyped")
+        form = they.card("Publish")
+        await form.get_by_label("Event", exact=True).select_option("remark")
+        await they.click("Publish", form)
+        await expect(form.locator(".field-error:not(:empty)")).to_have_text(
+            "This is needed. If it is to be empty, write something and delete it."
+        )
+        await form.get_by_label("text").fill("something")
+        await form.get_by_label("text").fill("")
+        await they.click("Publish", form)
+        await expect(they.toast).to_have_text("remark was published.")
+        await form.get_by_label("text").fill("last")
+        await they.click("Publish", form)
+        heard = []
+        while heard[-1:] != ["last"]:
+            frame = json.loads(await ada.recv())
+            if frame["type"] == "event":
+                heard.append(frame["data"]["text"])
+        assert heard == ["", "last"]
+
+
+async def test_a_room_of_no_channel_that_is_known_is_shown_all_the_same(operators: Guests) -> None:
+    they = await operator(operators)
+    async with client(operators, "away", "eve"), client(operators, "back", "ada", at="hidden"):
+        await they.open("user/eve")
+        await they.open("room/hidden/back")
+        await expect(they.page.get_by_text("has no channel for this room")).to_be_visible()
+        await expect(they.card("Members").get_by_role("link", name="ada")).to_be_visible()
+        await expect(they.card("Publish")).to_be_hidden()
+        await they.click("Listen")
+        await expect(they.page.get_by_text("Passed: 0")).to_be_visible()
+
+
+async def test_nothing_of_a_view_stays_where_the_next_cannot_be_shown(operators: Guests) -> None:
+    they = await operator(operators)
+    broken = "export class Bans { constructor() { throw new Error('on purpose'); } }"
+    await they.page.route(
+        "**/files/bans.js", lambda route: route.fulfill(body=broken, content_type="text/javascript")
+    )
+    await they.open("user/eve")
+    await expect(they.page.get_by_role("button", name="Disconnect all")).to_be_visible()
+    await they.open("bans")
+    await expect(they.page.locator("#view")).to_have_text("This cannot be shown: on purpose")
+    await wait_until(lambda: operators.problems)
+    assert "on purpose" in str(operators.problems)
+    operators.problems.clear()  # it is told in the console too
+
+
 async def test_connections_and_users_are_ended(operators: Guests) -> None:
     they = await operator(operators)
     async with client(operators, "end", "eve") as one, client(operators, "other", "eve") as other:

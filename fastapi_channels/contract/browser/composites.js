@@ -172,7 +172,7 @@ export function readWhole(editor, fault = () => undefined) {
     return fault(...told);
   });
   if (value !== undefined || !editor.required || isTold) return value;
-  return editor instanceof Anything ? null : fault(editor, "needed");
+  return editor instanceof Anything ? null : fault(editor, editor.needed ?? "needed");
 }
 
 /* A list; one of a fixed form has its places. */

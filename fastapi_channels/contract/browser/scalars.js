@@ -12,6 +12,8 @@ import { boundsOf, isWithin, wordsFor } from "./schema.js";
 const LONG = 120; // characters: a text that may be longer gets more than a line
 
 class Scalar {
+  isSaid = false; // whether anything was written here: if it is empty now, that is meant
+
   /* `about` has `name`, `required`, and `text`: what there is to say of it. */
   constructor(schema, about) {
     this.schema = schema;
@@ -22,7 +24,10 @@ class Scalar {
     this.input.id = this.id;
     this.fault = make("p", { className: "field-error", id: `${this.id}-fault`, attributes: { role: "alert" } });
     this.input.setAttribute("aria-describedby", `${this.id}-about ${this.id}-fault`);
-    this.input.addEventListener("input", () => this.complain(""));
+    this.input.addEventListener("input", () => {
+      this.isSaid = true;
+      this.complain("");
+    });
     this.element = make("div", { className: "field" }, labelFor(this.id, schema, about), this.input, this.fault);
     if (schema.default !== undefined) this.write(schema.default);
   }
@@ -44,6 +49,7 @@ class Scalar {
   }
 
   write(value) {
+    this.isSaid = value != null;
     this.input.value = written(value ?? "");
   }
 
@@ -91,9 +97,12 @@ export class Text extends Scalar {
     return !format && !pattern && minLength === 0;
   }
 
+  /* The text that asks for it. */
+  get needed() { return this.#mayBeEmpty ? "neededText" : "needed"; }
+
   read(fault) {
     const { value } = this.input;
-    if (value === "" && (!this.required || !this.#mayBeEmpty)) return undefined;
+    if (value === "" && !(this.required && this.isSaid && this.#mayBeEmpty)) return undefined;
     return this.schema.format === "date-time" ? new Date(value).toISOString() : this.judged(value, fault);
   }
 

@@ -11,6 +11,7 @@ from fastapi_channels.channels.base import words_of
 from fastapi_channels.channels.socket import Socket
 from fastapi_channels.contract.served import endpoints
 from fastapi_channels.exceptions import ConfigurationError
+from fastapi_channels.wire.rooms import key_of
 
 from .reports import ChannelReport
 
@@ -49,14 +50,15 @@ class Channels:
         """
         return None if name is None else self.named(name)
 
-    def key(self, room: str, name: str | None) -> str:
-        """A room as the processes know it.
+    def key(self, room: str, name: str | None, scope: str, topics: bool) -> str:
+        """A room as the processes know it: of the channel `name`, or else of a scope, which no channel here
+        need have.
 
         Raises:
             ConfigurationError: no channel has that name, or it has no such room.
             ParseError: the name of the room is not usable.
         """
-        return words_of(self.voice(name) or BaseChannel).key(room)
+        return key_of(scope, room, topics=topics) if name is None else words_of(self.named(name)).key(room)
 
     def reports(self) -> list[ChannelReport]:
         return [_report(address, channel) for address, channel in self]

@@ -47,6 +47,7 @@ MAX_CONNECTIONS: Final = 1000
 
 Name = Annotated[str, Path(max_length=MAX_NAME)]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+Scope = Annotated[str, Query(max_length=MAX_ROOM)]
 Offset = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
@@ -94,11 +95,16 @@ class Views:
 
         @router.get("/rooms/{room:path}/members")
         async def members(
-            room: str, channel: str | None = None, limit: Limit = MAX_PAGE, offset: Offset = 0
+            room: str,
+            channel: str | None = None,
+            scope: Scope = "",
+            topics: bool = False,
+            limit: Limit = MAX_PAGE,
+            offset: Offset = 0,
         ) -> MemberPage:
             """Who is in a room, in the order in which they came."""
             with answered():
-                return await self._members(channels.key(room, channel), offset, limit)
+                return await self._members(channels.key(room, channel, scope, topics), offset, limit)
 
         @router.get("/rooms/{room:path}/history")
         async def history(
@@ -110,13 +116,19 @@ class Views:
                 return await BaseChannel.read_history(voice, room, limit=limit, since=since)
 
         @router.get("/rooms/{room:path}/tail", response_class=StreamingResponse)
-        async def tail(room: str, by: Any = looker, channel: str | None = None) -> TailResponse:
+        async def tail(
+            room: str,
+            by: Any = looker,
+            channel: str | None = None,
+            scope: Scope = "",
+            topics: bool = False,
+        ) -> TailResponse:
             """What passes in a room from now on, as Server-Sent Events: 20 messages in a second, for ten
             minutes. `passed` counts all of them."""
             if len(tails) >= MOST:
                 raise HTTPException(503, f"{MOST} rooms are listened to in this process already")
             with acting(by, f"listens to {room!r}"):
-                found = Tail(self._node, channels.key(room, channel), tails)
+                found = Tail(self._node, channels.key(room, channel, scope, topics), tails)
                 await found.open()
             return TailResponse(found)
 

@@ -81,6 +81,33 @@ async def becomes(http: httpx.AsyncClient, path: str, wanted: Callable[[Any], An
     return found
 
 
+@pytest.mark.parametrize("topics", [False, True])
+async def test_a_room_whose_channel_another_process_alone_has_is_found_by_its_scope(
+    shared_redis: RedisServer, *, topics: bool
+):
+    class Own(Channel):
+        scope = "own"
+
+    Own.topics = topics
+    namespace = unique()
+    asked, other = (application(shared_redis.url, namespace) for _ in range(2))
+    Own().mount(other, "/own/{channel}", user=user_of)
+    async with (
+        serving(asked) as one,
+        serving(other) as two,
+        operator(one) as http,
+        two.connect("/own/a?user=ada"),
+    ):
+        rooms = await becomes(http, "/rooms?search=a", lambda found: found["total"] == 1)
+        (found,) = rooms["items"]
+        where = {name: found[name] for name in ("scope", "topics")}
+        assert where == {"scope": "own", "topics": topics}
+        members = (await http.get(f"/rooms/{found['name']}/members", params=where)).json()
+        assert [each["user"] for each in members["items"]] == ["ada"]
+        elsewhere = {**where, "scope": "another's"}
+        assert (await http.get(f"/rooms/{found['name']}/members", params=elsewhere)).json()["total"] == 0
+
+
 async def test_what_there_is_in_all_processes(shared_redis: RedisServer):
     async with (
         two(shared_redis) as (one, other, http),

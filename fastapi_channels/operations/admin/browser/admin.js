@@ -44,13 +44,7 @@ function open() {
   view?.leave?.();
   opened = location.hash;
   tellState(null);
-  try {
-    view = new View({ ...SETTINGS, refreshNow }, ...given);
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    view = { element: make("p", { className: "note" }), every: 0, refresh: async () => undefined };
-    show(view.element, "noPath", { path: error.detail });
-  }
+  view = viewOf(View, given);
   byId("view").replaceChildren(view.element);
   retranslate(view.element);
   for (const link of byId("tabs").children) {
@@ -59,6 +53,21 @@ function open() {
   }
   view.focus?.();
   refreshNow();
+}
+
+/* What shows it; why it cannot be shown, where it fails: never what was shown before. */
+function viewOf(View, given) {
+  try {
+    return new View({ ...SETTINGS, refreshNow }, ...given);
+  } catch (error) {
+    const element = make("p", { className: "note" });
+    if (error instanceof Refused) show(element, "noPath", { path: error.detail });
+    else {
+      show(element, "notShown", { detail: error.message });
+      reportError(error);
+    }
+    return { element, every: 0, refresh: async () => undefined };
+  }
 }
 
 async function refreshNow() {

@@ -13,9 +13,9 @@ export class Passing {
   #passed = 0;
   #shown = 0;
 
-  constructor(path, channel, keeps) {
+  constructor(path, where, keeps) {
     this.path = path;
-    this.channel = channel;
+    this.where = where;
     this.list = make("ol", { className: "frames passing", tabIndex: 0, attributes: { "data-text-label": "messages" } });
     this.state = say("p", "listenHint", {}, { className: "muted", role: "status" });
     this.toggle = button("listen", () => (this.#stream ? this.stop() : this.#listen()), "primary small");
@@ -35,7 +35,7 @@ export class Passing {
 
   #listen() {
     this.#passed = this.#shown = 0;
-    this.#stream = streamOf(`${this.path}/tail`, { channel: this.channel });
+    this.#stream = streamOf(`${this.path}/tail`, this.where);
     show(this.toggle, "stop");
     show(this.state, "listenBegins");
     this.#stream.addEventListener("open", () => show(this.state, "listening", { passed: 0, left: 0 }));

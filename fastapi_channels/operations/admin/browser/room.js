@@ -22,23 +22,25 @@ export class Room {
     const channels = forms.channels.filter((each) => each.scope === scope && each.topics === isFilter);
     // The rooms of the whole application are anybody's; others are named by a channel that has them.
     const isOwn = isFilter || scope !== "";
-    this.channel = isOwn ? channels[0]?.name ?? scope : undefined;
+    const isUnknown = isOwn && channels.length === 0; // here: another process may have one
+    this.where = { scope, topics: isFilter || undefined };
     this.table = new Table(memberColumns(readOnly, refreshNow), ({ id }) => id, { empty: "nobodyHere", label: "members" });
     this.pager = new Pager(PAGE, (offset) => { this.#offset = offset; refreshNow(); });
     this.count = say("p", "memberCount", { count: "…" }, { className: "muted" });
     const keeps = channels.find(({ history }) => history)?.name;
-    this.passing = new Passing(this.path, this.channel, keeps);
-    const saying = readOnly ? [] : [card("publish", new Saying(this.path, isOwn, channels, forms.schemas).element)];
+    this.passing = new Passing(this.path, this.where, keeps);
+    const saying = readOnly || isUnknown ? [] : [card("publish", new Saying(this.path, isOwn, channels, forms.schemas).element)];
     const title = make("h1", { textContent: name });
     this.element = make(
       "div", { className: "parts" }, make("p", {}, make("a", { href: "#rooms", className: "back" }, say("span", "allRooms"))),
       make("div", { className: "title" }, title, ...(scope ? [make("code", { className: "mark", textContent: scope })] : []), this.count),
+      ...(isUnknown ? [say("p", "noChannel", {}, { className: "note" })] : []),
       make("div", { className: "two" }, make("div", { className: "parts" }, card("members", this.table.element, this.pager.element), ...saying), card("messages", this.passing.element)),
     );
   }
 
   async refresh() {
-    const page = await ask(`${this.path}/members`, { query: { channel: this.channel, limit: PAGE, offset: this.#offset } });
+    const page = await ask(`${this.path}/members`, { query: { ...this.where, limit: PAGE, offset: this.#offset } });
     this.table.show(page.items);
     this.pager.show(this.#offset, page.items.length, page.total);
     show(this.count, "memberCount", { count: page.total });
