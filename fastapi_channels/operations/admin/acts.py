@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from fastapi import APIRouter, Depends, HTTPException
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Depends, HTTPException
 from fastapi_channels.channels.publisher import Publisher
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.cluster.orders import Drain
+from fastapi_channels.stores import StoreUnavailable
 
 from .audit import acting
 from .channels import Channels
@@ -55,13 +57,14 @@ def add_acts(router: APIRouter, node: Node, channels: Channels, who: Callable[..
     @router.post("/users/{user:path}/revoke", status_code=202)
     async def revoke_user(user: str, revocation: Revocation, by: Any = actor) -> None:
         """Close every WebSocket of a user, and refuse the tokens that it has got so far."""
-        with acting(by, f"revokes the tokens of {user!r}"):
+        with acting(by, f"revokes the tokens of {user!r}"), _closing("they are refused from now on"):
             await publisher.revoke_user(user, seconds=revocation.seconds)
 
     @router.post("/bans", status_code=202)
     async def ban(new: NewBan, by: Any = actor) -> None:
         """Refuse a user, or an address, for a time, and close what is open."""
-        with acting(by, f"bans {_whom(new.user, new.address)} for {new.seconds:g} s"):
+        what = f"bans {_whom(new.user, new.address)} for {new.seconds:g} s"
+        with acting(by, what), _closing("it holds"):
             await publisher.ban(**new.model_dump(), by=str(by)[:MAX_BY])
 
     @router.delete("/bans", status_code=202)
@@ -86,6 +89,18 @@ def add_acts(router: APIRouter, node: Node, channels: Channels, who: Callable[..
             if not any((await node.questions.ask("has_connection", id)).values()):
                 raise HTTPException(404, "no process that answers has a connection of that id")
             await publisher.disconnect_connection(id, close.code, close.reason)
+
+
+@contextmanager
+def _closing(what: str) -> Iterator[None]:
+    """Tells, where the store does not answer, that what is open is closed all the same, and that it is not
+    known whether `what`."""
+    try:
+        yield
+    except StoreUnavailable as exc:
+        told = f"the store did not answer, so it is not known whether {what}: ask again"
+        closed = "what is open is closed all the same, in other processes when the broker has the order"
+        raise HTTPException(503, f"{told}; {closed}", headers={"Retry-After": "1"}) from exc
 
 
 def _whom(user: str | None, address: str | None) -> str:

@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi_channels import (
     Admin,
     Channel,
+    CloseCode,
     ConfigurationError,
     Connection,
     Event,
@@ -494,6 +495,26 @@ async def test_what_a_process_has_counted():
                 tell(f"code{number}")
         errors = (await http.get("/nodes")).json()[site.node.id]["errors"]
         assert (len(errors), errors["other"]) == (101, 101)
+
+
+async def test_without_the_store_a_ban_says_what_is_done_all_the_same(caplog: pytest.LogCaptureFixture):
+    store, app = FaultyStore(), FastAPI()
+    add_channel(app, store=store.view().as_store, bans=True, publish_timeout=0.2)
+    Room().mount(app, "/rooms/{channel}", user=user_of)
+    Admin(app, dependencies=[Depends(staff)], read_only=False)
+    async with (
+        serving(app, may_complain=True) as site,
+        operator(site) as http,
+        site.connect("/rooms/a?user=ada") as ada,
+    ):
+        store.down = True
+        for path, asked in (("/users/ada/revoke", {}), ("/bans", {"user": "ada"})):
+            answer = await http.post(path, json=asked)
+            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert "closed all the same" in answer.json()["detail"]
+        assert (await ada.closed())[0] == CloseCode.BANNED
+    told = [record.getMessage() for record in caplog.records if record.name == "fastapi_channels.admin"]
+    assert ["closed all the same" in line for line in told] == [True, True]
 
 
 async def test_while_the_broker_is_away_the_process_that_is_asked_says_so():
