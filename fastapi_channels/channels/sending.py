@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import WebSocket
 
@@ -68,6 +68,7 @@ class Sending(Settings):
 
         Raises:
             ParseError: a room's name is not usable.
+            NotFound: no topic of the channel fits it.
             ConfigurationError: it does not fit the channel's `room_pattern`, or is no name; or the event has
                 none; or the channel does not declare `for_each`.
             pydantic.ValidationError: the data does not fit the event.
@@ -205,13 +206,20 @@ class Sending(Settings):
 
     # Codec: override these, plain or async, static or not
 
-    async def encode_json(self, data: Any) -> Body:
-        """The body that `broadcast_to_channel` and `broadcast_to_personal` send for `data`."""
-        return self.envelope.encode(data)
+    if TYPE_CHECKING:  # whatever it is overridden by
 
-    async def decode_json(self, message: Body) -> Any:
-        """The object in a client's frame; raises ValueError for what it cannot read."""
-        return self.envelope.decode(message)
+        def encode_json(self, *args: Any, **kwargs: Any) -> Any: ...
+
+        def decode_json(self, *args: Any, **kwargs: Any) -> Any: ...
+    else:
+
+        async def encode_json(self, data: Any) -> Body:
+            """The body that `broadcast_to_channel` and `broadcast_to_personal` send for `data`."""
+            return self.envelope.encode(data)
+
+        async def decode_json(self, message: Body) -> Any:
+            """The object in a client's frame; raises ValueError for what it cannot read."""
+            return self.envelope.decode(message)
 
     # Nothing here calls a public method: an action may have its name.
 

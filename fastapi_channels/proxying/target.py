@@ -49,6 +49,8 @@ class Target:
             )
         if _PLACE.search(parts.netloc) or _PLACE.search(parts.query) or parts.fragment:
             raise _wrong(template, "one with {names} in its path alone, and without a fragment")
+        if {"{", "}"} & set(_PLACE.sub("", template)):
+            raise _wrong(template, "one whose braces are in pairs, around a name each; another is %7B or %7D")
         self.template = template
         self.names = frozenset(_PLACE.findall(parts.path))
         self.fixed = frozenset(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))

@@ -63,7 +63,8 @@ class TopicWords(Vocabulary):
             return self.key(room)
         check_topic(room)
         if self.pattern is not None and self.pattern.match(room) is None:
-            raise self._misfit(room)
+            # A client may have named it, which is no fault of the program's.
+            raise NotFound(close=False, error_msg=f"no topic of {self._name} fits {room[:64]!r}")
         return self._space + room
 
     def _misfit(self, room: str) -> ConfigurationError:

@@ -39,6 +39,14 @@ def test_dots_lead_nowhere(value: str):
         Target("ws://chat/rooms/{room}").url({"room": value}, [])
 
 
+@pytest.mark.parametrize(
+    "template", ["wss://x/{a", "wss://x/a}", "wss://x/{}", "wss://x/{a-b}", "wss://x/{{a}}", "ws://x/?q={"]
+)
+def test_a_brace_that_is_around_no_name_is_said(template: str):
+    with pytest.raises(ConfigurationError, match="braces are in pairs"):
+        Target(template)
+
+
 def test_a_path_without_a_parameter_is_said():
     with pytest.raises(ConfigurationError, match=r"wants \{room\}"):
         Target("ws://chat/{room}").url({}, [])

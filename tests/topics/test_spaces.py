@@ -17,6 +17,7 @@ from fastapi_channels import (
     ConfigurationError,
     Connection,
     Event,
+    NotFound,
     ParseError,
     PermissionDenied,
     Publisher,
@@ -369,8 +370,12 @@ async def test_nor_by_who_knows_how_the_processes_name_it(site: Site):
 
 
 async def test_nor_to_what_no_pattern_has(site: Site):
-    with pytest.raises(ConfigurationError, match="no topic of Scores fits 'news/7'"):
+    with pytest.raises(NotFound, match="no topic of Scores fits 'news/7'"):
         await scores.broadcast("news/7", Score(points=1))
+    client = await subscribed(site, "#")
+    with pytest.raises(ActionError, match="no topic of Scores fits 'news/7'") as caught:
+        await client.call("score", topic="news/7", points=1)
+    assert caught.value.code == "not_found"
 
 
 def publisher_in(site: Site) -> Publisher:

@@ -54,7 +54,7 @@ def test_what_a_client_asks_for_in_vain():
 def test_what_the_application_gets_wrong():
     with pytest.raises(ConfigurationError, match=r"no topic of Scores fits 'news/\+'"):
         words().key("news/+")
-    with pytest.raises(ConfigurationError, match="no topic of Scores fits 'sport/ann'"):
+    with pytest.raises(NotFound, match="no topic of Scores fits 'sport/ann'"):
         words().target("sport/ann")
     with pytest.raises(InvalidTopic):
         words().target("sport/+")
