@@ -168,8 +168,10 @@ class BaseChannelLayer(ABC):
 
     @at_home
     async def close(self) -> None:
-        """Disconnect, and forget all channels and groups of this process; a later call connects again."""
+        """Disconnect, and forget all channels and groups of this process; a later call connects again. Who
+        waits in `receive` gets BrokerUnavailable."""
         if self.loop is asyncio.get_running_loop():
+            self._queues.fail("the channel layer was closed")
             await self._tasks.stop()
             await self._broker.stop()
         self._queues.clear()

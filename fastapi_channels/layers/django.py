@@ -127,7 +127,7 @@ class DjangoChannelLayer(BaseChannelLayer):
 
         Raises:
             ParseError: the name is not usable.
-            BrokerUnavailable: the broker did not confirm in time that messages come.
+            BrokerUnavailable: the broker did not confirm in time that messages come, or the layer was closed.
         """
         await self._listen(check_room(channel))
         while (message := self._read(channel, await self._queues.get(channel))) is None:

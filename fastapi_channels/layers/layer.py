@@ -139,7 +139,7 @@ class ChannelLayer(BaseChannelLayer):
         Raises:
             ParseError: the name is not usable.
             ConfigurationError: the channel is one of another process.
-            BrokerUnavailable: the broker did not confirm in time that messages come.
+            BrokerUnavailable: the broker did not confirm in time that messages come, or the layer was closed.
         """
         home = _home_of(check_room(channel))
         if home is not None and home != self.id:

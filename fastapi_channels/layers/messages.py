@@ -53,10 +53,10 @@ def encode(message: Mapping[str, Any]) -> str:
         ValueError: it holds what cannot be encoded.
     """
     sent = plain(message)
-    found: list[bytes] = []
+    found: list[Any] = []
 
     def default(value: Any) -> Any:
-        if isinstance(value, bytes):
+        if isinstance(value, bytes | bytearray | memoryview):
             found.append(value)
             return {BYTES: base64.b64encode(value).decode()}
         return to_jsonable_python(value)

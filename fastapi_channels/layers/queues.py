@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Body, size_of
 
 
@@ -109,7 +110,11 @@ class Queues:
         return body
 
     async def get(self, channel: str) -> Body:
-        """The message that waits longest, or that comes. Of several callers the first gets it."""
+        """The message that waits longest, or that comes. Of several callers the first gets it.
+
+        Raises:
+            BrokerUnavailable: nothing comes any more.
+        """
         found = self.take(channel)
         if found is not None:
             return found
@@ -138,6 +143,12 @@ class Queues:
     def clear(self) -> None:
         """Drop all messages."""
         self._messages.clear()
+
+    def fail(self, why: str) -> None:
+        """Nothing comes any more: who waits gets BrokerUnavailable."""
+        for waiter in [each for waiters in self._waiters.values() for each in waiters]:
+            if not waiter.done():
+                waiter.set_exception(BrokerUnavailable(why))
 
     def _sweep(self, now: float) -> None:
         """Drop what has expired, also in channels that nobody reads; once in each `expiry`."""

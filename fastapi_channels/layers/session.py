@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 from starlette.websockets import WebSocket
 
@@ -15,9 +15,10 @@ from fastapi_channels.exceptions import (
     BrokerUnavailable,
     CloseCode,
     ConfigurationError,
+    Unavailable,
     WebSocketException,
 )
-from fastapi_channels.sessions.http import Headers
+from fastapi_channels.sessions.http import Headers, headers_of
 from fastapi_channels.sessions.plan import Plan
 from fastapi_channels.sessions.room_session import RoomSession
 from fastapi_channels.wire.failures import raised
@@ -26,24 +27,20 @@ from fastapi_channels.wire.messages import Body, Frame
 from .base import BaseChannelLayer
 
 Terms: TypeAlias = tuple[str | None, Headers]
+CONNECT, RECEIVE, LEFT = "websocket.connect", "websocket.receive", "websocket.disconnect"
+OF_THE_SERVER: Final = (CONNECT, RECEIVE, LEFT)
+"""The types of the messages of ASGI, which no layer's message may pretend to be."""
 
 
 class Served(Protocol):
-    """What a session needs of its consumer. Only these are called, whatever a user's class is."""
+    """What a session needs of its consumer."""
 
-    groups: Sequence[str]
     channel_layer: BaseChannelLayer
     channel_name: str
 
-    async def _opens(self) -> None:
-        """The client has come; accepts it, or closes."""
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Handle what the server, or the layer, says. With `CONNECT` it accepts the client, or closes."""
         ...
-
-    async def _takes(self, body: Body) -> None: ...
-
-    async def _hears(self, message: dict[str, Any]) -> None: ...
-
-    async def _leaves(self, code: int) -> None: ...
 
 
 class ConsumerSession(RoomSession):
@@ -52,11 +49,11 @@ class ConsumerSession(RoomSession):
 
     def __init__(self, consumer: Served, plan: Plan, websocket: WebSocket, room: str, node: Node) -> None:
         super().__init__(plan, websocket, room, node)
-        loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._consumer = consumer
-        self._answer: asyncio.Future[Terms | WebSocketException] = loop.create_future()
+        self._answer: asyncio.Future[Terms | WebSocketException] = self.loop.create_future()
         """Of the consumer: how it accepts, or the refusal."""
-        self._opened: asyncio.Future[None] = loop.create_future()
+        self._opened: asyncio.Future[None] = self.loop.create_future()
         self._turn = asyncio.Lock()
         self._opening: asyncio.Task[None] | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -67,7 +64,7 @@ class ConsumerSession(RoomSession):
     def client(self) -> Connection:
         return self._member.connection
 
-    async def let_in(self, subprotocol: str | None, headers: Headers) -> None:
+    async def let_in(self, subprotocol: str | None, headers: Headers | Mapping[str, str]) -> None:
         """Accept the client; returns when it is there.
 
         Raises:
@@ -75,7 +72,8 @@ class ConsumerSession(RoomSession):
         """
         if self._answer.done():
             raise ConfigurationError("the client was accepted, or refused, already: call accept() once")
-        self._answer.set_result((subprotocol, headers))
+        pairs = headers_of(cast("Mapping[str, str]", headers)) if isinstance(headers, Mapping) else headers
+        self._answer.set_result((subprotocol, pairs))
         await asyncio.shield(self._opened)
 
     async def send(self, body: Body) -> None:
@@ -101,9 +99,7 @@ class ConsumerSession(RoomSession):
         await super()._admit()
         consumer, layer = self._consumer, self._consumer.channel_layer
         consumer.channel_name = await layer.new_channel()
-        for group in consumer.groups:
-            await layer.group_add(group, consumer.channel_name)
-        self._opening = asyncio.create_task(consumer._opens())
+        self._opening = asyncio.create_task(consumer.dispatch({"type": CONNECT}))
         either: set[asyncio.Future[Any]] = {self._opening, self._answer}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._answer.done():
@@ -137,17 +133,28 @@ class ConsumerSession(RoomSession):
             admitted = self._member.guard.check_rates()
             if admitted if isinstance(admitted, bool) else await admitted:
                 async with self._turn:
-                    await self._consumer._takes(frame)
+                    content = {"text": frame} if isinstance(frame, str) else {"bytes": frame}
+                    await self._consumer.dispatch({"type": RECEIVE, **content})
         except Exception as exc:
             await self._failed(exc)
 
     async def _listen(self) -> None:
         layer, channel = self._consumer.channel_layer, self._consumer.channel_name
         try:
-            while True:
-                message = await layer.receive(channel)
-                async with self._turn:
-                    await self._consumer._hears(message)
+            while not self.writer.closed:
+                await self._hear(await layer.receive(channel))
+        except BrokerUnavailable as exc:
+            # It would hear nothing any more: it is to come back.
+            self.log.warning("a consumer is closed: %s", exc)
+            await self.reporter.report(Unavailable(), None, self._member)
+
+    async def _hear(self, message: dict[str, Any]) -> None:
+        if message.get("type") in OF_THE_SERVER:
+            self.log.warning("a message of type %r is ignored: the server alone says that", message["type"])
+            return
+        try:
+            async with self._turn:
+                await self._consumer.dispatch(message)
         except Exception as exc:
             await self._failed(exc)
 
@@ -176,7 +183,8 @@ class ConsumerSession(RoomSession):
         deadline = self._member.plan.channel.leave_timeout
         try:
             async with asyncio.timeout(deadline):
-                await self._consumer._leaves(self.ending[0] or 1006)
+                code, reason = self.ending
+                await self._consumer.dispatch({"type": LEFT, "code": code or 1006, "reason": reason or ""})
         except TimeoutError:
             self.log.error("disconnect() took more than %g s", deadline)
         except Exception as exc:

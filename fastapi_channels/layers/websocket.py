@@ -11,9 +11,9 @@ from starlette.concurrency import run_in_threadpool
 
 from fastapi_channels.exceptions import ParseError
 from fastapi_channels.sessions.http import Headers
-from fastapi_channels.wire.messages import Body, decode_json
+from fastapi_channels.wire.messages import decode_json
 
-from .consumer import Consumer, closing
+from .consumer import Consumer, Handler, checked_groups, closing, data_of
 
 P = ParamSpec("P")
 
@@ -31,8 +31,10 @@ class AsyncWebsocketConsumer(Consumer):
     async def disconnect(self, code: int) -> None:
         """The client has left, or was refused; 1006 where it did not say goodbye."""
 
-    async def accept(self, subprotocol: str | None = None, headers: Headers = None) -> None:
-        """Accept the client; returns when it is there.
+    async def accept(
+        self, subprotocol: str | None = None, headers: Headers | Mapping[str, str] = None
+    ) -> None:
+        """Accept the client; returns when it is there. `headers` are pairs of bytes, or a mapping of texts.
 
         Raises:
             ConfigurationError: it was accepted, or refused, before.
@@ -65,23 +67,26 @@ class AsyncWebsocketConsumer(Consumer):
         """Send `message` to each channel in a group."""
         await self.channel_layer.group_send(group, message)
 
-    async def websocket_send(self, message: dict[str, Any]) -> None:
-        """A message of the layer that says what to send to the client."""
-        await self._send(*self._to_client(message), close=False)
-
-    async def _opens(self) -> None:
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        """The client has come; joins `groups`, and calls `connect`."""
+        for group in checked_groups(self):
+            await self.channel_layer.group_add(group, self.channel_name)
         await self.connect()
 
-    async def _takes(self, body: Body) -> None:
-        await self.receive(**self._split(body))
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        """A frame has come; calls `receive` with its text, or its bytes."""
+        await self.receive(**data_of(message))
 
-    async def _hears(self, message: dict[str, Any]) -> None:
-        handler = self._handler(message)
-        if handler is not None:
-            await handler(message)
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """The client has left, or was refused; calls `disconnect`."""
+        await self.disconnect(message["code"])
 
-    async def _leaves(self, code: int) -> None:
-        await self.disconnect(code)
+    async def websocket_send(self, message: dict[str, Any]) -> None:
+        """A message of the layer that says what to send to the client."""
+        await self._pass_on(message)
+
+    async def _call(self, handler: Handler, message: dict[str, Any]) -> None:
+        await handler(message)
 
 
 class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
@@ -111,8 +116,6 @@ class AsyncJsonWebsocketConsumer(AsyncWebsocketConsumer):
 class WebsocketConsumer(Consumer):
     """A consumer whose methods are plain functions, each called in a thread."""
 
-    _loop: asyncio.AbstractEventLoop
-
     def connect(self) -> None:
         """The client has come: `accept`, or `close` to refuse it."""
         self.accept()
@@ -123,8 +126,8 @@ class WebsocketConsumer(Consumer):
     def disconnect(self, code: int) -> None:
         """The client has left, or was refused; 1006 where it did not say goodbye."""
 
-    def accept(self, subprotocol: str | None = None, headers: Headers = None) -> None:
-        """Accept the client; returns when it is there.
+    def accept(self, subprotocol: str | None = None, headers: Headers | Mapping[str, str] = None) -> None:
+        """Accept the client; returns when it is there. `headers` are pairs of bytes, or a mapping of texts.
 
         Raises:
             ConfigurationError: it was accepted, or refused, before.
@@ -157,9 +160,23 @@ class WebsocketConsumer(Consumer):
         """Send `message` to each channel in a group."""
         self._wait(self.channel_layer.group_send, group, message)
 
+    def websocket_connect(self, message: dict[str, Any]) -> None:
+        """The client has come; joins `groups`, and calls `connect`."""
+        for group in checked_groups(self):
+            self._wait(self.channel_layer.group_add, group, self.channel_name)
+        self.connect()
+
+    def websocket_receive(self, message: dict[str, Any]) -> None:
+        """A frame has come; calls `receive` with its text, or its bytes."""
+        self.receive(**data_of(message))
+
+    def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        """The client has left, or was refused; calls `disconnect`."""
+        self.disconnect(message["code"])
+
     def websocket_send(self, message: dict[str, Any]) -> None:
         """A message of the layer that says what to send to the client."""
-        self._wait(self._send, *self._to_client(message), False)
+        self._wait(self._pass_on, message)
 
     def _wait(self, call: Callable[P, Awaitable[None]], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call it in the event loop of the client, and wait for it in this thread."""
@@ -167,22 +184,10 @@ class WebsocketConsumer(Consumer):
         async def called() -> None:
             await call(*args, **kwargs)
 
-        asyncio.run_coroutine_threadsafe(called(), self._loop).result()
+        asyncio.run_coroutine_threadsafe(called(), self._session.loop).result()
 
-    async def _opens(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        await run_in_threadpool(self.connect)
-
-    async def _takes(self, body: Body) -> None:
-        await run_in_threadpool(self.receive, **self._split(body))
-
-    async def _hears(self, message: dict[str, Any]) -> None:
-        handler = self._handler(message)
-        if handler is not None:
-            await run_in_threadpool(handler, message)
-
-    async def _leaves(self, code: int) -> None:
-        await run_in_threadpool(self.disconnect, code)
+    async def _call(self, handler: Handler, message: dict[str, Any]) -> None:
+        await run_in_threadpool(handler, message)
 
 
 class JsonWebsocketConsumer(WebsocketConsumer):

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 from broadcaster import BroadcastBackend
 
-from fastapi_channels.exceptions import ChannelFull, ConfigurationError, MessageTooLarge, ParseError
+from fastapi_channels.exceptions import (
+    BrokerUnavailable,
+    ChannelFull,
+    ConfigurationError,
+    MessageTooLarge,
+    ParseError,
+)
 from fastapi_channels.layers import ChannelLayer
 from tests.conformance.test_brokers import BACKENDS, SERVERS
 from tests.support.brokers import DEADLINE, persistently
@@ -224,6 +230,17 @@ def test_repeated_group_send_with_async_to_sync(make: Make):
 
     for number in "12":
         asyncio.run(send(f"channel_name_{number}"))
+
+
+async def test_who_waits_learns_that_the_layer_was_closed(layer: ChannelLayer):
+    channels = [await layer.new_channel(), await layer.new_channel(), "test-channel-1"]
+    waiting = [asyncio.create_task(layer.receive(channel)) for channel in channels]
+    await wait_until(lambda: len(layer._queues.wanted) == len(waiting))
+    await layer.close()
+    for task in waiting:
+        with pytest.raises(BrokerUnavailable, match="the channel layer was closed"):
+            async with asyncio.timeout(30):
+                await task
 
 
 async def test_receive_cancel(layer: ChannelLayer):

@@ -11,7 +11,7 @@ from starlette.requests import HTTPConnection
 
 from fastapi_channels import add_channel, rate
 from fastapi_channels.auth import Authenticator
-from fastapi_channels.exceptions import Unauthenticated
+from fastapi_channels.exceptions import ConfigurationError, Unauthenticated
 from fastapi_channels.layers import (
     AsyncJsonWebsocketConsumer,
     AsyncWebsocketConsumer,
@@ -134,6 +134,63 @@ class SyncTrouble(WebsocketConsumer):
         left.append((self.path_params["what"], code))
 
 
+class AsyncOverriding(AsyncWebsocketConsumer):
+    groups = ["overriding"]
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        dispatched.append(message["type"])
+        await super().dispatch(message)
+
+    async def websocket_connect(self, message: dict[str, Any]) -> None:
+        if self.websocket.query_params.get("key") != "right":
+            await self.close()
+        else:
+            await super().websocket_connect(message)
+
+    async def websocket_receive(self, message: dict[str, Any]) -> None:
+        await self.send("seen")
+        await super().websocket_receive(message)
+
+    async def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        left.append(("overriding", message["code"]))
+        await super().websocket_disconnect(message)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        await self.send(text_data, bytes_data)
+
+    async def disconnect(self, code: int) -> None:
+        left.append(("disconnect", code))
+
+
+class Overriding(WebsocketConsumer):
+    groups = ["overriding"]
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        dispatched.append(message["type"])
+        await super().dispatch(message)
+
+    def websocket_connect(self, message: dict[str, Any]) -> None:
+        if self.websocket.query_params.get("key") != "right":
+            self.close()
+        else:
+            super().websocket_connect(message)
+
+    def websocket_receive(self, message: dict[str, Any]) -> None:
+        self.send("seen")
+        super().websocket_receive(message)
+
+    def websocket_disconnect(self, message: dict[str, Any]) -> None:
+        left.append(("overriding", message["code"]))
+        super().websocket_disconnect(message)
+
+    def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        self.send(text_data, bytes_data)
+
+    def disconnect(self, code: int) -> None:
+        left.append(("disconnect", code))
+
+
+dispatched: list[str] = []
 left: list[tuple[str, int]] = []
 ROUTES: dict[str, type[Consumer]] = {
     "/async/chat/{room}": AsyncChat,
@@ -142,6 +199,8 @@ ROUTES: dict[str, type[Consumer]] = {
     "/sync/trouble/{what}": SyncTrouble,
     "/async/echo": AsyncEcho,
     "/sync/echo": Echo,
+    "/async/overriding": AsyncOverriding,
+    "/sync/overriding": Overriding,
 }
 
 
@@ -149,6 +208,7 @@ ROUTES: dict[str, type[Consumer]] = {
 async def site(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
     monkeypatch.setattr(module, "get_channel_layer", lambda alias: layer)
     left.clear()
+    dispatched.clear()
     app = FastAPI()
     add_channel(app)
     for path, consumer in ROUTES.items():
@@ -191,6 +251,61 @@ async def test_frames_come_as_they_are_and_a_send_may_close(site: Site, kind: st
         await client.send("last")
         assert await client.rest() == ["text", b"\x00", "last"]
         assert client.socket.close_code == 4001
+
+
+@EACH
+async def test_the_methods_that_the_server_calls_can_be_overridden(site: Site, kind: str):
+    path = f"/{kind}/overriding"
+    async with site.unharmed():
+        assert (await site.refusal(path)).status == 403
+        async with site.connect(f"{path}?key=right") as client:
+            await client.send("text")
+            await client.send(b"\x00")
+            assert [await client.read() for _ in range(4)] == ["seen", "text", "seen", b"\x00"]
+            await layer.group_send("overriding", {"type": "websocket.send", "text": "to all"})
+            assert await client.read() == "to all"
+            await client.close(4321)
+        await wait_until(lambda: left[2:] == [("overriding", 4321), ("disconnect", 4321)])
+    assert left[:2] == [("overriding", 1006), ("disconnect", 1006)]
+    receives, rest = ["websocket.receive"] * 2, ["websocket.send", "websocket.disconnect"]
+    assert dispatched[2:] == ["websocket.connect", *receives, *rest]
+
+
+@EACH
+async def test_what_the_server_alone_says_no_layer_does(
+    site: Site, kind: str, caplog: pytest.LogCaptureFixture
+):
+    kinds = ["websocket.connect", "websocket.receive", "websocket.disconnect"]
+    async with site.connect(f"/{kind}/overriding?key=right") as client:
+        for each in kinds:
+            await layer.group_send("overriding", {"type": each, "text": "not from a client", "code": 1000})
+        await wait_until(lambda: caplog.text.count("is ignored: the server alone says that") == len(kinds))
+        await client.send("still here")
+        assert [await client.read(), await client.read()] == ["seen", "still here"]
+    assert dispatched[:2] == ["websocket.connect", "websocket.receive"]
+
+
+@EACH
+async def test_what_a_message_may_say_to_send(site: Site, kind: str, caplog: pytest.LogCaptureFixture):
+    path = f"/{kind}/overriding?key=right"
+    said: list[dict[str, Any]] = [
+        {"text": "a text"},
+        {"bytes": b"\x00"},
+        {"mode": "json", "body": None},
+        {"mode": "bytes", "body": bytearray(b"\x01")},
+    ]
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"mode": "json"},
+        {"mode": "nope", "body": 1},
+        {"mode": "bytes", "body": "text"},
+        {"text": 5},
+    ]
+    async with site.connect(path) as client:
+        for each in [*wrong, *said]:
+            await layer.group_send("overriding", {"type": "websocket.send", **each})
+        assert [await client.read() for _ in said] == ["a text", b"\x00", "null", b"\x01"]
+    assert caplog.text.count("a message of type 'websocket.send' is ignored") == len(wrong)
 
 
 @EACH
@@ -349,6 +464,106 @@ async def test_what_a_layer_refuses_its_client_is_told_and_stays():
         await client.send({"to": "g", "times": 0})
         assert (await client.closed()).code == 1011
     await own.close()
+
+
+async def test_a_consumer_still_hears_when_a_handler_has_told_its_client_something():
+    class Picky(AsyncWebsocketConsumer):
+        groups = ["picky"]
+
+        async def pick(self, message: dict[str, Any]) -> None:
+            if message["text"] == "bad":
+                raise HTTPException(409, "not that")
+            await self.send(message["text"])
+
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    app.add_api_websocket_route("/", Picky.as_route(layer=own))
+    async with serving(app) as site, site.connect("/") as client:
+        for text in ("bad", "good"):
+            await own.group_send("picky", {"type": "pick", "text": text})
+        assert (await client.receive())["errors"] == "not that"
+        assert await client.read() == "good"
+        await own.close()
+        assert (await client.receive())["code"] == "unavailable"
+        assert (await client.closed()).code == 1013
+
+
+async def test_how_often_a_client_may_come_and_what_it_is_told_when_it_is_accepted():
+    class Limited(AsyncWebsocketConsumer):
+        connect_throttle_classes = [rate(times=1, seconds=60)]
+
+        async def connect(self) -> None:
+            await self.accept(headers={"X-Kind": "limited"})
+
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    app.add_api_websocket_route("/", Limited.as_route(layer=own))
+    async with serving(app) as site:
+        async with site.connect("/") as client:
+            assert client.socket.response is not None
+            assert client.socket.response.headers["x-kind"] == "limited"
+        assert (await site.refusal("/")).status == 429
+    await own.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("outbox_limit", 1000, "Chat.outbox_limit does nothing on a consumer: send\\(\\) waits"),
+        ("slow_policy", "drop_oldest", "slow_policy does nothing on a consumer: send\\(\\) waits"),
+        ("max_connection", 1, "max_connection does nothing on a consumer: max_connections of add_channel"),
+        ("allowed_origins", ["*"], "does nothing on a consumer: it is an argument of add_channel"),
+        ("max_connections_per_user", 1, "does nothing on a consumer: it is an argument of add_channel"),
+        ("permission_class", [], "Chat.permission_class"),
+        ("groups", "all", "Chat.groups must be a list of names, .* got 'all'"),
+        ("groups", [5], "Chat.groups must be a list of names, .* got \\[5\\]"),
+        ("groups", ["x" * 256], "Chat.groups must be a list of names"),
+        ("groups", 7, "Chat.groups must be a list of names, .* got 7"),
+    ],
+)
+def test_what_would_do_nothing_is_refused_where_it_is_written(setting: str, value: Any, said: str):
+    with pytest.raises(ConfigurationError, match=said):
+        type("Chat", (AsyncWebsocketConsumer,), {setting: value})
+
+
+@pytest.mark.parametrize(("setting", "value"), [("max_message_size", 0), ("permission_classes", [5])])
+def test_a_setting_that_makes_no_sense_is_refused_with_the_route(setting: str, value: Any):
+    chat = type("Chat", (AsyncWebsocketConsumer,), {setting: value})
+    with pytest.raises(ConfigurationError) as caught:
+        chat.as_route()
+    assert "_Consumers" not in str(caught.value)
+
+
+@EACH
+@pytest.mark.parametrize("groups", ["all", ["a\0"]])
+async def test_groups_that_one_consumer_says_are_checked_too(
+    kind: str, groups: Any, caplog: pytest.LogCaptureFixture
+):
+    base: type[Consumer] = AsyncEcho if kind == "async" else Echo
+    chat = type("Chat", (base,), {"groups": property(lambda self: groups)})
+    app = FastAPI()
+    add_channel(app)
+    own = ChannelLayer()
+    app.add_api_websocket_route("/", chat.as_route(layer=own))
+    async with serving(app) as site:
+        assert (await site.refusal("/")).status == 500
+    assert "Chat.groups must be a list of names" in caplog.text
+    await own.close()
+
+
+async def test_a_consumer_without_the_init_of_its_base(caplog: pytest.LogCaptureFixture):
+    class Forgetful(AsyncWebsocketConsumer):
+        def __init__(self) -> None:
+            self.value = 1
+
+    app = FastAPI()
+    add_channel(app)
+    app.add_api_websocket_route("/", Forgetful.as_route())
+    async with serving(app, may_complain=True) as site:
+        assert (await site.refusal("/")).status == 500
+    assert "Forgetful.__init__() has to call super().__init__()" in caplog.text
 
 
 async def test_a_consumer_serves_one_client():

@@ -77,3 +77,8 @@ def test_what_a_consumer_sends_on():
     sent = {"type": "websocket.send", "mode": "json", "body": {"a": 1}, "event": "chat"}
     assert websocket_json_message({"a": 1}, event="chat") == sent
     assert websocket_bytes_message(b"x") == {"type": "websocket.send", "mode": "bytes", "body": b"x"}
+
+
+@pytest.mark.parametrize("data", [b"\x00", bytearray(b"\x00"), memoryview(b"\x00")])
+def test_whatever_holds_bytes_is_bytes(data: Any):
+    assert decode(encode({"type": "x", "data": [data]})) == {"type": "x", "data": [b"\x00"]}
