@@ -176,7 +176,9 @@ class BaseChannel(Sending):
         dependencies = options.get("dependencies") or ()
         mounted = Mounted(app, path, name=name, in_room=in_room, user=user, dependencies=dependencies)
         if sse:
-            mounted.add_stream(partial(BaseChannel._stream, self))
+            mounted.add_stream(
+                partial(BaseChannel._stream, self), self.envelope, keeps=self._plan.history is not None
+            )
         if http:
             actions = list((self._plan.actions or {}).values())
             mounted.add_actions(partial(BaseChannel._exchange, self), actions, self.envelope)

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, NotRequired, cast
 from fastapi import APIRouter, Body, FastAPI, Request
 from fastapi.params import Depends
 from fastapi.routing import APIRoute
+from pydantic import TypeAdapter
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -25,6 +26,18 @@ from .mounting import check_taken, wanted_of
 
 OF_PATH: Final = "{}{{"
 """In the name of an action, what a path would take for a parameter."""
+
+SINCE: Final = [
+    {
+        "name": name,
+        "in": where,
+        "required": False,
+        "schema": {"type": "string"},
+        "description": "A position: what was published behind it comes first.",
+    }
+    for name, where in (("since", "query"), ("Last-Event-ID", "header"))
+]
+"""What a request for events may say beside what FastAPI reads."""
 
 
 class Mounted:
@@ -55,15 +68,25 @@ class Mounted:
         self._wanted = wanted_of(user, in_room=in_room)
         self._dependencies = dependencies
 
-    def add_stream(self, serve: Callable[..., Awaitable[None]]) -> None:
-        """Let `serve` answer with events. It is called with the Stream, and what `wanted_of` says."""
+    def add_stream(self, serve: Callable[..., Awaitable[None]], envelope: Envelope, *, keeps: bool) -> None:
+        """Let `serve` answer with events. It is called with the Stream, and what `wanted_of` says.
+
+        Args:
+            keeps: whether the room has a history, of which what was missed is recovered.
+        """
 
         async def stream(scope: Scope, receive: Receive, send: Send, **wanted: Any) -> None:
             found = Stream(scope, receive, send, spoken(Headers(scope=scope).get("accept", "")))
             await serve(found, **wanted)
             await found.end()
 
-        described = {"response_class": Served, "tags": [self._name]}
+        described = {
+            "response_class": Served,
+            "response_description": "What passes in the room",
+            "responses": _refusals(envelope, streams=True),
+            "openapi_extra": {"parameters": SINCE} if keeps else None,
+            "tags": [self._name],
+        }
         self._add("events", self._endpoint(stream), ["GET"], name=f"{self._name}.events", **described)
 
     def add_actions(
@@ -172,7 +195,7 @@ def _described(spec: ActionSpec, envelope: Envelope, name: str) -> dict[str, Any
     needed = (
         spec.binding is not None and spec.binding.payload_type is not None and not spec.binding.may_be_empty
     )
-    responses: dict[int | str, dict[str, Any]] = {"default": {"description": "What went wrong"}}
+    responses = _refusals(envelope, streams=spec.is_stream)
     found: dict[str, Any] = {
         "summary": spec.summary or spec.name,
         "description": spec.description or "",
@@ -185,8 +208,15 @@ def _described(spec: ActionSpec, envelope: Envelope, name: str) -> dict[str, Any
     if spec.is_stream:
         return {**found, "response_class": Served, "response_description": "A reply for each item"}
     responses[204] = {"description": "Done, and nothing to reply"}
-    responses["default"]["model"] = _error(envelope)
     return {**found, "response_model": _reply(spec, envelope)}
+
+
+def _refusals(envelope: Envelope, *, streams: bool) -> dict[int | str, dict[str, Any]]:
+    """What went wrong is said in JSON, also where the answer would be a stream: FastAPI is told so then."""
+    frame = _error(envelope)
+    content = {"application/json": {"schema": TypeAdapter(frame).json_schema()}}
+    said: dict[str, Any] = {"content": content} if streams else {"model": frame}
+    return {"default": {"description": "What went wrong", **said}}
 
 
 def _reply(spec: ActionSpec, envelope: Envelope) -> Any:

@@ -600,8 +600,30 @@ async def test_fastapis_document_has_the_actions(room: Room) -> None:
     assert list(count["responses"]["200"]["content"]) == ["text/event-stream"]
     events = document["paths"]["/rooms/{channel}/events"]["get"]
     assert list(events["responses"]["200"]["content"]) == ["text/event-stream"]
+    assert [each["name"] for each in events["parameters"]] == ["channel", "since", "Last-Event-ID"]
+    for streamed in (events, count):
+        assert streamed["responses"].keys() == {"200", "default"}
+        assert validator(streamed["responses"]["default"]).is_valid(error)
     assert "requestBody" in document["paths"]["/api/others/{channel}/actions/say"]["post"]
     assert not any("{action}" in path or "*" in path for path in document["paths"])
+
+
+async def test_what_is_refused_of_events_is_as_the_document_says(room: Room) -> None:
+    class IsNobody(BasePermission):
+        def has_permission(self, websocket: WebSocket, action: str | None, **kwargs: Any) -> bool:
+            return False
+
+    class Closed(BaseChannel):
+        permission_classes = [IsNobody]
+
+    app = create_app(room)
+    Closed().mount(app, "/closed/{channel}", sse=True)
+    document = app.openapi()
+    said = document["paths"]["/closed/{channel}/events"]["get"]["responses"]["default"]
+    async with serving(app) as site, httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        answer = await http.get("/closed/r/events")
+    assert answer.status_code == 403
+    Draft202012Validator(said["content"]["application/json"]["schema"]).validate(answer.json())
 
 
 async def test_an_included_router_serves_calls() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, Response
 from fastapi.params import Depends as Dependency
@@ -20,9 +20,18 @@ from .audit import Guarded
 from .channels import Channels
 from .counts import Counts
 from .page import add_page
+from .reports import Refusal
 from .views import Views
 
 logger = logging.getLogger("fastapi_channels.admin")
+
+REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
+    "default": {
+        "model": Refusal,
+        "description": "Not let in (401, 403), not there (404), what cannot be (400, 422), or a broker or a "
+        "store is away (503)",
+    }
+}
 
 
 class Admin:
@@ -73,7 +82,11 @@ class Admin:
         page = APIRouter(prefix=prefix.rstrip("/"), dependencies=dependencies, route_class=Route)
         add_page(page, app, node, channels, [own], read_only=read_only)
         routes = APIRouter(
-            prefix=prefix.rstrip("/"), tags=["admin"], dependencies=[own, *dependencies], route_class=Route
+            prefix=prefix.rstrip("/"),
+            tags=["admin"],
+            dependencies=[own, *dependencies],
+            route_class=Route,
+            responses=REFUSALS,
         )
         actor = who or address
         Views(node, channels).add(routes, actor)

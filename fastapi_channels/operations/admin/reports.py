@@ -75,6 +75,12 @@ class ConnectionReport(BaseModel):
     waiting: int = 0
 
 
+class Refusal(BaseModel):
+    """Why it was not done: a text, or what is wrong with each thing that was said."""
+
+    detail: str | list[dict[str, Any]]
+
+
 class Said(BaseModel):
     event: str
     data: Any = None

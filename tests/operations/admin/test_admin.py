@@ -385,7 +385,13 @@ def test_it_is_not_open_by_mistake():
         with pytest.raises(ConfigurationError, match=f'begins with "/", without parameters, got {prefix!r}$'):
             Admin(app, allow_anybody=True, prefix=prefix)  # type: ignore[arg-type]  # what is wrong with it
     Admin(app, allow_anybody=True, prefix="/ops")
-    assert "/ops/nodes" in app.openapi()["paths"]
+    document = app.openapi()
+    assert "/ops/nodes" in document["paths"]
+    for path, methods in document["paths"].items():
+        for method, told in methods.items():
+            assert "422" not in told["responses"], (path, method)
+            schema = told["responses"]["default"]["content"]["application/json"]["schema"]
+            assert schema == {"$ref": "#/components/schemas/Refusal"}, (path, method)
 
 
 async def test_who_is_not_let_in_gets_nothing_and_a_line_in_the_log(caplog: pytest.LogCaptureFixture):
