@@ -58,7 +58,7 @@ class Authenticator:
         verifiers: asked in this order, until one knows the kind of credentials.
         sources: where credentials may be, in this order; the first that has any counts. Security schemes of
             FastAPI, and `BearerSubprotocol`. A token in the URL is read only with an `APIKeyQuery` here, and
-            kept out of the logs of this package and of the server then.
+            kept out of the logs of this package and of the server then. None is read without verifiers.
         required: whether a client that brings nothing is refused; else its user is what a middleware says.
         first_frame: seconds that a client which brings nothing has for its first frame,
             `{"type": "auth", "token": …}`; None refuses it at the handshake.
@@ -110,7 +110,7 @@ class Authenticator:
             )
         if failures is not None and not isinstance(failures, Rate):
             raise ConfigurationError(f"failures takes rate(times=…, minutes=…), got {failures!r}")
-        self.sources = lenient(sources)
+        self.sources = lenient(sources if verifiers else ())  # what nobody verifies is nobody's credentials
         self.tell = tell
         self.revocable = revocable
         self.warning = warning

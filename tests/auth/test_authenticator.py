@@ -465,6 +465,16 @@ async def test_a_handler_of_ones_own_gets_the_first_frame():
         async with site.connect("/tea") as eve:
             await eve.send("please")
             assert (await eve.closed()).code == 4501
+        # Nobody verifies a header: it neither lets in nor keeps out.
+        headers = {"Authorization": "Bearer SECRET_HUSH_HUSH"}
+        async with (
+            site.connect("/tea", additional_headers=headers) as bob,
+            site.connect("/tea", additional_headers=headers) as eve,
+        ):
+            await bob.send("SECRET_HUSH_HUSH")
+            assert (await bob.receive())["type"] == "authenticated"
+            await eve.send("please")
+            assert (await eve.closed()).code == 4501
 
 
 async def test_a_room_that_relays_takes_it_and_says_nothing():
