@@ -45,6 +45,12 @@ STEPS: Final = st.lists(
 )
 
 
+def short(frame: str) -> str:
+    """A frame without the dots that make it long; `rstrip`, which looks at each, took most of the time."""
+    number = frame.partition(".")[0]
+    return number if frame == number.ljust(len(frame), ".") else frame
+
+
 class Reader:
     """A client that writes down what it is sent, unless it is told not to read."""
 
@@ -65,7 +71,7 @@ class Reader:
                     self.closed = True
                     return
                 assert opcode in (Opcode.TEXT, Opcode.BINARY)
-                self.seen.append(payload.decode().rstrip("."))
+                self.seen.append(short(payload.decode()))
 
     def account(self) -> tuple[list[str], int]:
         """The frames that came, and how many were said to be missing."""
@@ -103,7 +109,7 @@ class Play:
     def _owe(self, clients: list[int], frame: str) -> None:
         for client in clients:
             if not self.gone[client] and not self.connections[client].closed:
-                self.owed[client].append(frame.rstrip("."))
+                self.owed[client].append(short(frame))
 
     async def do_broadcast(self, room: str, size: int, exclude: int | None = None) -> None:
         members = [n for n, c in enumerate(self.connections) if room in c.rooms and n != exclude]
