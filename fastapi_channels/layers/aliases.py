@@ -33,6 +33,11 @@ class ChannelLayers:
         Raises:
             ConfigurationError: it is something else.
         """
+        if not isinstance(layers, Mapping):
+            raise ConfigurationError(
+                f'configure() takes the layers by alias, such as {{"{DEFAULT}": "redis://localhost:6379"}}, '
+                f"got {type(layers).__name__}"
+            )
         self._settings = {alias: _settings(alias, value) for alias, value in layers.items()}
         self._layers = {}
 
@@ -96,7 +101,5 @@ def _made(alias: str, settings: _Settings) -> BaseChannelLayer:
         return settings
     try:
         return ChannelLayer(**settings)
-    except ConfigurationError:
-        raise
-    except TypeError as exc:
+    except TypeError as exc:  # a ConfigurationError is one
         raise ConfigurationError(f"the channel layer {alias!r}: {exc}") from None

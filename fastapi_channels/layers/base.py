@@ -16,6 +16,7 @@ from fastapi_channels.brokers import Broker
 from fastapi_channels.brokers.link import MAX_MESSAGE
 from fastapi_channels.cluster.tasks import Tasks
 from fastapi_channels.exceptions import ChannelsError, ConfigurationError, MessageTooLarge
+from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Publication, size_of
 from fastapi_channels.wire.packing import PLAIN, Packs
 
@@ -68,7 +69,11 @@ class BaseChannelLayer(ABC):
     ) -> None:
         self.home: asyncio.AbstractEventLoop | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
-        patterns = channel_capacity or {}
+        patterns = {} if channel_capacity is None else channel_capacity
+        if not isinstance(patterns, Mapping):
+            raise ConfigurationError(
+                f'channel_capacity must be a mapping, such as {{"http.*": 200}}, got {patterns!r}'
+            )
         for name, value in [("capacity", capacity), *((str(key), value) for key, value in patterns.items())]:
             if not isinstance(value, int) or value < 1:
                 raise ConfigurationError(f"{name} must be 1 message or more, got {value!r}")
@@ -82,7 +87,8 @@ class BaseChannelLayer(ABC):
                 f"capacity_bytes must be max_message_size, {max_message_size}, or more, got {capacity_bytes}"
             )
         for name, seconds in (("expiry", expiry), ("group_expiry", group_expiry), ("timeout", timeout)):
-            if not seconds > 0:
+            is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+            if not is_number or not seconds > 0:
                 raise ConfigurationError(f"{name} must be more than 0 seconds, got {seconds!r}")
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
@@ -99,6 +105,7 @@ class BaseChannelLayer(ABC):
         self._queues = Queues(self.capacity_of, capacity_bytes, expiry)
         self._groups = Groups(group_expiry)
         self._tasks = Tasks()
+        self._dropped = Seldom(logger)
         self._stale: set[str] = set()
         """Topics that are still to be subscribed in this event loop."""
         self._vacated: set[str] = set()
@@ -260,7 +267,10 @@ class BaseChannelLayer(ABC):
         size = size_of(body)
         full = sum(not self._put(channel, body, size) for channel in members)
         if full:
-            logger.info("%d of %d channels over capacity in group %s", full, len(members), group)
+            self._dropped.warn(
+                f"a message to the group {group!r} was dropped for {full} of {len(members)} channels, "
+                "which are full"
+            )
 
     def _vacate(self, groups: list[str]) -> None:
         """Leave the topics of groups that are empty, in the background."""

@@ -226,7 +226,7 @@ class DjangoChannelLayer(BaseChannelLayer):
             if topic.startswith(groups):
                 self._deliver(topic.removeprefix(groups), body)
         elif not self._put(topic, body):
-            logger.info("%r is full: another message is dropped", topic)
+            self._dropped.warn(f"a message to {topic!r} was dropped: it is full")
 
     def _decode(self, body: Body) -> dict[str, Any]:
         return _decode(body if self._cipher is None else _decrypted(self._cipher, body))

@@ -23,6 +23,7 @@ from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import the_backend
 from fastapi_channels.exceptions import BrokerUnavailable, ChannelFull, ConfigurationError
+from fastapi_channels.wire.log import Seldom
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.rooms import RESERVED, check_room
 
@@ -90,6 +91,7 @@ class ChannelLayer(BaseChannelLayer):
         self._everybody = f"{self._prefix}all"
         self._numbers = itertools.count(1)
         self._asked: dict[str, asyncio.Future[str]] = {}
+        self._gone = Seldom(logger)
 
     # Channels
 
@@ -100,6 +102,8 @@ class ChannelLayer(BaseChannelLayer):
         Raises:
             BrokerUnavailable: it would not be reached: the broker did not confirm in time.
         """
+        if not isinstance(prefix, str):
+            raise ConfigurationError(f"a prefix is a text, got {prefix!r}")
         name = check_room(f"{prefix.rstrip('.')}.{self.id}!{secrets.token_hex(6)}")
         if _home_of(name) != self.id:
             raise ConfigurationError(f"a prefix has no '!', got {prefix!r}")
@@ -127,10 +131,13 @@ class ChannelLayer(BaseChannelLayer):
             sent = await self._ask(home, "put", channel, body=text) != FULL
         if not sent:
             limit, size = self.capacity_of(channel), self.capacity_bytes
-            raise ChannelFull(
-                close=False,
-                error_msg=f"{channel!r} is full: it takes {limit} messages, of {size} bytes together",
+            is_own = home is None or home == self.id
+            why = (
+                f"it takes {limit} messages, of {size} bytes together"
+                if is_own
+                else "its process takes no more"
             )
+            raise ChannelFull(close=False, error_msg=f"{channel!r} is full: {why}")
 
     @at_home
     async def receive(self, channel: str) -> dict[str, Any]:
@@ -240,7 +247,7 @@ class ChannelLayer(BaseChannelLayer):
             async with asyncio.timeout(self._timeout):
                 return await answer
         except TimeoutError:
-            logger.info("the process of %r has gone: nothing was done", to[-1])
+            self._gone.warn(f"the process of {to[-1]!r} has gone: nothing was done")
             return GONE
         finally:
             del self._asked[number]

@@ -207,7 +207,6 @@ async def test_groups_channel_full_and_group_send_capacity_multiple_channels(
     layer: ChannelLayer, caplog: pytest.LogCaptureFixture
 ):
     """Who is full misses it; nobody else does, and the sender is not told."""
-    caplog.set_level(logging.INFO, "fastapi_channels")
     one, two = [await layer.new_channel() for _ in range(2)]
     for channel in (one, two):
         await layer.group_add("test-group", channel)
@@ -217,8 +216,11 @@ async def test_groups_channel_full_and_group_send_capacity_multiple_channels(
     assert await types(layer, one, 3) == ["message.1", "message.2", "message.3"]
     assert await types(layer, two, 3) == ["message.0", "message.1", "message.2"]
     await nothing(layer, two)
-    said = [record.getMessage() for record in caplog.records if record.name == "fastapi_channels"]
-    assert said == ["1 of 2 channels over capacity in group test-group"]
+    [said] = [record for record in caplog.records if record.name == "fastapi_channels"]
+    assert said.levelno == logging.WARNING
+    assert said.getMessage() == (
+        "a message to the group 'test-group' was dropped for 1 of 2 channels, which are full"
+    )
 
 
 def test_repeated_group_send_with_async_to_sync(make: Make):
@@ -352,18 +354,18 @@ async def test_a_channel_is_reached_from_another_process(make_shared: Make):
 
 async def test_a_channel_is_full_of_bytes_whoever_sends(make_shared: Make, caplog: pytest.LogCaptureFixture):
     """What waits for a reader that does not come is bounded."""
-    caplog.set_level(logging.INFO, "fastapi_channels")
     settings: dict[str, Any] = {"capacity": 100, "max_message_size": 2_000_000, "capacity_bytes": 5_000_000}
     here, there = make_shared(**settings), make_shared(**settings)
     channel, large = await here.new_channel(), {"type": "x", "text": "x" * 1_900_000}
     await here.group_add("large", channel)
     for sender in (there, here):
         await sender.send(channel, large)
-    for sender in (there, here):
-        with pytest.raises(ChannelFull, match="of 5000000 bytes together"):
+    for sender, said in ((there, "its process takes no more"), (here, "of 5000000 bytes together")):
+        with pytest.raises(ChannelFull, match=said):
             await sender.send(channel, large)
         await sender.group_send("large", large)
-    await wait_until(lambda: caplog.text.count("1 of 1 channels over capacity in group large") == 2)
+    await wait_until(lambda: here._dropped._more == 1)
+    assert caplog.text.count("to the group 'large' was dropped for 1 of 1 channels") == 1
     await there.send(channel, {"type": "small"})
     assert await types(here, channel, 3) == ["x", "x", "small"]
     await nothing(here, channel)
@@ -421,12 +423,13 @@ async def test_of_a_channel_that_is_nobodys_each_message_is_received_once(make_s
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_what_is_sent_to_a_process_that_has_gone(make_shared: Make):
+async def test_what_is_sent_to_a_process_that_has_gone(make_shared: Make, caplog: pytest.LogCaptureFixture):
     here, gone = make_shared(timeout=0.8), make_shared()
     channel = await gone.new_channel()
     await gone.close()
     await persistently(lambda: here.send(channel, {"type": "1"}))  # it connects with this
     await persistently(lambda: here.group_add("g", channel))
+    assert caplog.text.count(f"the process of {channel!r} has gone: nothing was done") == 1
 
 
 async def test_flush_empties_every_process(make_shared: Make):

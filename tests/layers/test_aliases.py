@@ -66,6 +66,11 @@ def test_an_alias_that_is_not_configured(layers: ChannelLayers):
         layers["events"]
 
 
+def test_what_is_no_mapping_of_layers(layers: ChannelLayers):
+    with pytest.raises(ConfigurationError, match="configure\\(\\) takes the layers by alias"):
+        layers.configure("redis://secret@localhost")  # type: ignore[arg-type]  # that is what is told
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [
@@ -79,7 +84,10 @@ def test_an_alias_that_is_not_configured(layers: ChannelLayers):
         ({"url": "memory://", "max_message_size": 0.5}, "max_message_size must be 1 byte or more, got 0.5"),
         ({"url": "memory://", "max_message_size": 2**24}, "max_message_size must be at most 16711680, got"),
         ({"url": "memory://", "capacity_bytes": 9}, "must be max_message_size, 1048576, or more, got 9"),
-        ({"url": "memory://", "expiry": 0}, "expiry must be more than 0 seconds, got 0"),
+        ({"url": "memory://", "expiry": 0}, "'default': expiry must be more than 0 seconds, got 0"),
+        ({"url": "memory://", "expiry": None}, "expiry must be more than 0 seconds, got None"),
+        ({"url": "memory://", "group_expiry": "x"}, "group_expiry must be more than 0 seconds, got 'x'"),
+        ({"url": "memory://", "channel_capacity": [1]}, "channel_capacity must be a mapping"),
     ],
 )
 def test_what_is_no_layer(layers: ChannelLayers, value: Any, said: str):

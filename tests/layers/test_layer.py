@@ -27,6 +27,8 @@ async def test_a_prefix_with_a_mark_is_refused():
     layer = ChannelLayer()
     with pytest.raises(ConfigurationError, match="a prefix has no '!'"):
         await layer.new_channel("a!b")
+    with pytest.raises(ConfigurationError, match="a prefix is a text, got 5"):
+        await layer.new_channel(5)  # type: ignore[arg-type]  # that is what is told
 
 
 async def test_a_backend_may_be_given_in_place_of_a_url():
