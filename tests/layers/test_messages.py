@@ -16,7 +16,7 @@ from fastapi_channels.layers.messages import (
     websocket_json_message,
 )
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20).filter(lambda text: text != "__bytes__")
 VALUE = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
