@@ -277,16 +277,10 @@ async def test_what_is_no_use_is_told(layer: DjangoChannelLayer):
 def test_send_receive_sync_and_multi_send_receive_sync(shared_redis: RedisServer):
     """Each call in an event loop of its own."""
     layer = DjangoChannelLayer(shared_redis.url, prefix=unique("asgi"))
-
-    async def closing(work: Any) -> Any:
-        found = await work
-        await layer._broker.stop()
-        return found
-
-    channel = asyncio.run(closing(layer.new_channel()))
+    channel = asyncio.run(layer.new_channel())
     for number in "12":
-        asyncio.run(closing(layer.send(channel, {"type": number})))
-    assert [asyncio.run(closing(layer.receive(channel)))["type"] for _ in "12"] == ["1", "2"]
+        asyncio.run(layer.send(channel, {"type": number}))
+    assert [asyncio.run(layer.receive(channel))["type"] for _ in "12"] == ["1", "2"]
     asyncio.run(layer.close())
 
 
