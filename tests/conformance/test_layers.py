@@ -97,33 +97,21 @@ async def test_send_receive(layer: ChannelLayer):
 def test_double_receive(make: Make):
     """From two event loops, one after the other."""
     layer = make()
-
-    async def closing(work: Any) -> Any:
-        found = await work
-        await layer._broker.stop()
-        return found
-
-    one, two = (asyncio.run(closing(layer.new_channel())) for _ in range(2))
-    asyncio.run(closing(layer.send(one, {"type": "test.message.1"})))
-    asyncio.run(closing(layer.send(two, {"type": "test.message.2"})))
-    assert asyncio.run(closing(layer.receive(two)))["type"] == "test.message.2"
-    assert asyncio.run(closing(layer.receive(one)))["type"] == "test.message.1"
+    one, two = (asyncio.run(layer.new_channel()) for _ in range(2))
+    asyncio.run(layer.send(one, {"type": "test.message.1"}))
+    asyncio.run(layer.send(two, {"type": "test.message.2"}))
+    assert asyncio.run(layer.receive(two))["type"] == "test.message.2"
+    assert asyncio.run(layer.receive(one))["type"] == "test.message.1"
     asyncio.run(layer.close())
 
 
 def test_a_group_from_one_event_loop_to_the_next(make: Make):
     """As a script that calls `asyncio.run` for each."""
     layer = make()
-
-    async def closing(work: Any) -> Any:
-        found = await work
-        await layer._broker.stop()
-        return found
-
-    channel = asyncio.run(closing(layer.new_channel()))
-    asyncio.run(closing(layer.group_add("test-group", channel)))
-    asyncio.run(closing(layer.group_send("test-group", {"type": "test.message"})))
-    assert asyncio.run(closing(layer.receive(channel))) == {"type": "test.message"}
+    channel = asyncio.run(layer.new_channel())
+    asyncio.run(layer.group_add("test-group", channel))
+    asyncio.run(layer.group_send("test-group", {"type": "test.message"}))
+    assert asyncio.run(layer.receive(channel)) == {"type": "test.message"}
     asyncio.run(layer.close())
 
 
