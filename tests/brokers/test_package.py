@@ -70,7 +70,7 @@ def test_the_known_schemes_are_listed():
     assert all(f"{scheme}://" in str(caught.value) for scheme in SCHEMES)
 
 
-def test_only_what_is_asked_for_is_imported_and_what_is_missing_is_named_with_its_extra():
+def test_a_missing_package_is_named_with_its_extra():
     """In an interpreter of its own: what is imported here stays imported."""
     needed = {
         "redis": ("redis", "fastapi-channels[redis]"),

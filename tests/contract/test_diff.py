@@ -27,6 +27,7 @@ from fastapi_channels.__main__ import main
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract.diff import diff
 from tests.support.asyncapi import described
+from tests.support.schemes import for_websockets
 
 
 class Line(BaseModel):
@@ -380,7 +381,7 @@ def test_what_an_endpoint_wants_of_those_who_sign_in():
         Room().mount(app, "/{channel}", dependencies=dependencies)
         return described(app)
 
-    free, wanted = at(), at(Depends(APIKeyHeader(name="x-key")))
+    free, wanted = at(), at(Depends(for_websockets(APIKeyHeader(name="x-key"))))
     said = "/{channel} say: wants x-key in the header"
     assert f"breaking {said} now" in [f"{kind} {where}: {what}" for kind, where, what in diff(free, wanted)]
     assert {each.kind for each in diff(wanted, free)} == {"compatible"}

@@ -47,6 +47,7 @@ from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract.document import document
 from tests.support.asyncapi import Official, described, message
 from tests.support.live import application
+from tests.support.schemes import for_websockets
 
 
 class Node(BaseModel):
@@ -291,7 +292,7 @@ def test_a_security_scheme(name: str, official: Official):
     scheme, said = SCHEMES[name]
     app = FastAPI()
     add_channel(app)
-    Shop().mount(app, "/shop", dependencies=[Depends(scheme)])
+    Shop().mount(app, "/shop", dependencies=[Depends(for_websockets(scheme))])
     found = described(app)
     official.check(found)
     assert found["components"]["securitySchemes"] == {scheme.scheme_name: said}
@@ -323,7 +324,8 @@ SOURCES = ("HTTPBearer", "BearerSubprotocol")
 
 @pytest.mark.parametrize("required", [True, False])
 def test_an_endpoint_that_depends_on_an_authenticator(required: bool):
-    app, authenticator = FastAPI(), Authenticator(verifier, sources=[HTTPBearer()], required=required)
+    sources = [for_websockets(HTTPBearer())]
+    app, authenticator = FastAPI(), Authenticator(verifier, sources=sources, required=required)
     add_channel(app)
     Shop().mount(app, "/shop", dependencies=[Depends(authenticator)])
     assert ("security" in described(app)["operations"]["Shop.buy"]) is required
