@@ -378,7 +378,8 @@ async def test_a_broker_that_is_not_there_is_an_error_within_the_deadline(scheme
     async with opened(kind, f"{scheme}://127.0.0.1:{free_port()}", publish_timeout=0.5) as publisher:
         for rooms in ("a", [f"room {number}" for number in range(50)]):
             began = time.monotonic()
-            with pytest.raises(BrokerUnavailable, match="the broker is down: "):
+            # The plain one waits a second more for its thread, which a busy machine may keep from saying why.
+            with pytest.raises(BrokerUnavailable, match=r"the broker is down: |no answer within 1\.5 s"):
                 await do(publisher, "broadcast", rooms, "said", 1)
             assert 0.3 < time.monotonic() - began < SOON
         with pytest.raises(BrokerUnavailable):

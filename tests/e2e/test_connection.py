@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
-from .guests import Guest, Guests
+from .guests import PATIENCE, Guest, Guests
 from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -62,7 +62,7 @@ async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Gu
     await expect(bob.log.locator(".message")).to_have_count(30)
     await bob.log.focus()
     # Who scrolls in the same frame as the page, which follows what comes, scrolls again.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE / 1000):
         while await bob.log.locator(".message .text").first.inner_text() != "LINE 0":
             await bob.page.keyboard.press("Home")
     await expect(bob.log.locator(".message")).to_have_count(40)
@@ -76,7 +76,9 @@ async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Gu
     await ada.sees_state("open")
     await expect(ada.log.locator(".message")).to_have_count(31)
     await expect(ada.message("MEANWHILE")).to_be_visible()
-    await expect(ada.log.locator(".note")).to_have_text(["You joined", "Bob joined", "Connected again"])
+    # Who speaks beside the page is news where that takes longer than presence waits for more of it.
+    notes = ada.log.locator(".note").filter(has_not_text="admin")
+    await expect(notes).to_have_text(["You joined", "Bob joined", "Connected again"])
     await expect(bob.page.locator("#typing")).to_be_empty()
 
 
