@@ -22,6 +22,7 @@ from tests.support.live import (
     RawClient,
     Site,
     application,
+    at_once,
     each_implementation,
     each_with_port,
     serving,
@@ -190,7 +191,7 @@ async def test_an_action_that_does_not_end_is_not_waited_for():
 
 
 @pytest.mark.direct
-@each_with_port
+@at_once(each_with_port)
 async def test_who_answers_pings_stays(ws: str):
     async with serving_room({"heartbeat": 1.0}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
         for _ in range(3):
@@ -200,7 +201,7 @@ async def test_who_answers_pings_stays(ws: str):
         assert (await client.receive())[0] is Opcode.TEXT
 
 
-@each_with_port
+@at_once(each_with_port)
 async def test_who_is_silent_from_one_ping_to_the_next_is_gone(ws: str):
     async with (
         serving_room({"heartbeat": 0.2}, ws=ws) as (site, room),
@@ -211,7 +212,7 @@ async def test_who_is_silent_from_one_ping_to_the_next_is_gone(ws: str):
 
 
 @pytest.mark.direct
-@each_with_port
+@at_once(each_with_port)
 async def test_any_frame_is_a_sign_of_life(ws: str):
     async with serving_room({"heartbeat": 0.8}, ws=ws) as (site, _), RawClient.open(site, "/tea") as client:
         began, opcodes = now(), set()
@@ -247,7 +248,7 @@ async def test_who_is_not_read_is_not_taken_for_silent():
         raise AssertionError(f"closed after {answers} answers")
 
 
-@each_implementation
+@at_once(each_implementation)
 async def test_a_server_that_takes_no_ping_asks_with_a_frame(ws: str):
     """As seen where something wraps `send`, or the server is not known."""
     settings = {"heartbeat": 0.8}
@@ -288,7 +289,7 @@ async def test_a_relaying_room_without_a_port_is_not_pinged():
 
 
 @pytest.mark.direct
-@each_with_port
+@at_once(each_with_port)
 async def test_the_server_s_own_pings_are_enough(ws: str):
     async with (
         serving_room({"heartbeat": 0.3}, ws=ws, ws_ping_interval=0.3, ws_ping_timeout=5.0) as (
@@ -304,18 +305,15 @@ async def test_the_server_s_own_pings_are_enough(ws: str):
             await client.send(Opcode.PONG, payload)
 
 
-@pytest.mark.parametrize(
-    "server",
-    [{"ws_ping_interval": 20.0}, {"ws_ping_interval": 0.2, "ws_ping_timeout": None}],
-    ids=["rare", "not to be answered"],
-)
-@each_with_port
-async def test_server_pings_that_do_not_find_it_out_in_time_are_not(ws: str, server: dict[str, Any]):
-    async with (
-        serving_room({"heartbeat": 0.2}, ws=ws, **server) as (site, _),
-        RawClient.open(site, "/tea") as client,
-    ):
-        assert await client.closed() == (1011, "no answer to a ping")
+@at_once(each_with_port)
+async def test_server_pings_that_do_not_find_it_out_in_time_are_not(ws: str):
+    rare, not_to_be_answered = {"ws_ping_interval": 20.0}, {"ws_ping_interval": 0.2, "ws_ping_timeout": None}
+    for server in (rare, not_to_be_answered):
+        async with (
+            serving_room({"heartbeat": 0.2}, ws=ws, **server) as (site, _),
+            RawClient.open(site, "/tea") as client,
+        ):
+            assert await client.closed() == (1011, "no answer to a ping")
 
 
 # What it costs

@@ -15,10 +15,10 @@ import struct
 import sys
 import warnings
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import pytest
 import uvicorn
@@ -67,6 +67,34 @@ each_with_port: Final = pytest.mark.parametrize(
     "ws", [ws for ws in _implementations() if isinstance(ws, str)]
 )
 """The same, for those that frames can be written past ASGI to."""
+
+
+_Test: TypeAlias = Callable[[str], Awaitable[None]]
+
+
+def at_once(each: pytest.MarkDecorator) -> Callable[[_Test], Callable[[], Awaitable[None]]]:
+    """The same, where a test waits more than it works: in one test, side by side."""
+    cases = [case if isinstance(case, str) else case.values[0] for case in each.args[1]]
+    marks = [mark for case in each.args[1] if not isinstance(case, str) for mark in case.marks]
+
+    def decorate(test: _Test) -> Callable[[], Awaitable[None]]:
+        async def run(ws: str) -> None:
+            try:
+                await test(ws)
+            except BaseException as exc:
+                exc.add_note(f"with {ws}")
+                raise
+
+        async def run_all() -> None:
+            async with asyncio.TaskGroup() as group:
+                for ws in cases:
+                    group.create_task(run(ws))
+
+        for mark in marks:
+            mark(run_all)
+        return run_all
+
+    return decorate
 
 
 async def wait_until(condition: Callable[[], Any], *, within: float = DEADLINE) -> None:
