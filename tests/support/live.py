@@ -286,8 +286,10 @@ class _Server(uvicorn.Server):
     a thousand of them."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for listening in (*self.servers, *(sockets or [])):
+        for listening in self.servers:
             listening.close()
+        for given in sockets or []:
+            given.close()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -295,7 +297,10 @@ class _Server(uvicorn.Server):
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 while state.connections or state.tasks:
                     await asyncio.sleep(0.002)
+                for listening in self.servers:
+                    await listening.wait_closed()
         except TimeoutError:
+            logging.getLogger("uvicorn.error").error("%s task(s) are cancelled", len(state.tasks))
             for task in state.tasks:
                 task.cancel()
         await self.lifespan.shutdown()
