@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from broadcaster import Broadcast
 from fastapi import APIRouter, FastAPI, WebSocket
@@ -432,7 +431,7 @@ async def test_the_view_of_upstreams_class():
         return FastAPIChannel.limiter_url
 
     async with serving(app) as site, site.connect("/r") as client:
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        async with site.client() as http:
             assert (await http.post("/say")).json() == "memory://"
         assert await client.read() == "from upstream"
 
@@ -516,7 +515,7 @@ async def test_so_it_says_where_a_route_is_its_first_use(path: str, caplog: pyte
         asyncio.run(room.broadcast("r", "said"))
 
     async with serving(parent) as site:
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        async with site.client() as http:
             assert (await http.post(f"/child{path}")).status_code == 200
         node = Node.attached(child)
         assert node is not None

@@ -213,7 +213,7 @@ async def test_starlettes_session_says_who_it_is():
 
     Signed().mount(app, "/signed/{channel}")
     async with serving(app, may_complain=True) as site:
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             cookie = (await http.post("/login")).cookies["session"]
         async with site.connect("/signed/tea", additional_headers={"Cookie": f"session={cookie}"}) as client:
             assert (await client.call("me"))["data"] == ["ada", "ada"]
@@ -261,7 +261,7 @@ async def test_a_token_in_the_url_is_read_where_asked_and_kept_out_of_the_logs(
         assert (await site.refusal(f"/tea?access={wrong}")).status == 401
         async with site.connect(f"/tea?%61cc%65ss={secret}"):
             pass
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             assert (await http.get("/me", params={"access": secret})).json() == "ada"
     of_server = [each for each in caplog.records if each.name.startswith(("uvicorn", "fastapi_channels"))]
     written = "\n".join(each.getMessage() for each in of_server)

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import Depends, FastAPI
 from fastapi.security import HTTPBasic
@@ -60,7 +59,7 @@ async def test_above_so_many_an_address_is_refused_unread_and_others_are_not():
         async with site.connect("/tea", additional_headers={"X-Forwarded-For": "192.0.2.1"}) as eve:
             await eve.send({"type": "auth", "token": "good"})
             assert (await eve.receive())["code"] == "rate_limited"
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             headers = of("good")["additional_headers"]
             answer = await http.get("/me", headers=headers)
             assert (answer.status_code, "retry-after" in answer.headers) == (429, True)

@@ -4,7 +4,6 @@ import logging
 from contextlib import suppress
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
 from fastapi.security import APIKeyCookie, APIKeyQuery, HTTPBearer
@@ -59,7 +58,7 @@ async def told(site: Site, secret: str, said: list[Any]) -> None:
         except InvalidStatus as refused:
             said += [refused.response.headers, refused.response.body]
         how = {"headers": options.get("additional_headers", {})}
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             answer = await http.post(f"/tea/actions/quick{query}", json={"token": secret}, **how)
             said += [answer.headers, answer.text]
             async with http.stream("GET", f"/tea/events{query}", **how) as answer:
@@ -81,7 +80,7 @@ async def test_nothing_of_a_token_is_told(caplog: pytest.LogCaptureFixture):
     # uvicorn calls it an error when an endpoint answers in place of accepting.
     async with serving(application(), may_complain=True, access_log=True) as site:
         good = token()
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             answer = await http.post("/ticket", headers={"Authorization": f"Bearer {good}"})
             secrets = [good, token(seconds=-1), token(key=SECRET[::-1]), unsigned(), answer.json()]
             for secret in secrets:

@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import Depends, FastAPI, Request
 from pydantic import BaseModel
@@ -47,7 +46,7 @@ def site_of(tickets: Tickets, **settings: Any) -> FastAPI:
 
 
 async def get_ticket(site: Site, **headers: str) -> str:
-    async with httpx.AsyncClient(base_url=site.http) as http:
+    async with site.client() as http:
         response = await http.post(
             "/ticket", headers={"Authorization": f"Bearer {token(sid='s')}", **headers}
         )
@@ -128,7 +127,7 @@ async def test_what_does_not_fit_is_not_given_out():
             await Tickets().issue(Identity("x" * 20_000), request)
         return "refused"
 
-    async with serving(app) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(app) as site, site.client() as http:
         assert (await http.get("/ticket")).json() == "refused"
 
 

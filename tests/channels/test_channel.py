@@ -5,7 +5,6 @@ import warnings
 import zlib
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Path, WebSocket
 from websockets.frames import Opcode
@@ -371,7 +370,7 @@ async def test_broadcasts_from_requests_background_tasks_and_the_lifespan():
         return await room.get_connection_count("r")
 
     async with serving(app) as site, site.connect("/r") as client:
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        async with site.client() as http:
             assert (await http.post("/say/now")).json() == 1
         assert [await client.read(), await client.read()] == ["now", "later"]
 

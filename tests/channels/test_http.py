@@ -237,7 +237,7 @@ async def site(room: Room) -> AsyncIterator[Site]:
 async def post(site: Site, action: str, body: Any = None, room: str = "r", **headers: str) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     how: dict[str, Any] = {"content": body} if isinstance(body, bytes) else {"json": body}
-    async with httpx.AsyncClient(base_url=site.http, timeout=30) as http:
+    async with site.client(timeout=30) as http:
         return await http.post(f"/rooms/{room}/actions/{action}", headers=named, **how)
 
 
@@ -620,7 +620,7 @@ async def test_what_is_refused_of_events_is_as_the_document_says(room: Room) -> 
     Closed().mount(app, "/closed/{channel}", sse=True)
     document = app.openapi()
     said = document["paths"]["/closed/{channel}/events"]["get"]["responses"]["default"]
-    async with serving(app) as site, httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+    async with serving(app) as site, site.client() as http:
         answer = await http.get("/closed/r/events")
     assert answer.status_code == 403
     Draft202012Validator(said["content"]["application/json"]["schema"]).validate(answer.json())

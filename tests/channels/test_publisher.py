@@ -660,7 +660,7 @@ async def test_a_route_gets_the_applications_own(
         app.include_router(target)
     async with (
         serving(app) as site,
-        httpx.AsyncClient(base_url=site.http, trust_env=False) as http,
+        site.client() as http,
         site.connect("/a") as client,
     ):
         if broker == "redis":
@@ -718,7 +718,7 @@ async def test_what_hardly_reaches_those_that_it_is_for_is_told_once(
         await publisher.broadcast("sale:2", "said", channel=Sale)
         await publisher.join_room("ada", "chest:2")
 
-    async with serving(app) as site, httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+    async with serving(app) as site, site.client() as http:
         assert (await http.post("/say")).status_code == 200
     found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(found) == (told is not None)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import Depends, FastAPI, Header
 
@@ -61,7 +60,7 @@ def application() -> FastAPI:
 
 
 async def test_actions_and_routes_use_up_one_budget():
-    async with serving(application()) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(application()) as site, site.client() as http:
         ada = {"Authorization": "Bearer ada"}
         async with (
             site.connect("/rooms/tea", **of("ada")) as here,
@@ -82,7 +81,7 @@ async def test_actions_and_routes_use_up_one_budget():
 
 
 async def test_a_route_without_budget_counts_its_own_requests():
-    async with serving(application()) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(application()) as site, site.client() as http:
         codes = [
             (await http.get("/seldom", headers={"name": name})).status_code for name in ("a", "b", "a", "")
         ]

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, cast
 
-import httpx
 import pytest
 from fastapi import FastAPI, Query
 from starlette.requests import HTTPConnection
@@ -104,7 +103,7 @@ async def test_a_user_is_gone_from_every_process_until_the_ban_ends():
         for path in ("/rooms/tea?user=ada", "/socket?user=ada"):
             refusal = await two.refusal(path)
             assert (refusal.status, refusal.body["code"]) == (403, "banned")
-        async with httpx.AsyncClient(base_url=two.http, trust_env=False) as http:
+        async with two.client() as http:
             called = await http.post("/rooms/tea/actions/quick?user=ada")
             assert (called.status_code, called.json()["code"]) == (403, "banned")
             assert (await http.get("/rooms/tea/events?user=ada")).status_code == 403
@@ -126,7 +125,7 @@ async def test_a_user_is_gone_from_every_process_until_the_ban_ends():
 async def test_a_call_by_http_that_a_ban_cuts_off_is_no_success():
     async with cluster() as they:
         one, two = they.sites
-        async with httpx.AsyncClient(base_url=two.http, trust_env=False) as http:
+        async with two.client() as http:
             calling = asyncio.create_task(http.post("/rooms/tea/actions/wait?user=ada"))
             await wait_until(lambda: len(two.node.bans))
             await they.publisher.ban(user="ada")

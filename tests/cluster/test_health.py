@@ -6,7 +6,6 @@ import asyncio
 import logging
 from typing import Any, Final
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -53,7 +52,7 @@ def application(failed: list[BrokerUnavailable] | None = None, **settings: Any) 
 
 
 async def probe(site: Site) -> tuple[int, int, Any]:
-    async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+    async with site.client() as http:
         live, ready = await http.get("/health/live"), await http.get("/health/ready")
         return live.status_code, ready.status_code, ready.json()
 
@@ -149,7 +148,7 @@ async def test_an_outage_is_told_once_and_then_counted(
                 await client.send({"action": "say", "request_id": 1})
             for client in clients:
                 assert (await client.receive())["code"] == "unavailable"
-            async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+            async with site.client() as http:
                 answers = await asyncio.gather(
                     *(http.post("/announce") for _ in range(20)), *(http.post("/mention") for _ in range(20))
                 )

@@ -7,7 +7,6 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -98,7 +97,7 @@ async def test_all_that_a_channel_asks_of_its_node_may_come_from_there(site: tup
 async def test_a_plain_route_may_run_a_loop_of_its_own(ws: str):
     app, _ = application()
     async with serving(app, ws=ws) as site, site.connect("/lobby") as ada:
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        async with site.client() as http:
             assert (await http.get("/say")).json() == {"count": 1}
         assert (await ada.receive())["data"] == "from a thread"
         assert await answers(ada)

@@ -100,7 +100,7 @@ async def test_sigterm_ends_the_calls_of_requests_within_their_time():
     async with (
         serving(APP) as server,
         listening(server.site, "/brief/tea/actions/count", method="POST") as events,
-        httpx.AsyncClient(base_url=server.site.http, timeout=DEADLINE) as http,
+        server.site.client(timeout=DEADLINE) as http,
     ):
         assert (await events.next()).frame["data"] == 1
         asking = asyncio.create_task(http.post("/brief/tea/actions/work", json={}))
@@ -182,7 +182,7 @@ async def test_reload_never_hangs(tmp_path: Path):
         module.write_text(RELOADED.replace("VERSION", str(version)))
 
     async def version(site: Site) -> int | None:
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False, timeout=DEADLINE) as http:
+        async with site.client(timeout=DEADLINE) as http:
             with suppress(httpx.TransportError):
                 return int((await http.get("/version")).text)
         return None

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from math import inf, nan
 from typing import Annotated, Any
 
-import httpx
 import pytest
 from fastapi import Depends
 from starlette.requests import HTTPConnection
@@ -105,7 +104,7 @@ async def test_a_user_is_gone_from_every_process_and_does_not_come_back():
                 assert await client.closed() == (4501, "revoked")
             assert time.monotonic() - began < 20.0
             assert await is_in(other)
-        async with httpx.AsyncClient(base_url=two.http) as http:
+        async with two.client() as http:
             for user, status in (("ada", 401), ("bob", 200)):
                 answer = await http.get("/me", headers=bearer(user)["additional_headers"])
                 assert answer.status_code == status, "a route goes by it too"
@@ -164,7 +163,7 @@ async def test_while_the_store_is_asked_a_client_is_whom_it_was_and_whom_it_may_
 
 
 async def test_a_call_that_is_cut_says_why():
-    async with cluster() as they, httpx.AsyncClient(base_url=they.sites[0].http) as http:
+    async with cluster() as they, they.sites[0].client() as http:
         headers = {**bearer("ada")["additional_headers"], "Idempotency-Key": '"k-1"'}
         asking = asyncio.create_task(http.post("/calls/tea/actions/work", headers=headers))
         await they.rooms[0].begun.wait()
@@ -210,7 +209,7 @@ async def test_a_store_that_does_not_answer_lets_nobody_in_and_is_asked_again():
             assert await is_in(ada)
             they.views[0].down = True
             assert (await one.refusal("/tea", **bearer("bob"))).status == 503
-            async with httpx.AsyncClient(base_url=one.http) as http:
+            async with one.client() as http:
                 answer = await http.get("/me", headers=bearer("bob")["additional_headers"])
                 assert answer.status_code == 503
             with pytest.raises(StoreUnavailable):

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI, WebSocket
 
@@ -135,7 +134,7 @@ async def becomes(client: Client, name: str, value: Any, *, within: float) -> No
 async def test_a_stream_of_events_goes_on_in_the_other(processes: list[ServerProcess]):
     """Who comes back, to another process, misses nothing; and nobody is in the way of its end."""
     here, there = processes[0], processes[1].site
-    async with httpx.AsyncClient(base_url=here.site.http, timeout=DEADLINE) as http:
+    async with here.site.client(timeout=DEADLINE) as http:
 
         async def say(text: str) -> None:
             assert (await http.post("/kept/r/actions/say", json={"text": text})).status_code == 204

@@ -60,7 +60,7 @@ async def members(client: Client, *users: str) -> None:
 
 
 async def post(server: AsgiServer, path: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=server.site.http, trust_env=False) as http:
+    async with server.site.client() as http:
         return await http.post(path, timeout=10)
 
 
@@ -85,7 +85,7 @@ async def test_a_person_has_one_place_with_three_tabs(server: AsgiServer):
 
 async def test_a_room_is_a_stream_of_events_as_well(server: AsgiServer):
     path = "/streams/auction:2"
-    async with httpx.AsyncClient(base_url=server.site.http, trust_env=False) as http:
+    async with server.site.client() as http:
 
         async def bid(amount: int | str) -> httpx.Response:
             return await http.post(f"{path}/actions/bid", json={"amount": amount})

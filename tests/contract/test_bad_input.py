@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from fastapi import FastAPI
 from jsonschema import Draft7Validator
 from pydantic import BaseModel
@@ -74,7 +73,7 @@ async def served(channel: Channel, *paths: str) -> AsyncIterator[tuple[Site, dic
     add_channel(app)
     for path in paths:
         channel.mount(app, path)
-    async with serving(app) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(app) as site, site.client() as http:
         page = await http.get("/asyncapi")
         assert page.status_code == 200
         assert f'id="channel/{type(channel).__name__}"' in page.text

@@ -133,7 +133,7 @@ class Stage:
 
     async def _request(self, scene: Scene) -> None:
         method, path = (scene.path or "").split()
-        async with httpx.AsyncClient(base_url=self._site.http) as http:
+        async with self._site.client() as http:
             response = await http.request(method, path, json=scene.frames[0] if scene.frames else None)
         assert response.status_code == scene.code if scene.code else response.is_success, response.text
         self._answer = response

@@ -13,7 +13,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from starlette.types import ASGIApp
@@ -330,8 +329,8 @@ async def refused(peer: Peer, action: str, text: str) -> None:
 
 
 async def post(site: Site, path: str) -> None:
-    async with httpx.AsyncClient() as http:
-        (await http.post(site.http + path)).raise_for_status()
+    async with site.client() as http:
+        (await http.post(path)).raise_for_status()
 
 
 SCRIPTS: Final[dict[str, list[Script]]] = {

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 from jsonschema import Draft7Validator
 
 from example.support_desk.main import create_app
@@ -75,7 +74,7 @@ class Talk:
 @asynccontextmanager
 async def talking() -> AsyncIterator[tuple[Talk, str]]:
     """A customer of a served desk, in the room of a ticket."""
-    async with serving(create_app()) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(create_app()) as site, site.client() as http:
         document = (await http.get("/asyncapi.json")).json()
         await http.post("/login", json={"name": "ada"})
         ticket = (await http.post("/tickets", json={"room": "billing", "subject": "Paid twice"})).json()
@@ -111,7 +110,7 @@ async def test_its_document_is_valid_and_names_what_it_has(official: Official):
 
 
 async def test_its_page_is_served_in_both_languages():
-    async with serving(create_app()) as site, httpx.AsyncClient(base_url=site.http) as http:
+    async with serving(create_app()) as site, site.client() as http:
         for language, said in (("en", "Say something to everybody"), ("zh", "试一试")):
             page = await http.get("/asyncapi", params={"lang": language})
             assert page.headers["content-language"] == language

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 
@@ -64,7 +63,7 @@ async def shared_again(django: Site, ada: Client, bob: Client) -> None:
     """A view there says it: the first call after an outage may find a dead connection in its pool."""
     said = secrets.token_hex(4)
     await until_heard(lambda: bob.send({"text": f"{said} of FastAPI"}), f"{said} of FastAPI", ada, bob)
-    async with httpx.AsyncClient(base_url=django.http) as http:
+    async with django.client() as http:
         post = partial(http.post, "/announce/lobby", content=f"{said} of Django")
         await until_heard(post, f"{said} of Django", ada, bob)
 

@@ -83,7 +83,7 @@ class Watch:
         Args:
             times: how often, while nothing happens.
         """
-        async with httpx.AsyncClient(base_url=self._site.http, trust_env=False) as http:
+        async with self._site.client() as http:
             self._prometheus.take((await http.get("/metrics")).text, times)
 
     async def fires(self, *alerts: str) -> None:

@@ -110,7 +110,7 @@ def read(text: str) -> dict[str, float]:
 
 
 async def get(site: Site, **options: Any) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+    async with site.client() as http:
         return await http.get("/metrics", **options)
 
 
@@ -419,7 +419,7 @@ async def test_a_router_has_its_own():
     app.include_router(router)
     async with serving(app) as site, site.connect("/api/rooms/a") as client:
         await client.call("old")
-        async with httpx.AsyncClient(base_url=site.http, trust_env=False) as http:
+        async with site.client() as http:
             found = read((await http.get("/api/metrics")).text)
     assert found["action_duration_seconds_count{action=old,channel=Room}"] == 1
 

@@ -879,7 +879,7 @@ async def test_what_the_warning_says_gives_the_port_back(traced: Traced, caplog:
 async def test_what_the_warning_says_leaves_calls_by_post_in_their_requests(traced: Traced):
     async with (
         instrumented(traced, excluded_urls=WEBSOCKETS) as (_, site, _),
-        httpx.AsyncClient(base_url=site.http, trust_env=False) as http,
+        site.client() as http,
     ):
         assert (await http.post("/rooms/a/actions/plain", json={})).is_success
         request = await traced.ended("POST /rooms/{channel}/actions/plain")

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final, cast
 
-import httpx
 import pytest
 import trustme
 from fastapi import FastAPI, WebSocket
@@ -644,8 +643,8 @@ async def test_the_document_does_not_say_where_the_other_server_is():
     app = FastAPI()
     add_channel(app, asyncapi_url="/asyncapi.json")
     WebSocketProxy("ws://inside:8000/{room}").mount(app, "/chat/{room}")
-    async with serving(app) as site, httpx.AsyncClient() as http:
-        document = (await http.get(f"{site.http}/asyncapi.json")).text
+    async with serving(app) as site, site.client() as http:
+        document = (await http.get("/asyncapi.json")).text
     assert "/chat/{room}" in document
     assert "inside" not in document
 

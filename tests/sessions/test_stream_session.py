@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.security import APIKeyCookie
@@ -94,7 +93,7 @@ async def said(events: Events, kind: str) -> Any:
 
 async def refused(site: Site, path: str, **headers: str) -> tuple[int, str]:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    async with httpx.AsyncClient(base_url=site.http) as http:
+    async with site.client() as http:
         answer = await http.get(path, headers=named)
     return answer.status_code, answer.json()["code"]
 
@@ -275,7 +274,7 @@ async def test_it_is_one_of_the_connections_of_its_user_and_a_call_is_none() -> 
     Asked().mount(app, "/asked/{channel}", http=True, user=name_of)
     async with serving(app) as site, listening(site, "/r/events?name=ada") as events:
         await wait_until(lambda: site.node.hub.count("r"))
-        async with httpx.AsyncClient(base_url=site.http) as http:
+        async with site.client() as http:
             answer = await http.post("/asked/r/actions/ask?name=ada")
         assert answer.json()["data"] == "answer"
         async with site.connect("/other?name=ada"):

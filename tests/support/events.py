@@ -129,7 +129,7 @@ async def listening(site: Site, path: str, *, method: str = "GET", **headers: st
     """A stream of events; a header's name has an underscore for each hyphen."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with (
-        httpx.AsyncClient(base_url=site.http, timeout=DEADLINE) as http,
+        site.client(timeout=DEADLINE) as http,
         http.stream(method, path, headers=named) as response,
     ):
         assert response.status_code == 200, await response.aread()

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import pytest
 import uvicorn
@@ -32,6 +32,9 @@ from fastapi_channels import BaseChannel, add_channel
 from fastapi_channels.cluster.node import Node
 
 from .servers import descendants
+
+if TYPE_CHECKING:
+    import httpx
 
 ROOT: Final = Path(__file__).parents[2]
 DEADLINE: Final = 60.0
@@ -191,6 +194,14 @@ class Site:
     @property
     def http(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """One for its routes. The options are those of `httpx.AsyncClient`."""
+        import httpx  # here, for the programs that are served from this module
+
+        # Nothing is to be verified: the authorities of the machine need not be loaded, which takes 10 ms.
+        given: dict[str, Any] = {"base_url": self.http, "trust_env": False, "verify": False} | options
+        return httpx.AsyncClient(**given)
 
     @property
     def node(self) -> Node:

@@ -71,7 +71,7 @@ async def two(redis: RedisServer, **admin: Any) -> AsyncIterator[tuple[Site, Sit
 
 def operator(site: Site, **headers: str) -> httpx.AsyncClient:
     given = {"authorization": "Bearer staff-grace", **headers}
-    return httpx.AsyncClient(base_url=f"{site.http}/admin", headers=given, trust_env=False, timeout=30)
+    return site.client(base_url=f"{site.http}/admin", headers=given, timeout=30)
 
 
 async def becomes(http: httpx.AsyncClient, path: str, wanted: Callable[[Any], Any]) -> Any:
