@@ -131,4 +131,15 @@ def _has(module: ModuleType, wanted: str) -> bool:
 @pytest.fixture(autouse=True)
 def _way_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.config.getoption("--asgi") and request.node.get_closest_marker("direct") is None:
-        monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
+        _through_asgi(monkeypatch)
+
+
+@pytest.fixture(params=["direct", "asgi"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames go straight to the server's transport, or all of them through ASGI."""
+    if request.param == "asgi":
+        _through_asgi(monkeypatch)
+
+
+def _through_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)

@@ -22,7 +22,11 @@ from tests.support.live import serving, unique
 
 WSTEST: Final = shutil.which("wstest")
 
-pytestmark = pytest.mark.skipif(WSTEST is None, reason="wstest of the Autobahn test suite is not on PATH")
+pytestmark = [
+    pytest.mark.fault,  # for it is long
+    pytest.mark.skipif(WSTEST is None, reason="wstest of the Autobahn test suite is not on PATH"),
+    pytest.mark.usefixtures("both_ways"),
+]
 
 PROTOCOL: Final = [f"{category}.*" for category in (1, 2, 3, 4, 5, 6, 7, 9, 10)]
 COMPRESSION: Final = [

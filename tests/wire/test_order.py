@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from websockets.frames import Opcode
 
 from fastapi_channels import BaseChannel, Connection
-from fastapi_channels.wire import writer
 from fastapi_channels.wire.outbox import SlowPolicy
 from tests.support.live import RawClient, Site, application, serving, wait_until
 
@@ -212,14 +211,7 @@ async def play(steps: list[tuple[Any, ...]], limit: int, policy: SlowPolicy) -> 
         return script
 
 
-@pytest.fixture(params=["direct", "asgi"])
-def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames go straight to the server's transport, or all of them through ASGI."""
-    if request.param == "asgi":
-        monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
-
-
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("both_ways")
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_client_that_stays_gets_everything_in_order(steps: list[tuple[Any, ...]]) -> None:
@@ -245,7 +237,7 @@ FLOOD: Final = st.lists(
 )
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
 @settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=FLOOD)
@@ -261,7 +253,7 @@ def test_what_is_dropped_is_told_and_adds_up(policy: SlowPolicy, steps: list[tup
         assert kept == [frame for frame in owed if frame in set(kept)]
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize("policy", ["drop_oldest", "drop_newest"])
 async def test_a_client_that_does_not_read_loses_frames(policy: SlowPolicy) -> None:
     """So that the law above is not kept by nothing ever being dropped."""
