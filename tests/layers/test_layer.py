@@ -17,6 +17,7 @@ from fastapi_channels.brokers import MemoryBackend
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
 from fastapi_channels.layers import ChannelLayer
 from fastapi_channels.layers.groups import Groups
+from fastapi_channels.testing.clock import timeless
 from fastapi_channels.wire.messages import Publication
 from tests.support.brokers import DEADLINE
 from tests.support.live import wait_until
@@ -119,6 +120,16 @@ async def test_a_call_from_another_thread_runs_in_the_loop_of_the_layer():
     channel = await layer.new_channel()
     await asyncio.to_thread(lambda: asyncio.run(layer.send(channel, {"type": "x"})))
     assert await layer.receive(channel) == {"type": "x"}
+    await layer.close()
+
+
+@timeless
+async def test_an_answer_is_waited_for_as_long_as_was_asked():
+    layer = ChannelLayer(timeout=7.0)
+    own = await layer.new_channel()
+    began = asyncio.get_running_loop().time()
+    await layer.group_add("g", own.replace(layer.id, "0" * 12))  # of a process that has gone
+    assert asyncio.get_running_loop().time() - began == pytest.approx(7.0, abs=0.1)
     await layer.close()
 
 
