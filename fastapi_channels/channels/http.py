@@ -83,7 +83,7 @@ class Mounted:
         described = {
             "response_class": Served,
             "response_description": "What passes in the room",
-            "responses": _refusals(envelope, streams=True),
+            "responses": _refusals(_error(envelope), streams=True),
             "openapi_extra": {"parameters": SINCE} if keeps else None,
             "tags": [self._name],
         }
@@ -102,6 +102,7 @@ class Mounted:
             await serve(exchange, action, **wanted)
             await exchange.end()
 
+        failure = _error(envelope)
         for spec in actions:
             if spec.name[-1] != CATCH_ALL and not set(OF_PATH) & set(spec.name):
                 endpoint = self._endpoint(partial(call, action=spec.name), *_body_of(spec))
@@ -110,7 +111,7 @@ class Mounted:
                     endpoint,
                     ["POST"],
                     name=f"{self._name}.{spec.name}",
-                    **_described(spec, envelope, self._name),
+                    **_described(spec, envelope, failure, self._name),
                 )
         action = inspect.Parameter("action", inspect.Parameter.KEYWORD_ONLY, annotation=str)
         self._add(
@@ -190,12 +191,12 @@ def _body_of(spec: ActionSpec) -> list[inspect.Parameter]:
     return [named]
 
 
-def _described(spec: ActionSpec, envelope: Envelope, name: str) -> dict[str, Any]:
-    """What FastAPI's document says of an action."""
+def _described(spec: ActionSpec, envelope: Envelope, failure: Any, name: str) -> dict[str, Any]:
+    """What FastAPI's document says of an action, whose errors are of the type `failure`."""
     needed = (
         spec.binding is not None and spec.binding.payload_type is not None and not spec.binding.may_be_empty
     )
-    responses = _refusals(envelope, streams=spec.is_stream)
+    responses = _refusals(failure, streams=spec.is_stream)
     found: dict[str, Any] = {
         "summary": spec.summary or spec.name,
         "description": spec.description or "",
@@ -211,11 +212,11 @@ def _described(spec: ActionSpec, envelope: Envelope, name: str) -> dict[str, Any
     return {**found, "response_model": _reply(spec, envelope)}
 
 
-def _refusals(envelope: Envelope, *, streams: bool) -> dict[int | str, dict[str, Any]]:
+def _refusals(failure: Any, *, streams: bool) -> dict[int | str, dict[str, Any]]:
     """What went wrong is said in JSON, also where the answer would be a stream: FastAPI is told so then."""
-    frame = _error(envelope)
-    content = {"application/json": {"schema": TypeAdapter(frame).json_schema()}}
-    said: dict[str, Any] = {"content": content} if streams else {"model": frame}
+    said: dict[str, Any] = {"model": failure}
+    if streams:
+        said = {"content": {"application/json": {"schema": TypeAdapter(failure).json_schema()}}}
     return {"default": {"description": "What went wrong", **said}}
 
 

@@ -199,8 +199,10 @@ def _add_page(
     """The page, and the files that it loads, which tell nothing of the application."""
     files = url.rstrip("/") + "/files"
 
-    def show(request: Request, lang: str | None = None) -> Response:
-        language = choose_language(lang or "", request.headers.get("accept-language", ""))
+    # A parameter that FastAPI reads costs each application a validator of pydantic's: a request has it too.
+    def show(request: Request) -> Response:
+        asked = request.query_params.get("lang", "")
+        language = choose_language(asked, request.headers.get("accept-language", ""))
         near = _links(request, url, {**links, "files": files})
 
         def make() -> tuple[bytes, str]:
@@ -212,8 +214,8 @@ def _add_page(
         headers = {**HEADERS, "content-security-policy": policy, "content-language": language}
         return Response(body, media_type="text/html", headers=headers)
 
-    def file(request: Request, name: str) -> Response:
-        found = file_served(request, name, FOLDER)
+    def file(request: Request) -> Response:
+        found = file_served(request, request.path_params["name"], FOLDER)
         if found is None or not request.app.openapi_url:
             raise HTTPException(404)
         return found
