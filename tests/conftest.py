@@ -16,7 +16,7 @@ import pytest
 from hypothesis import settings
 
 from fastapi_channels.wire import writer
-from tests.support import live, servers
+from tests.support import forks, live, servers
 
 HERE = Path(__file__).parent
 
@@ -68,6 +68,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if forks.PLACE not in os.environ:
+        config.add_cleanup(forks.begin())
     if config.getoption("--protocol"):
         os.environ[live.CHOSEN] = live.PROTOCOL
     if config.getoption("--uvloop"):

@@ -12,6 +12,7 @@ import secrets
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -31,6 +32,7 @@ from websockets.frames import Frame, Opcode
 from fastapi_channels import BaseChannel, add_channel
 from fastapi_channels.cluster.node import Node
 
+from . import forks
 from .servers import descendants
 
 if TYPE_CHECKING:
@@ -533,7 +535,7 @@ class ServerProcess:
         self._command = [str(python), *(word.format(factory) for word in arguments), *options]
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._folder = folder
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: forks.Program | None = None
         self._log: asyncio.Task[None] | None = None
         self.lines: list[str] = []
         """What it wrote to its standard error and output."""
@@ -545,16 +547,18 @@ class ServerProcess:
         Raises:
             AssertionError: it ended before; carries what it wrote.
         """
-        self._process = await asyncio.create_subprocess_exec(
-            *self._command,
+        reads, writes = os.pipe()
+        self._process = await asyncio.to_thread(
+            forks.start,
+            self._command,
             cwd=self._folder,
             env=self._environment,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stdout=writes,
+            stderr=writes,
         )
+        os.close(writes)
         ready: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._log = asyncio.create_task(self._read(ready))
+        self._log = asyncio.create_task(self._read(reads, ready))
         async with asyncio.timeout(2 * DEADLINE):
             port = await ready
         assert port, "".join(self.lines)
@@ -590,25 +594,30 @@ class ServerProcess:
         with suppress(ProcessLookupError):
             self._process.send_signal(number)
         try:
-            async with asyncio.timeout(DEADLINE):
-                return await self._process.wait()
-        except TimeoutError:
+            return await asyncio.to_thread(self._process.wait, DEADLINE)
+        except subprocess.TimeoutExpired:
             self._process.kill()
             raise AssertionError("it does not end:\n" + "".join(self.lines)) from None
         finally:
-            await self._process.wait()
+            await asyncio.to_thread(self._process.wait)
             await self._log
 
-    async def _read(self, ready: asyncio.Future[int]) -> None:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        async for raw in self._process.stdout:
+    async def _read(self, reads: int, ready: asyncio.Future[int]) -> None:
+        async for raw in await stream(reads):
             line = raw.decode(errors="replace")
             self.lines.append(line)
             if re.search("running on|Listening at", line) and "127.0.0.1:" in line and not ready.done():
                 ready.set_result(int(line.split("127.0.0.1:")[1].split()[0]))
         if not ready.done():
             ready.set_result(0)
+
+
+async def stream(reads: int) -> asyncio.StreamReader:
+    """What is written into a pipe; it is closed when nobody can write any more."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reads, "rb"))
+    return reader
 
 
 @asynccontextmanager

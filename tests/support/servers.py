@@ -27,6 +27,8 @@ from urllib.parse import quote
 
 import pytest
 
+from . import forks
+
 S = TypeVar("S", bound="Server")
 
 DEADLINE = 60.0
@@ -47,7 +49,7 @@ class Server(ABC):
 
     def __init__(self) -> None:
         self.port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forks.Program | None = None
         self._folder = tempfile.TemporaryDirectory(prefix="fastapi-channels-")
 
     @property
@@ -84,10 +86,10 @@ class Server(ABC):
         """Returns when the server serves."""
         with (self.folder / "output").open("ab") as output:
             environment = {**os.environ, **self.environment()}
-            self._process = subprocess.Popen(
+            self._process = forks.start(
                 self.command(),
-                stdout=output,
-                stderr=output,
+                stdout=output.fileno(),
+                stderr=output.fileno(),
                 env=environment,
                 cwd=None if self.stays else self.folder,
             )

@@ -1,0 +1,195 @@
+"""Programs in Python that start in a tenth of the time, in processes of their own.
+
+What an interpreter does before it serves is nearly all imports, and always the same ones. So one interpreter
+has imported them, and forks for each program: that has its own arguments, folder, environment and files, its
+signals and its end, and runs as `python -m` would run it. Its parent is a fork too, which waits for it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import resource
+import runpy
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+PLACE: Final = "FASTAPI_CHANNELS_FORKS"
+"""The variable that says where it listens; without, each program has an interpreter of its own."""
+IMPORTED: Final = (
+    *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
+    *("uvicorn.protocols.websockets.auto", "fastapi_channels.brokers.redis", "fastapi_channels.stores.redis"),
+    *("fastapi_channels.throttling.redis", "pydantic.v1", "encodings.idna", "tests.support.live"),
+)
+"""What most of them import, sooner or later."""
+ROOT: Final = Path(__file__).parents[2]
+MAX: Final = 65536
+Program: TypeAlias = "subprocess.Popen[bytes] | Forked"
+
+
+class Forked:
+    """What `subprocess.Popen` says of a process, and does with it.
+
+    Args:
+        command: what follows `python -m`.
+        files: its standard input, output and error.
+    """
+
+    def __init__(
+        self, command: Sequence[str], cwd: str | Path, env: dict[str, str], files: Sequence[int]
+    ) -> None:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        what = {"command": [*command], "folder": str(Path(cwd).absolute()), "env": env, "limits": limits}
+        self.args = command
+        self.returncode: int | None = None
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(os.environ[PLACE])
+        socket.send_fds(self._connection, [json.dumps(what).encode()], files)
+        self._connection.shutdown(socket.SHUT_WR)
+        self.pid = self._told()
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            if not wait([self._connection], timeout):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
+            self.returncode = self._told()
+            self._connection.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def _told(self) -> int:
+        number: int
+        (number,) = struct.unpack("!i", self._connection.recv(4, socket.MSG_WAITALL))
+        return number
+
+
+def start(
+    command: Sequence[str],
+    *,
+    cwd: str | Path | None = None,
+    env: dict[str, str] | None = None,
+    stdin: int = subprocess.DEVNULL,
+    stdout: int,
+    stderr: int,
+) -> Program:
+    """Run a program, by a fork where that is possible. It blocks until there is the process.
+
+    Args:
+        stdin, stdout, stderr: descriptors.
+    """
+    if PLACE not in os.environ or (*command[:2],) != (sys.executable, "-m"):
+        return subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+    with open(os.devnull, "rb") as nothing:
+        files = (nothing.fileno() if stdin == subprocess.DEVNULL else stdin, stdout, stderr)
+        return Forked(command[2:], cwd or Path.cwd(), {**os.environ} if env is None else env, files)
+
+
+def begin() -> Callable[[], None]:
+    """Let the processes that this one starts, and itself, have their programs from one that forks; what is
+    returned ends it. It imports nothing before it is asked for the first program."""
+    folder = tempfile.TemporaryDirectory(prefix="fastapi-channels-")
+    place = f"{folder.name}/forks"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(place)
+        listener.listen(64)
+        number = listener.fileno()
+        process = subprocess.Popen(
+            (sys.executable, "-m", __name__, str(number)), cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[number]
+        )
+    os.environ[PLACE] = place
+
+    def end() -> None:
+        del os.environ[PLACE]
+        process.communicate()
+        folder.cleanup()
+
+    return end
+
+
+def _main(listener: socket.socket) -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # those that wait for a program are waited for by nobody
+    try:
+        connection = _asked(listener)
+    except KeyboardInterrupt:
+        return
+    if connection is not None:
+        _run(*_forked(connection))
+
+
+def _asked(listener: socket.socket) -> socket.socket | None:
+    """Returns for each who asks, in a process for that; and in this one when nobody can ask any more: whoever
+    has started it, and ends, closes its standard input."""
+    while 0 not in wait([listener, 0]):
+        connection, _ = listener.accept()
+        if not gc.get_freeze_count():
+            for name in IMPORTED:
+                import_module(name)
+            gc.freeze()  # else a collection writes to all that the processes share
+        if not os.fork():
+            listener.close()
+            return connection
+        connection.close()
+    return None
+
+
+def _forked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """Returns in a process for the program, with what was asked and the files."""
+    data, files, _, _ = socket.recv_fds(connection, MAX, 3)
+    while more := connection.recv(MAX):
+        data += more
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    pid = os.fork()
+    if not pid:
+        connection.close()
+        return json.loads(data), files
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for file in files:
+        os.close(file)
+    with suppress(BrokenPipeError):
+        connection.sendall(struct.pack("!i", pid))
+        connection.sendall(struct.pack("!i", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
+    os._exit(0)
+
+
+def _run(asked: dict[str, Any], files: Sequence[int]) -> None:
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    own = _paths()
+    os.environ.clear()
+    os.environ.update(asked["env"])
+    os.chdir(asked["folder"])
+    resource.setrlimit(resource.RLIMIT_NOFILE, asked["limits"])
+    sys.path[: 1 + len(own)] = [asked["folder"], *_paths()]
+    sys.argv[1:] = asked["command"][1:]
+    runpy.run_module(asked["command"][0], run_name="__main__", alter_sys=True)
+
+
+def _paths() -> list[str]:
+    return [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+
+
+if __name__ == "__main__":
+    _main(socket.socket(fileno=int(sys.argv[1])))
