@@ -326,7 +326,7 @@ async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -
     Args:
         may_complain: whether uvicorn and asyncio may log errors.
     """
-    listener = socket.socket()
+    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sends at once only where this is said
     listener.bind(("127.0.0.1", 0))
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
     settings["ws"] = os.environ.get(CHOSEN, "auto")
