@@ -74,6 +74,8 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[live.CHOSEN] = live.PROTOCOL
     if config.getoption("--uvloop"):
         config.pluginmanager.register(_OnUvloop())
+    if config.getoption("--asgi"):
+        config.pluginmanager.register(_ThroughAsgi())
 
 
 class _OnUvloop:
@@ -83,6 +85,15 @@ class _OnUvloop:
         import uvloop
 
         return {"uvloop": uvloop.new_event_loop}
+
+
+class _ThroughAsgi:
+    """Registered where it is asked for: a fixture of every test takes a sixth of what pytest needs for it."""
+
+    @pytest.fixture(autouse=True)
+    def _way_out(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+        if request.node.get_closest_marker("direct") is None:
+            monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -111,7 +122,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """Thousands of tests are no garbage: collections need not look at them each time."""
-    gc.collect()
     gc.freeze()
     gc.enable()
     gc.set_threshold(20_000, 20, 20)  # each test makes an application: a tenth of the time went into looking
@@ -128,20 +138,3 @@ def _has(module: ModuleType, wanted: str) -> bool:
     return wanted in names or any(
         _has(sys.modules[name], wanted) for name in names - {module.__name__} if name.startswith("tests.")
     )
-
-
-@pytest.fixture(autouse=True)
-def _way_out(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.config.getoption("--asgi") and request.node.get_closest_marker("direct") is None:
-        _through_asgi(monkeypatch)
-
-
-@pytest.fixture(params=["direct", "asgi"])
-def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Frames go straight to the server's transport, or all of them through ASGI."""
-    if request.param == "asgi":
-        _through_asgi(monkeypatch)
-
-
-def _through_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
