@@ -16,7 +16,8 @@ from typing import Any
 from playwright.async_api import async_playwright
 
 from tests.e2e.conftest import chromium
-from tests.support.live import DEADLINE
+from tests.support import forks
+from tests.support.live import DEADLINE, stream
 from tests.support.npm import NODE, installed
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ class Driven:
         pid: of its process, if it has one of its own.
     """
 
-    def __init__(self, write: Callable[[dict[str, Any]], None], pid: int = 0) -> None:
+    def __init__(self, write: Callable[[dict[str, Any]], object], pid: int = 0) -> None:
         self._write = write
         self._pid = pid
         self._told = asyncio.Event()
@@ -89,16 +90,14 @@ class Driven:
 
 @asynccontextmanager
 async def driven(*command: str, folder: Path) -> AsyncIterator[Driven]:
-    process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=folder
-    )
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None
-    assert stdout is not None
-    client = Driven(lambda command: stdin.write(json.dumps(command).encode() + b"\n"), process.pid)
+    (reads, stdin), (stdout, writes) = os.pipe(), os.pipe()
+    process = await asyncio.to_thread(forks.start, command, cwd=folder, stdin=reads, stdout=writes, stderr=2)
+    os.close(reads)
+    os.close(writes)
+    client = Driven(lambda command: os.write(stdin, json.dumps(command).encode() + b"\n"), process.pid)
 
     async def read() -> None:
-        async for line in stdout:
+        async for line in await stream(stdout):
             client.hear(json.loads(line))
 
     reading = asyncio.create_task(read())
@@ -106,8 +105,9 @@ async def driven(*command: str, folder: Path) -> AsyncIterator[Driven]:
         yield client
     finally:
         process.kill()
-        await process.wait()
+        await asyncio.to_thread(process.wait, DEADLINE)
         await reading
+        os.close(stdin)
 
 
 @asynccontextmanager

@@ -8,6 +8,8 @@ import pty
 import signal
 import sys
 import termios
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
 
@@ -16,22 +18,24 @@ from fastapi_channels.commands.connect import actions, completion, fields
 from fastapi_channels.contract.document import document
 from fastapi_channels.exceptions import ConfigurationError
 from tests.client.served import create_app
-from tests.support.live import DEADLINE, ROOT, serving
+from tests.support.live import DEADLINE, serving
+from tests.support.programs import Running, program
 from tests.support.servers import free_port
 
 
+def connecting(url: str, **how: Any) -> AbstractAsyncContextManager[Running]:
+    words = (sys.executable, "-m", "fastapi_channels", "connect", url)
+    return program(*words, env={"no_proxy": "127.0.0.1", "TERM": "dumb"}, **how)
+
+
 async def typed(url: str, *lines: str) -> tuple[str, str, int | None]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_channels", "connect", url),
-        cwd=ROOT,
-        env={**os.environ, "no_proxy": "127.0.0.1"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    async with asyncio.timeout(30):
-        out, err = await process.communicate("".join(f"{line}\n" for line in lines).encode())
-    return out.decode(), err.decode(), process.returncode
+    reads, writes = os.pipe()
+    os.write(writes, "".join(f"{line}\n" for line in lines).encode())
+    os.close(writes)
+    async with connecting(url, stdin=reads) as it:
+        os.close(reads)
+        out, err = await asyncio.gather(it.stdout.read(), it.stderr.read())
+        return out.decode(), err.decode(), await it.wait()
 
 
 async def test_actions_are_called_and_what_is_told_is_shown():
@@ -67,19 +71,9 @@ async def test_actions_are_called_and_what_is_told_is_shown():
 
 
 async def test_a_server_that_is_not_there_is_told_of():
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_channels", "connect", f"ws://127.0.0.1:{free_port()}/"),
-        cwd=ROOT,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(DEADLINE):
-            said = await process.stderr.readuntil(b"no connection: it is tried again\n")
+    async with connecting(f"ws://127.0.0.1:{free_port()}/") as it, asyncio.timeout(DEADLINE):
+        said = await it.stderr.readuntil(b"no connection: it is tried again\n")
         assert said.startswith(b"no connection")
-    finally:
-        process.kill()
-        await process.wait()
 
 
 def test_values_are_json_or_texts():
@@ -93,26 +87,17 @@ async def test_on_a_terminal_it_ends_while_it_asks():
     ours, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
     async with serving(create_app()) as site:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "fastapi_channels", "connect", f"ws://127.0.0.1:{site.port}/rooms/lobby"),
-            cwd=ROOT,
-            env={**os.environ, "no_proxy": "127.0.0.1", "TERM": "dumb"},
-            stdin=theirs,
-            stdout=theirs,
-            stderr=asyncio.subprocess.PIPE,
-            # A shell that runs the tests in the background has it ignored.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
-        async with asyncio.timeout(30):
+        url = f"ws://127.0.0.1:{site.port}/rooms/lobby"
+        async with connecting(url, stdin=theirs, stdout=theirs) as it, asyncio.timeout(30):
             os.write(ours, b"say text=hello\n")
             out = b""
             while b"ok 5" not in out:
                 out += await asyncio.to_thread(os.read, ours, 1000)
             while termios.tcgetattr(theirs) == before:  # until it asks for the next line
                 await asyncio.sleep(0.01)
-            process.send_signal(signal.SIGINT)
-            _, err = await process.communicate()
-        assert (process.returncode, b"Traceback" in err) == (0, False), err
+            it.process.send_signal(signal.SIGINT)
+            err = await it.stderr.read()
+            assert (await it.wait(), b"Traceback" in err) == (0, False), err
         assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)

@@ -8,9 +8,8 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from contextlib import AbstractAsyncContextManager
+from typing import Any, NamedTuple
 
 import pytest
 from fastapi import HTTPException
@@ -24,7 +23,8 @@ from fastapi_channels.commands.top import HEADS
 from fastapi_channels.stores import create_store
 from fastapi_channels.wire.messages import Publication
 from tests.channels.test_publisher import Auction, Kept, listening, two_processes
-from tests.support.live import ROOT, application, serving, unique
+from tests.support.live import application, serving, unique
+from tests.support.programs import Running, program
 from tests.support.servers import NatsServer, RedisServer, free_port
 
 AUCTION = f"{Auction.__module__}:{Auction.__name__}"
@@ -38,24 +38,8 @@ class Done(NamedTuple):
     err: str
 
 
-@asynccontextmanager
-async def command(*words: str, **environment: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_channels", *words),
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1", **environment},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        # A shell that runs the tests in the background has it ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
+def command(*words: str, **how: Any) -> AbstractAsyncContextManager[Running]:
+    return program(*(sys.executable, "-m", "fastapi_channels", *words), env={"PYTHONUNBUFFERED": "1"}, **how)
 
 
 async def inside(capsys: pytest.CaptureFixture[str], *words: str) -> Done:
@@ -65,8 +49,7 @@ async def inside(capsys: pytest.CaptureFixture[str], *words: str) -> Done:
     return Done(status, out, err)
 
 
-async def line(stream: asyncio.StreamReader | None) -> str:
-    assert stream is not None
+async def line(stream: asyncio.StreamReader) -> str:
     async with asyncio.timeout(30):
         return (await stream.readline()).decode().rstrip("\n")
 
@@ -157,10 +140,8 @@ async def test_listen_prints_what_is_sent_until_it_is_interrupted(
             words = ("publish", "a", "said", f'"{text}"', "--namespace", namespace)
             assert (await inside(capsys, *words)).status == 0
             assert json.loads(await line(listener.stdout))["data"] == text
-        listener.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
-            assert await listener.wait() == 0
-        assert listener.stderr is not None
+        listener.process.send_signal(signal.SIGINT)
+        assert await listener.wait() == 0
         assert await listener.stderr.read() == b""
 
 
@@ -237,20 +218,13 @@ async def test_listen_ends_when_nobody_reads_any_more(
     namespace = unique()
     where = ("--namespace", namespace, "--url", shared_redis.url)
     read, write = os.pipe()
-    listener = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "fastapi_channels", "listen", "a", *where),
-        cwd=ROOT,
-        stdout=write,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    os.close(write)
-    assert await line(listener.stderr) == "listening"
-    os.close(read)
-    assert (await inside(capsys, "publish", "a", "said", "1", *where)).status == 0
-    async with asyncio.timeout(30):
+    async with command("listen", "a", *where, stdout=write) as listener:
+        os.close(write)
+        assert await line(listener.stderr) == "listening"
+        os.close(read)
+        assert (await inside(capsys, "publish", "a", "said", "1", *where)).status == 0
         assert await listener.wait() == 0
-    assert listener.stderr is not None
-    assert await listener.stderr.read() == b""
+        assert await listener.stderr.read() == b""
 
 
 async def test_the_doctor_says_which_processes_heard_it(

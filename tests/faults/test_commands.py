@@ -18,7 +18,7 @@ async def test_top_goes_on_when_the_broker_is_back(mortal_redis: RedisServer):
         async def seen(what: str) -> None:
             async with asyncio.timeout(60):
                 while what not in await line(top.stdout):
-                    assert top.returncode is None
+                    assert top.process.poll() is None
 
         async with serving(application(Channel(), **told)) as one:
             await seen(one.node.id)

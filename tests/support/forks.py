@@ -94,13 +94,22 @@ def start(
     stdout: int,
     stderr: int,
 ) -> Program:
-    """Run a program, by a fork where that is possible. It blocks until there is the process.
+    """Run a program, by a fork where that is possible. It blocks until there is the process, which can be
+    interrupted also where a shell that runs the tests in the background has that ignored.
 
     Args:
         stdin, stdout, stderr: descriptors.
     """
     if PLACE not in os.environ or (*command[:2],) != (sys.executable, "-m"):
-        return subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr)
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=env,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     with open(os.devnull, "rb") as nothing:
         files = (nothing.fileno() if stdin == subprocess.DEVNULL else stdin, stdout, stderr)
         return Forked(command[2:], cwd or Path.cwd(), {**os.environ} if env is None else env, files)
@@ -182,6 +191,7 @@ def _run(asked: dict[str, Any], files: Sequence[int]) -> None:
     os.environ.update(asked["env"])
     os.chdir(asked["folder"])
     resource.setrlimit(resource.RLIMIT_NOFILE, asked["limits"])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path[: 1 + len(own)] = [asked["folder"], *_paths()]
     sys.argv[1:] = asked["command"][1:]
     runpy.run_module(asked["command"][0], run_name="__main__", alter_sys=True)
