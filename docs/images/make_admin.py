@@ -50,6 +50,7 @@ def page_of_today() -> str:
 async def take() -> None:
     from tests.e2e.conftest import chromium
     from tests.e2e.guests import Guests
+    from tests.e2e.pages import Pages
     from tests.e2e.server import Example
 
     with Example("tests.e2e.operated:app") as server:
@@ -66,7 +67,7 @@ async def take() -> None:
             tasks.append(asyncio.create_task(_talk(sockets, orders)))
             async with async_playwright() as playwright:
                 browser = await chromium(playwright)
-                guests = Guests(browser, server.url)
+                guests = Guests(Pages(browser), server.url)
                 for name, (view, options) in PICTURES.items():
                     await _show(guests, name, view, options)
                 await guests.close()

@@ -37,12 +37,13 @@ def page_of_today() -> str:
 async def take() -> None:
     from tests.e2e.conftest import chromium
     from tests.e2e.guests import Guests
+    from tests.e2e.pages import Pages
     from tests.e2e.server import Example
 
     with Example("example.support_desk.main:app") as server:
         async with async_playwright() as playwright:
             browser = await chromium(playwright)
-            guests = Guests(browser, server.url)
+            guests = Guests(Pages(browser), server.url)
             for name, options in PICTURES.items():
                 await _show(guests, name, options)
             await guests.close()

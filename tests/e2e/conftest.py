@@ -9,6 +9,7 @@ from playwright.async_api import Browser, Playwright, async_playwright, expect
 
 from .console import Reader
 from .guests import PATIENCE, Guests
+from .pages import Pages
 from .server import Example
 
 CHROMIUM = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
@@ -38,6 +39,11 @@ async def browser() -> AsyncIterator[Browser]:
 
 
 @pytest.fixture(scope="session")
+def pages(browser: Browser) -> Pages:
+    return Pages(browser)
+
+
+@pytest.fixture(scope="session")
 def server() -> Iterator[Example]:
     with Example() as server:
         yield server
@@ -51,18 +57,18 @@ def own_server() -> Iterator[Example]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def guests(browser: Browser, server: Example) -> AsyncIterator[Guests]:
+async def guests(pages: Pages, server: Example) -> AsyncIterator[Guests]:
     """Guests whose pages must not complain in the console."""
-    guests = Guests(browser, server.url)
+    guests = Guests(pages, server.url)
     yield guests
     await guests.close()
     assert guests.problems == []
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def own_guests(browser: Browser, own_server: Example) -> AsyncIterator[Guests]:
+async def own_guests(pages: Pages, own_server: Example) -> AsyncIterator[Guests]:
     """Guests of the test's own server."""
-    guests = Guests(browser, own_server.url)
+    guests = Guests(pages, own_server.url)
     yield guests
     await guests.close()
     assert guests.problems == []
@@ -87,18 +93,18 @@ def operated() -> Iterator[Example]:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def operators(browser: Browser, operated: Example) -> AsyncIterator[Guests]:
+async def operators(pages: Pages, operated: Example) -> AsyncIterator[Guests]:
     """Those who look after an application."""
-    guests = Guests(browser, operated.url)
+    guests = Guests(pages, operated.url)
     yield guests
     await guests.close()
     assert guests.problems == []
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def guests_of_everything(browser: Browser, everything: Example) -> AsyncIterator[Guests]:
+async def guests_of_everything(pages: Pages, everything: Example) -> AsyncIterator[Guests]:
     """Those who look at the page of an application that has everything."""
-    guests = Guests(browser, everything.url)
+    guests = Guests(pages, everything.url)
     yield guests
     await guests.close()
     assert guests.problems == []

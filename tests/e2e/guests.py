@@ -1,9 +1,13 @@
 """What a person does with the page."""
 
 import re
+from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import quote
 
-from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Error, Locator, Page, expect
+from playwright.async_api import ConsoleMessage, Error, Locator, Page, expect
+
+from .pages import Pages
 
 PATIENCE = 60_000
 """Milliseconds that a browser on a busy machine may need for one thing."""
@@ -14,10 +18,6 @@ LOSING = "WebSocket connection to"
 ROOM, GROUP, PERSON, RELAY = "/rooms/", "/group", "/person", "/base"
 
 
-DEFAULTS: dict[str, Any] = {"locale": "en-US", "reduced_motion": "reduce"}
-"""English, and nothing moves while it is looked at."""
-
-
 class Guest:
     """One person before one page."""
 
@@ -26,12 +26,15 @@ class Guest:
         self.url = url
 
     async def enter(self, name: str, path: str = ROOM, room: str = "lobby") -> "Guest":
-        """Joins, and returns when connected."""
-        await self.ask_to_enter(name, path, room)
+        """Joins by a link, and returns when connected."""
+        await self.page.goto(f"{self.url}#{quote(room) if path == ROOM else path}")
+        await self.page.locator("#name").fill(name)
+        await self.page.locator("#name").press("Enter")
         await self.sees_state("open")
         return self
 
     async def ask_to_enter(self, name: str, path: str = ROOM, room: str = "lobby") -> None:
+        """Joins by the form of the lobby."""
         await self.page.goto(self.url)
         await self.page.get_by_label("Your name").fill(name)
         await self.page.locator(".choice", has_text=path).click()
@@ -93,20 +96,20 @@ class Guest:
 class Guests:
     """The guests of one test, each in a browser context of their own."""
 
-    def __init__(self, browser: Browser, url: str) -> None:
-        self._browser = browser
+    def __init__(self, pages: Pages, url: str) -> None:
+        self._pages = pages
         self.url = url
-        self._contexts: list[BrowserContext] = []
+        self._leaving = AsyncExitStack()
+        self._looked_at: list[Page] = []
         self.problems: list[str] = []
         self.may_lose = False
         """Whether losing connections is what the test is about."""
 
     async def new(self, **options: Any) -> Guest:
-        context = await self._browser.new_context(**(DEFAULTS | options))
-        self._contexts.append(context)
-        page = await context.new_page()
+        page = await self._leaving.enter_async_context(self._pages.one(**options))
         page.on("console", self._console)
         page.on("pageerror", self._page_error)
+        self._looked_at.append(page)
         return Guest(page, self.url)
 
     def _console(self, message: ConsoleMessage) -> None:
@@ -118,8 +121,10 @@ class Guests:
         self.problems.append(str(error))
 
     async def close(self) -> None:
-        for context in self._contexts:
-            await context.close()
+        await self._leaving.aclose()
+        for page in self._looked_at:  # up to its last word
+            page.remove_listener("console", self._console)
+            page.remove_listener("pageerror", self._page_error)
 
 
 def seconds_in(text: str) -> int:

@@ -5,11 +5,12 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import expect
 
 from tests.support.npm import published
 
 from .guests import Guests
+from .pages import Pages
 from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -27,8 +28,8 @@ def component() -> Iterator[Example]:
     del os.environ["ASYNCAPI_COMPONENT"]
 
 
-async def test_it_shows_the_document(browser: Browser, component: Example) -> None:
-    guests = Guests(browser, component.url)
+async def test_it_shows_the_document(pages: Pages, component: Example) -> None:
+    guests = Guests(pages, component.url)
     page = (await guests.new()).page
     await page.goto(component.url + "asyncapi")
     for said in ("Everything <b>", "/shop/{channel}", "An order was placed."):

@@ -128,7 +128,7 @@ window.WebSocket = class {
 
 async def _alone(guests: Guests, fate: str) -> Page:
     """The page in a room, with sockets that meet `fate` and a clock that stands still."""
-    guest = await guests.new()
+    guest = await guests.new(own=True)
     await guest.page.add_init_script(SOCKETS + f"window.fate = '{fate}';")
     await guest.page.clock.install(time=0)
     await guest.page.clock.pause_at(1_000)
@@ -259,7 +259,7 @@ async def test_a_refused_message_stays_refused_when_its_text_is_said_again(guest
 
 
 async def test_a_handshake_that_hangs_is_given_up(guests: Guests) -> None:
-    guest = await guests.new()
+    guest = await guests.new(own=True)
     await guest.page.add_init_script(SOCKETS + "WebSocket.prototype.meet = () => {};")
     await guest.page.add_init_script("WebSocket.prototype.close = function () { this.lose(1006); };")
     await guest.page.clock.install(time=0)

@@ -10,6 +10,7 @@ from playwright.async_api import expect
 
 from .console import Column, Reader
 from .guests import Guests
+from .pages import Pages
 from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -461,8 +462,8 @@ async def test_the_programs_that_are_copied_do_the_same(reader: Reader) -> None:
     assert [frame.get("data", frame["type"]) for frame in frames] == ["welcome", 0, 1, None], done.stderr
 
 
-async def test_the_desk_is_joined_and_talked_to(browser: object, desk: Example) -> None:
-    guests = Guests(browser, desk.url)  # type: ignore[arg-type]  # the fixture's type is hidden by pytest
+async def test_the_desk_is_joined_and_talked_to(pages: Pages, desk: Example) -> None:
+    guests = Guests(pages, desk.url)
     guest = await guests.new()
     await guest.page.request.post(desk.url + "login", data={"name": "ada"})
     opened = await guest.page.request.post(desk.url + "tickets", data={"room": "billing", "subject": "Hi"})

@@ -2,9 +2,9 @@
 
 import httpx
 import pytest
-from playwright.async_api import Browser
 
 from .guests import Guests
+from .pages import Pages
 from .server import Example
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -25,8 +25,8 @@ SIGN_IN = """async () => {
 }"""
 
 
-async def test_a_page_signs_in_by_a_ticket_renews_and_is_signed_out(browser: Browser, desk: Example) -> None:
-    guests = Guests(browser, desk.url)
+async def test_a_page_signs_in_by_a_ticket_renews_and_is_signed_out(pages: Pages, desk: Example) -> None:
+    guests = Guests(pages, desk.url)
     guest = await guests.new()
     await guest.page.goto(desk.url + "asyncapi")
     signed_in = await guest.page.evaluate(SIGN_IN)

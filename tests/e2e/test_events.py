@@ -7,11 +7,12 @@ import asyncio
 import pytest
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from playwright.async_api import Browser
 
 from fastapi_channels import Channel, Connection, Publisher, action, add_channel
 from fastapi_channels.wire import stream
 from tests.support.live import DEADLINE, serving, wait_until
+
+from .pages import Pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -39,7 +40,7 @@ class Room(Channel):
 
 
 async def test_a_page_misses_nothing_and_stays_away_when_it_is_told_to(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
+    pages: Pages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "RETRY", (50, 50))
     app, room = FastAPI(), Room()
@@ -50,8 +51,8 @@ async def test_a_page_misses_nothing_and_stays_away_when_it_is_told_to(
     async def page_of_its_own() -> str:
         return "<title>tea</title><link rel=icon href=data:,>"
 
-    async with serving(app) as site:
-        publisher, page = Publisher._of(site.node), await browser.new_page()
+    async with serving(app) as site, pages.one() as page:
+        publisher = Publisher._of(site.node)
         await page.goto(site.http)
 
         async def heard(count: int) -> list[object]:
@@ -75,4 +76,3 @@ async def test_a_page_misses_nothing_and_stays_away_when_it_is_told_to(
         await asyncio.sleep(0.2)  # four times as long as it would wait
         assert not site.node.sessions
         assert await page.evaluate("events.readyState") == 0
-        await page.close()

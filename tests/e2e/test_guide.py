@@ -10,10 +10,11 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
-from playwright.async_api import Browser
 
 from tests.docs.test_docs import ROOT, Block, blocks, run
 from tests.support.live import Site, serving
+
+from .pages import Pages
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -44,21 +45,16 @@ async def served(found: list[Block], monkeypatch: pytest.MonkeyPatch) -> AsyncIt
         yield site
 
 
-async def test_in_a_page(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_in_a_page(pages: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
     found = shown(*GUIDE)
-    async with served(found, monkeypatch) as site:
-        context = await browser.new_context()
-        try:
-            tab = await context.new_page()
-            await tab.goto(f"{site.http}/openapi.json")
-            url = f"{site.http.replace('http', 'ws')}/rooms/lobby"
-            said = []
-            for block in found:
-                if block.language == "js":
-                    said.append(await tab.evaluate(EXECUTED % block.source, [url, TOKEN]))
-                    await context.clear_cookies()
-        finally:
-            await context.close()
+    async with served(found, monkeypatch) as site, pages.one() as tab:
+        await tab.goto(f"{site.http}/openapi.json")
+        url = f"{site.http.replace('http', 'ws')}/rooms/lobby"
+        said = []
+        for block in found:
+            if block.language == "js":
+                said.append(await tab.evaluate(EXECUTED % block.source, [url, TOKEN]))
+                await tab.context.clear_cookies()
     assert said == [["ada", "app"], ["ada", ""], ["ada", ""], ["ada", "app"], ["ada", ""]]
 
 

@@ -20,7 +20,8 @@ async def _in_lobby(page: Page) -> None:
 async def test_every_channel_has_an_address_and_a_reload_stays(own_guests: Guests) -> None:
     ada = await own_guests.new()
     for path in (GROUP, PERSON, RELAY):
-        await ada.enter("Ada", path)
+        await ada.ask_to_enter("Ada", path)
+        await ada.sees_state("open")
         await expect(ada.page).to_have_url(f"{ada.url}#{path}")
         await ada.page.reload()
         await ada.sees_state("open")
@@ -47,7 +48,9 @@ async def test_a_room_of_ones_own_is_its_name_in_the_address(guests: Guests) -> 
 
 
 async def test_the_browsers_buttons_go_from_room_to_room(guests: Guests) -> None:
-    ada = await (await guests.new()).enter("Ada", room="first")
+    ada = await guests.new()
+    await ada.ask_to_enter("Ada", room="first")
+    await ada.sees_state("open")
     await ada.page.evaluate("location.hash = 'second'")
     await expect(ada.page.get_by_role("heading", level=1)).to_have_text("second")
     await ada.sees_state("open")
@@ -97,7 +100,7 @@ async def test_who_is_alone_may_copy_the_link(guests: Guests) -> None:
 
 
 async def test_without_a_clipboard_the_link_is_selected(guests: Guests) -> None:
-    ada = await guests.new()
+    ada = await guests.new(own=True)
     await ada.page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     await ada.enter("Ada", room="insecure")
     await ada.page.get_by_role("button", name="Copy link").click()

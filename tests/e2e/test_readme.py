@@ -5,8 +5,8 @@ from html import escape
 from typing import Final
 
 import pytest
-from playwright.async_api import Browser
 
+from .pages import Pages
 from .server import ROOT
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -38,14 +38,11 @@ def _row(line: str) -> str:
 
 
 @pytest.mark.parametrize("readme", ["README.md", "README_zh.md"])
-async def test_no_table_is_wider_than_a_phone(browser: Browser, readme: str) -> None:
+async def test_no_table_is_wider_than_a_phone(pages: Pages, readme: str) -> None:
     tables = _tables(readme)
     assert tables
-    tab = await browser.new_page()
-    try:
+    async with pages.one() as tab:
         await tab.set_content(f"<style>{STYLE}</style>{''.join(tables)}")
         for width in (320, 360, 390):
             await tab.set_viewport_size({"width": width, "height": 640})
             assert await tab.evaluate(WIDE) == []
-    finally:
-        await tab.close()
