@@ -93,7 +93,7 @@ class _ThroughAsgi:
     @pytest.fixture(autouse=True)
     def _way_out(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
         if request.node.get_closest_marker("direct") is None:
-            monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
+            _through_asgi(monkeypatch)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -138,3 +138,14 @@ def _has(module: ModuleType, wanted: str) -> bool:
     return wanted in names or any(
         _has(sys.modules[name], wanted) for name in names - {module.__name__} if name.startswith("tests.")
     )
+
+
+@pytest.fixture(params=["direct", "asgi"])
+def both_ways(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames go straight to the server's transport, or all of them through ASGI."""
+    if request.param == "asgi":
+        _through_asgi(monkeypatch)
+
+
+def _through_asgi(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "port_of", lambda send, receive, is_new: None)
