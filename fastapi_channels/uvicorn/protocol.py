@@ -16,7 +16,7 @@ from websockets.protocol import Protocol as Parser
 from websockets.protocol import State
 
 from fastapi_channels.wire.messages import header
-from fastapi_channels.wire.port import MAX_AHEAD, ASGIEvent, Port, frame_of, unmasking
+from fastapi_channels.wire.port import MAX_AHEAD, ASGIEvent, Port, frame_of, send_at_once, unmasking
 
 from .handshake import read
 from .opening import Opening
@@ -82,6 +82,7 @@ class Protocol(Port):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        send_at_once(transport)
         self._server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

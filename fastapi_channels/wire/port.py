@@ -14,9 +14,11 @@ port stands at the transport instead, and takes what nearly all traffic is:
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, MutableMapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final, TypeAlias
 
@@ -43,6 +45,20 @@ def frame_of(event: ASGIEvent) -> bytes:
     return header(TEXT, len(data)) + data
 
 
+def send_at_once(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel send a small frame while the client has not confirmed the one before (RFC 9293 section
+    3.7.4): else it waits for up to 40 ms.
+
+    asyncio does so itself only where the listening socket says that it is TCP. One that uvicorn or gunicorn
+    opens for its workers does not.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in _INTERNET:
+        with suppress(OSError):  # it is closed
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+_INTERNET: Final = (socket.AF_INET, socket.AF_INET6)
 MAX_AHEAD: Final = 64 * 1024
 """Bytes received that may wait to be handled; beyond them nothing is read."""
 MAX_EVENTS: Final = 64

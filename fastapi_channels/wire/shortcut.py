@@ -20,7 +20,7 @@ from typing import Any, Final
 from starlette.websockets import WebSocket
 
 from .log import Once
-from .port import Port
+from .port import Port, send_at_once
 
 logger = logging.getLogger("fastapi_channels")
 
@@ -129,6 +129,7 @@ class Shortcut(Port):
             timer.cancel()
             protocol.pong_timer = self._loop.call_at(timer.when(), self._keepalive_timeout)
         transport.set_protocol(self)
+        send_at_once(transport)
 
     @property
     def keepalive(self) -> float | None:

@@ -320,13 +320,16 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, *, may_complain: bool = False, **options: Any) -> AsyncIterator[Site]:
+async def serving(
+    app: ASGIApp, *, may_complain: bool = False, proto: int = socket.IPPROTO_TCP, **options: Any
+) -> AsyncIterator[Site]:
     """Serve `app` in this event loop. The options are those of `uvicorn.Config`.
 
     Args:
         may_complain: whether uvicorn and asyncio may log errors.
+        proto: what the listening socket says that it is.
     """
-    listener = socket.socket(proto=socket.IPPROTO_TCP)  # asyncio sends at once only where this is said
+    listener = socket.socket(proto=proto)
     listener.bind(("127.0.0.1", 0))
     settings: dict[str, Any] = {"log_config": None, "access_log": False, "timeout_graceful_shutdown": 5}
     settings["ws"] = os.environ.get(CHOSEN, "auto")

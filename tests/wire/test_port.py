@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator
@@ -74,6 +75,17 @@ async def test_each_protocol_of_uvicorn_has_a_port(ws: str) -> None:
         assert port is not None
         assert offer(port, b"\x81\x02hi")
         assert await client.read() == "hi"
+
+
+@each_with_port
+async def test_frames_are_sent_at_once_on_the_socket_of_a_worker_too(ws: str) -> None:
+    """uvicorn opens one for its workers that does not say what it is."""
+    room = Room()
+    async with serving(application(room), ws=ws, proto=0) as site, site.connect("/r") as client:
+        await client.call("echo", text="x")
+        assert room.port is not None
+        connection = room.port.transport.get_extra_info("socket")
+        assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 @each_with_port
