@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import pytest
 from cryptography.fernet import Fernet
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastapi_channels.channels.people import people_of
@@ -109,12 +109,16 @@ class Player:
         await self._store.settle(f"{self._room} {key}", owner, outcome, 60)
 
     async def state(self) -> Any:
-        found = await self._store.occupancy(self._room)
-        assert await self._store.count(self._room) == len(found.occupants)
-        assert await self._store.count_people(self._room) == len(people_of(found.occupants))
+        found, part, count, people = await asyncio.gather(
+            self._store.occupancy(self._room),
+            self._store.occupancy(self._room, 1, 2),
+            self._store.count(self._room),
+            self._store.count_people(self._room),
+        )
+        assert count == len(found.occupants)
+        assert people == len(people_of(found.occupants))
         sinces = [one.since for one in found.occupants]
         assert sinces == sorted(sinces)
-        part = await self._store.occupancy(self._room, 1, 2)
         assert (part.occupants, part.total) == (found.occupants[1:3], len(found.occupants))
         return self._plain(found.occupants)
 
@@ -142,18 +146,21 @@ class Player:
 
 @dataclass(frozen=True)
 class Server:
-    run: Callable[[Any], Any]
+    name: str
     store: Store
     in_memory: Callable[[], Store]
 
-
-@pytest.fixture(params=SHARED, ids=lambda kind: kind.__name__)
-def server(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with asyncio.Runner() as runner:
-        store = request.param(request)()
-        runner.run(store.open())
-        yield Server(runner.run, store, sealed_memory if request.param is sealed else MemoryStore)
-        runner.run(store.close())
+    async def play(self, steps: list[Step]) -> None:
+        """In a room of its own."""
+        room = secrets.token_hex(6)
+        players = Player(self.in_memory(), room), Player(self.store, room)
+        for name, *arguments in steps:
+            expected, found = [await getattr(player, name)(*arguments) for player in players]
+            assert found == expected, self.name
+            expected, found = [await player.state() for player in players]
+            assert found == expected, self.name
+            (before, after), (known, version) = (player.versions for player in players)
+            assert version > known if after > before else version == known or not expected, self.name
 
 
 def sealed_memory() -> Store:
@@ -161,20 +168,27 @@ def sealed_memory() -> Store:
     return SealedStore(MemoryStore(), Cipher([Fernet.generate_key().decode()]))
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(steps=st.lists(STEP, max_size=25))
-def test_every_store_answers_alike(server: Server, steps: list[Step]):
-    """Each time in a room of its own."""
+async def play(servers: list[Server], steps: list[Step]) -> None:
+    """On all at the same time."""
+    for outcome in await asyncio.gather(*(server.play(steps) for server in servers), return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
-    async def play() -> None:
-        room = secrets.token_hex(6)
-        players = Player(server.in_memory(), room), Player(server.store, room)
-        for name, *arguments in steps:
-            expected, found = [await getattr(player, name)(*arguments) for player in players]
-            assert found == expected
-            expected, found = [await player.state() for player in players]
-            assert found == expected
-            (before, after), (known, version) = (player.versions for player in players)
-            assert version > known if after > before else version == known or not expected
 
-    server.run(play())
+def test_every_store_answers_alike(request: pytest.FixtureRequest) -> None:
+    servers = [
+        Server(kind.__name__, kind(request)(), sealed_memory if kind is sealed else MemoryStore)
+        for kind in SHARED
+    ]
+    with asyncio.Runner() as runner:
+
+        @settings(max_examples=100)
+        @given(steps=st.lists(STEP, max_size=25))
+        def alike(steps: list[Step]) -> None:
+            runner.get_loop().run_until_complete(play(servers, steps))
+
+        for server in servers:
+            runner.run(server.store.open())
+        alike()
+        for server in servers:
+            runner.run(server.store.close())
