@@ -19,7 +19,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("README*.md")), ROOT / "SECURITY.md", *sorted(ROOT.glob("docs/**/*.md"))]
-EACH_DOCUMENT = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 NO_RUN = re.compile(r"<!-- no-run: .+ -->\n\Z")
@@ -36,11 +35,19 @@ class Block(NamedTuple):
 
 
 def blocks(text: str) -> Iterator[Block]:
+    for found, section, before in fenced(text):
+        source = "\n" * (text.count("\n", 0, found.start()) + 1) + found[2]
+        yield Block(found[1], source, section, not NO_RUN.search(before))
+
+
+def fenced(text: str) -> Iterator[tuple[re.Match[str], str, str]]:
+    """Each block with its heading, and with what stands between it and the one before."""
+    section, end = "", 0
     for found in FENCE.finditer(text):
-        before = text[: found.start()]
-        headings = HEADING.findall(FENCE.sub("", before))
-        source = "\n" * (before.count("\n") + 1) + found[2]
-        yield Block(found[1], source, headings[-1] if headings else "", not NO_RUN.search(before))
+        before = text[end : found.start()]
+        section = (HEADING.findall(before) or [section])[-1]
+        yield found, section, before
+        end = found.end()
 
 
 def run(section: list[Block], name: str, filename: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,24 +69,32 @@ def parse(frames: str) -> None:
             json.loads(line)
 
 
-@EACH_DOCUMENT
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_python_runs(document: Path, monkeypatch: pytest.MonkeyPatch):
     python = [block for block in blocks(document.read_text()) if block.language in {"python", "py"}]
     for number, (_, section) in enumerate(groupby(python, key=lambda block: block.section)):
         run(list(section), f"{document.stem}_{number}", str(document), monkeypatch)
 
 
-@EACH_DOCUMENT
-def test_json_parses(document: Path):
-    for block in blocks(document.read_text()):
-        if block.language == "json":
-            parse(block.source)
+def test_json_parses():
+    for document in DOCUMENTS:
+        for block in blocks(document.read_text()):
+            if block.language == "json":
+                try:
+                    parse(block.source)
+                except ValueError as error:
+                    error.add_note(f"in {document.relative_to(ROOT)}: {block.source.strip()}")
+                    raise
 
 
-@EACH_DOCUMENT
-def test_links_lead_somewhere(document: Path):
-    links = LINK.findall(FENCE.sub("", document.read_text()))
-    assert [link for link in links if not (document.parent / link).exists()] == []
+def test_links_lead_somewhere():
+    astray = [
+        f"{document.relative_to(ROOT)} leads to {link}"
+        for document in DOCUMENTS
+        for link in LINK.findall(FENCE.sub("", document.read_text()))
+        if not (document.parent / link).exists()
+    ]
+    assert astray == []
 
 
 def test_how_documents_are_read(monkeypatch: pytest.MonkeyPatch):

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 
-from tests.docs.test_docs import FENCE, HEADING, Block, blocks, run
+from tests.docs.test_docs import FENCE, Block, blocks, fenced, run
 from tests.support.events import Events, Reader, listening
 from tests.support.live import Client, Site, serving
 
@@ -53,10 +53,8 @@ class Scene(NamedTuple):
 
 
 def scenes(text: str) -> Iterator[Scene]:
-    for found in FENCE.finditer(text):
-        before = text[: found.start()]
+    for found, section, before in fenced(text):
         marker = MARKER.search(before)
-        section = (HEADING.findall(FENCE.sub("", before)) or [""])[-1]
         if found[1] == "http":
             line, _, body = found[2].partition("\n")
             refused = ANSWERED.search(before)
