@@ -258,19 +258,16 @@ async def test_an_action_is_called_and_everybody_hears_it(site: Site, room: Room
         assert (await room.get_connection_count("r"), site.node.served) == (1, 1)
 
 
-@pytest.mark.parametrize(
-    ("action", "body", "data"),
-    [
+async def test_what_a_call_returns(site: Site) -> None:
+    for action, body, data in (
         ("add", {"one": 1}, 3),
         ("add", {"one": 1, "two": 1, "action": "fail", "request_id": [1]}, 2),
         ("aside", b"", "done"),
         ("any.thing/else", b"", "any.thing/else"),
         ("who", b"", []),
-    ],
-)
-async def test_what_a_call_returns(site: Site, action: str, body: Any, data: Any) -> None:
-    answer = await post(site, action, body)
-    assert (answer.status_code, answer.json()["data"]) == (200, data)
+    ):
+        answer = await post(site, action, body)
+        assert (answer.status_code, answer.json()["data"]) == (200, data), action
 
 
 async def test_an_action_that_returns_nothing(site: Site) -> None:
@@ -280,9 +277,8 @@ async def test_an_action_that_returns_nothing(site: Site) -> None:
     assert (answer.status_code, answer.text) == (200, "psst")
 
 
-@pytest.mark.parametrize(
-    ("action", "body", "headers", "status", "code"),
-    [
+async def test_an_error_is_a_status_and_the_same_body(site: Site) -> None:
+    calls: list[tuple[str, Any, dict[str, str], int, str]] = [
         ("say", {"text": 1}, {}, 422, "invalid_payload"),
         ("say", {"text": "x" * 11}, {}, 422, "invalid_payload"),
         ("say", b"{", {}, 400, "parse_error"),
@@ -300,14 +296,11 @@ async def test_an_action_that_returns_nothing(site: Site) -> None:
         ("quietly", {}, {"origin": "https://evil.example"}, 403, "origin_denied"),
         ("quietly", {}, {"idempotency_key": "x" * 300}, 400, "parse_error"),
         ("count", {"upto": "x"}, {}, 422, "invalid_payload"),
-    ],
-)
-async def test_an_error_is_a_status_and_the_same_body(
-    site: Site, action: str, body: Any, headers: dict[str, str], status: int, code: str
-) -> None:
-    answer = await post(site, action, body, **headers)
-    assert (answer.status_code, answer.json()["code"]) == (status, code)
-    assert answer.headers["content-type"] == "application/json"
+    ]
+    for action, body, headers, status, code in calls:
+        answer = await post(site, action, body, **headers)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), (action, body)
+        assert answer.headers["content-type"] == "application/json"
 
 
 async def test_an_error_that_closes_is_told_as_it_was_raised(site: Site) -> None:
