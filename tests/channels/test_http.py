@@ -259,15 +259,15 @@ async def test_an_action_is_called_and_everybody_hears_it(site: Site, room: Room
 
 
 async def test_what_a_call_returns(site: Site) -> None:
-    for action, body, data in (
+    for name, body, data in (
         ("add", {"one": 1}, 3),
         ("add", {"one": 1, "two": 1, "action": "fail", "request_id": [1]}, 2),
         ("aside", b"", "done"),
         ("any.thing/else", b"", "any.thing/else"),
         ("who", b"", []),
     ):
-        answer = await post(site, action, body)
-        assert (answer.status_code, answer.json()["data"]) == (200, data), action
+        answer = await post(site, name, body)
+        assert (answer.status_code, answer.json()["data"]) == (200, data), name
 
 
 async def test_an_action_that_returns_nothing(site: Site) -> None:
@@ -297,9 +297,9 @@ async def test_an_error_is_a_status_and_the_same_body(site: Site) -> None:
         ("quietly", {}, {"idempotency_key": "x" * 300}, 400, "parse_error"),
         ("count", {"upto": "x"}, {}, 422, "invalid_payload"),
     ]
-    for action, body, headers, status, code in calls:
-        answer = await post(site, action, body, **headers)
-        assert (answer.status_code, answer.json()["code"]) == (status, code), (action, body)
+    for name, body, headers, status, code in calls:
+        answer = await post(site, name, body, **headers)
+        assert (answer.status_code, answer.json()["code"]) == (status, code), (name, body)
         assert answer.headers["content-type"] == "application/json"
 
 

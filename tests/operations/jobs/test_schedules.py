@@ -99,7 +99,13 @@ def test_the_hour_that_comes_twice_is_not_gone_through_twice():
 def changes(zone: ZoneInfo) -> list[float]:
     """When its clocks are changed in 2026."""
     begin = datetime(2026, 1, 1, tzinfo=UTC)
-    halves = [(begin + timedelta(hours=number / 2)).astimezone(zone) for number in range(2 * 365 * 24)]
+    days = [begin + timedelta(days=number) for number in range(366)]
+    halves = [
+        (day + timedelta(hours=number / 2)).astimezone(zone)
+        for day, following in pairwise(days)
+        if day.astimezone(zone).utcoffset() != following.astimezone(zone).utcoffset()
+        for number in range(49)
+    ]
     return [later.timestamp() for at, later in pairwise(halves) if at.utcoffset() != later.utcoffset()]
 
 
