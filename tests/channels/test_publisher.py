@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import httpx
@@ -34,6 +34,7 @@ from fastapi_channels import (
     current_publisher,
 )
 from fastapi_channels.cluster.node import Node
+from tests.support import forks
 from tests.support.live import Client, Close, Site, serving, unique, wait_until
 from tests.support.servers import NatsServer, RedisServer, free_port
 from tests.support.wire import node_of
@@ -578,22 +579,18 @@ for number in range(3):
 """
 
 
-async def run(script: str, *words: str) -> None:
+async def run(folder: Path, script: str, *words: str) -> None:
     """A process of its own, which must end by itself and say nothing."""
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-W", "error", "-c", script, *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    (folder / "script.py").write_text(f"import warnings; warnings.simplefilter('error')\n{script}")
+    command = (sys.executable, "-m", "script", *words)
+    done = await asyncio.to_thread(forks.run, command, cwd=folder)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 
 
-async def test_a_script_needs_to_close_nothing(shared_redis: RedisServer):
+async def test_a_script_needs_to_close_nothing(tmp_path: Path, shared_redis: RedisServer):
     namespace = unique()
     async with two_processes(shared_redis.url, namespace) as (here, _), here.connect("/rooms/a") as client:
-        await run(SCRIPT, shared_redis.url, namespace)
+        await run(tmp_path, SCRIPT, shared_redis.url, namespace)
         assert await heard(client) == ["from a script"]
 
 
@@ -603,10 +600,10 @@ async def test_a_script_needs_to_close_nothing(shared_redis: RedisServer):
     ["redis", *(pytest.param(each, marks=pytest.mark.fault) for each in BROKERS if each != "redis")],
     indirect=True,
 )
-async def test_a_forked_process_begins_anew_and_disturbs_nobody(url: str):
+async def test_a_forked_process_begins_anew_and_disturbs_nobody(tmp_path: Path, url: str):
     namespace = unique()
     async with two_processes(url, namespace) as (here, _), here.connect("/rooms/a") as client:
-        await run(FORK, url, namespace)
+        await run(tmp_path, FORK, url, namespace)
         expected = ["before"]
         for number in range(3):
             expected += [f"child {number}", f"child {number} again", f"parent {number}"]

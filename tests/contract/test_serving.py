@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
 from fastapi_channels import Channel, ConfigurationError, action, add_channel
 from fastapi_channels.__main__ import main
 from fastapi_channels.contract import serving
+from tests.support import forks
 
 ROOT = Path(__file__).parents[2]
 
@@ -141,7 +141,9 @@ async def test_a_router_tells_of_its_own_endpoints():
 
 def run(*words: str) -> bytes:
     command = [sys.executable, "-m", "fastapi_channels", "asyncapi", *words]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300).stdout
+    done = forks.run(command, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.encode()
 
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path):

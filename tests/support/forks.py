@@ -115,6 +115,22 @@ def start(
         return Forked(command[2:], cwd or Path.cwd(), {**os.environ} if env is None else env, files)
 
 
+def run(
+    command: Sequence[str], *, cwd: str | Path | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` does, with what it writes."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = start(command, cwd=cwd, stdout=out.fileno(), stderr=err.fileno())
+        try:
+            status = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            raise
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess([*command], status, out.read(), err.read())
+
+
 def begin() -> Callable[[], None]:
     """Let the processes that this one starts, and itself, have their programs from one that forks; what is
     returned ends it. It imports nothing before it is asked for the first program."""

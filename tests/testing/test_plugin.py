@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import sys
 from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from tests.docs.test_docs import ROOT, blocks
+from tests.support import forks
 
 pytest_plugins = ["pytester"]
 PAGES = ("docs/guide/testing.md", "docs/zh/guide/testing.md")
@@ -64,6 +66,7 @@ def test_its_fixtures_and_the_tests_of_the_page(pytester: pytest.Pytester):
     pytester.makepyfile(test_own=TESTS, **files)
     count = sum(len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE)) for text in files.values())
     words = ("-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--channels-within", "10")
-    done = pytester.runpytest_subprocess(*words)
+    ran = forks.run((sys.executable, "-m", "pytest", *words), cwd=pytester.path)
+    done = pytest.RunResult(ran.returncode, ran.stdout.splitlines(), ran.stderr.splitlines(), 0)
     done.assert_outcomes(passed=3 + count, failed=1)
     done.stdout.fnmatch_lines(["*no event 'said' within 0.05 s*"])

@@ -2,8 +2,6 @@ import asyncio
 import logging
 import math
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -17,9 +15,11 @@ from hypothesis import strategies as st
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
+from fastapi_channels import throttling
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import MemoryLimiter, Rate, RedisLimiter, limit_key
 from fastapi_channels.throttling import redis as store
+from tests.support.environments import without
 from tests.support.servers import RedisServer
 from tests.support.strategies import Item, bursts, moments, rates
 
@@ -284,16 +284,12 @@ def test_an_unknown_policy_is_refused() -> None:
         RedisLimiter("redis://127.0.0.1", on_failure="maybe")  # type: ignore[arg-type]
 
 
-def test_the_package_does_without_redis() -> None:
-    program = (
-        "import sys; sys.modules['redis'] = None\n"
-        "import fastapi_channels.throttling as throttling\n"
-        "throttling.MemoryLimiter()\n"
-        "try: throttling.RedisLimiter\n"
-        "except ImportError as error: print(error)\n"
-    )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300, check=True)
-    assert said.stdout.decode().strip() == 'RedisLimiter needs redis: pip install "fastapi-channels[redis]"'
+def test_the_package_does_without_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    without("redis", "throttling.redis", monkeypatch)
+    throttling.MemoryLimiter()
+    told = r'^RedisLimiter needs redis: pip install "fastapi-channels\[redis\]"$'
+    with pytest.raises(ImportError, match=told):
+        throttling.RedisLimiter  # noqa: B018
 
 
 # When Redis does not answer

@@ -1,7 +1,6 @@
 """The file of types: it compiles, it is formatted, and it holds programs to what the server takes."""
 
 import importlib
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from datetime import date
@@ -28,6 +27,7 @@ from fastapi_channels import (
 )
 from fastapi_channels.__main__ import main
 from fastapi_channels.contract.typescript.file import typescript
+from tests.support import forks
 from tests.support.asyncapi import described
 from tests.support.typescript import Compiler, wrong_lines
 
@@ -335,7 +335,7 @@ def test_an_application_without_channels():
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     types, document = str(tmp_path / "channels.ts"), str(tmp_path / "asyncapi.json")
     command = [sys.executable, "-m", "fastapi_channels", "typescript", "example.main:app", "-o", types]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
+    assert forks.run(command, cwd=ROOT).returncode == 0
     assert main(["asyncapi", "example.main:app", "-o", document]) == 0
     assert main(["typescript", document]) == 0
     assert capsys.readouterr().out == Path(types).read_text()
