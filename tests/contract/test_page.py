@@ -1,20 +1,21 @@
 """The page over HTTP: where it is, who may see it, what it may load."""
 
 import json
+import logging
 import re
-import subprocess
-import sys
 from typing import Annotated, Any
 
 import httpx
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException
 from fastapi.security import HTTPBearer
+from starlette.routing import Route
 
 from fastapi_channels import Channel, ConfigurationError, Socket, action, add_channel
 from fastapi_channels.auth import Authenticator
 from fastapi_channels.contract import assets
 from fastapi_channels.contract.templates import texts_of
+from tests.support.environments import without
 
 from .test_serving import application, get
 
@@ -233,22 +234,15 @@ async def test_at_the_root_it_takes_no_other_path():
     assert 'src="files/page.js"' in body
 
 
-def test_without_jinja2_there_is_no_page_and_the_log_says_so():
-    script = """
-import sys
-sys.modules["jinja2"] = None
-import importlib.util, logging
-find = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *more: None if name == "jinja2" else find(name, *more)
-logging.basicConfig(level=logging.INFO)
-from fastapi import FastAPI
-from fastapi_channels import add_channel
-app = add_channel(FastAPI())
-print([route.path for route in app.routes if "asyncapi" in route.path])
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
-    assert done.stdout.strip() == "['/asyncapi.json', '/asyncapi.yaml']", done.stderr
-    assert "no page at /asyncapi: it needs Jinja2" in done.stderr
+def test_without_jinja2_there_is_no_page_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    without("jinja2", "contract.templates", monkeypatch)
+    caplog.set_level(logging.INFO)
+    app = add_channel(FastAPI())
+    paths = [route.path for route in app.routes if isinstance(route, Route) and "asyncapi" in route.path]
+    assert paths == ["/asyncapi.json", "/asyncapi.yaml"]
+    assert "no page at /asyncapi: it needs Jinja2" in caplog.text
 
 
 async def test_an_application_without_channels_has_a_page():

@@ -30,7 +30,8 @@ PLACE: Final = "FASTAPI_CHANNELS_FORKS"
 IMPORTED: Final = (
     *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
     *("uvicorn.protocols.websockets.auto", "fastapi_channels.brokers.redis", "fastapi_channels.stores.redis"),
-    *("fastapi_channels.throttling.redis", "pydantic.v1", "encodings.idna", "tests.support.live"),
+    *("fastapi_channels.throttling.redis", "fastapi_channels.commands.connect", "pydantic.v1"),
+    *("encodings.idna", "tests.support.events"),
 )
 """What most of them import, sooner or later."""
 ROOT: Final = Path(__file__).parents[2]

@@ -1,8 +1,8 @@
 import functools
 import math
-import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyrate_limiter
@@ -12,6 +12,7 @@ from starlette.requests import HTTPConnection
 
 from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import ForeignLimiter, Rate, limit_key, normalize, rate
+from tests.support import forks
 
 HOUR = 3_600_000
 
@@ -152,8 +153,8 @@ def test_a_class_is_no_limiter(cls: Any) -> None:
         normalize([cls])
 
 
-def test_neither_package_is_imported() -> None:
-    program = (
+def test_neither_package_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(
         "import sys\n"
         "from fastapi_channels.throttling import normalize, rate\n"
         "normalize([rate(1, seconds=1)])\n"
@@ -161,8 +162,8 @@ def test_neither_package_is_imported() -> None:
         "except TypeError: pass\n"
         "print('pyrate_limiter' in sys.modules, 'fastapi_limiter' in sys.modules)\n"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=300, check=True)
-    assert said.stdout.split() == [b"False", b"False"]
+    said = forks.run((sys.executable, "-m", "program"), cwd=tmp_path)
+    assert said.stdout.split() == ["False", "False"], said.stderr
 
 
 def test_a_limiter_of_neither_package_is_asked_too(monkeypatch: pytest.MonkeyPatch) -> None:
