@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any, TypeVar
@@ -21,6 +22,9 @@ from tests.support import forks, live, servers
 HERE = Path(__file__).parent
 
 gc.disable()  # until all is collected, when it has nothing to find
+
+if find_spec("sniffio") is None:
+    sys.modules["sniffio"] = None  # type: ignore[assignment]  # httpx looks for it in all folders, at each step
 
 # How long one example takes says more about the machine than about the code; pytest-timeout bounds the whole.
 settings.register_profile("patient", deadline=None)

@@ -156,12 +156,15 @@ def test_what_is_held_is_bounded(monkeypatch: pytest.MonkeyPatch):
     assert bodies(gate.fill(page(5, after=4))) == ["a5"]
 
 
+COUNTS = st.integers(1, 12)
+COMING = st.lists(st.one_of(st.none(), st.integers(0, 11)), max_size=40)
+
+
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[int, list[int | None]]:
     """How many publications there are, and what comes of them: doubled, swapped, dropped; None: a read."""
-    count = draw(st.integers(1, 12))
-    coming = draw(st.lists(st.one_of(st.none(), st.integers(1, count)), max_size=40))
-    return count, coming
+    count, coming = draw(COUNTS), draw(COMING)
+    return count, [number if number is None else number % count + 1 for number in coming]
 
 
 @given(deliveries(), st.integers(1, 12), st.integers(1, 5), st.integers(0, 4))
