@@ -11,14 +11,20 @@ UNLABELLED = """() => {
     .filter((element) => visible(element) && !named(element))
     .map((element) => element.outerHTML);
 }"""
+"""The visible controls without a name."""
 
 # A colour as the browser computes it is "rgb(…)", "rgba(…)" or "color(srgb …)": a canvas reads them all.
 FAINT = """() => {
   const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const painted = new Map(); // most texts have the colours of others
   const paint = (colors) => {
+    const known = painted.get(colors.join());
+    if (known) return known;
     canvas.clearRect(0, 0, 1, 1);
     for (const color of colors) { canvas.fillStyle = color; canvas.fillRect(0, 0, 1, 1); }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    const seen = [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    painted.set(colors.join(), seen);
+    return seen;
   };
   const linear = (byte) => (byte <= 10 ? byte / 3294.6 : ((byte / 255 + 0.055) / 1.055) ** 2.4);
   const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
@@ -26,8 +32,13 @@ FAINT = """() => {
     const [dark, light] = [luminance(a), luminance(b)].sort((x, y) => x - y);
     return (light + 0.05) / (dark + 0.05);
   };
-  const backgrounds = (element) =>
-    element ? [...backgrounds(element.parentElement), getComputedStyle(element).backgroundColor] : ["Canvas"];
+  const behind = new Map([[null, ["Canvas"]]]);
+  const backgrounds = (element) => {
+    if (!behind.has(element)) {
+      behind.set(element, [...backgrounds(element.parentElement), getComputedStyle(element).backgroundColor]);
+    }
+    return behind.get(element);
+  };
   const speaks = (element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
   const shown = (element) =>
     element.checkVisibility({ visibilityProperty: true, opacityProperty: true }) && element.offsetWidth > 1 &&
@@ -38,11 +49,18 @@ FAINT = """() => {
       const style = getComputedStyle(element, element.placeholder && !element.value ? "::placeholder" : null);
       const size = parseFloat(style.fontSize);
       const large = size >= 24 || (size >= 18.66 && style.fontWeight >= 700);
-      const behind = backgrounds(element);
-      const ratio = contrast(paint([...behind, style.color]), paint(behind));
+      const under = backgrounds(element);
+      const ratio = contrast(paint([...under, style.color]), paint(under));
       return ratio >= (large ? 3 : 4.5) ? [] : [`${ratio.toFixed(2)} ${element.outerHTML}`];
     });
 }"""
+"""The visible texts whose contrast is below WCAG 2 level AA, with their contrast."""
+
+SCROLLING = """() => {
+  const { scrollWidth } = document.documentElement;
+  return scrollWidth === innerWidth ? [] : [`${scrollWidth} in a window of ${innerWidth}`];
+}"""
+"""A page that is wider than its window, in pixels."""
 
 OVERFLOWING = """() => [...document.querySelectorAll("*")]
   .filter((element) => element.checkVisibility() && element.scrollWidth > element.clientWidth)
@@ -51,6 +69,7 @@ OVERFLOWING = """() => [...document.querySelectorAll("*")]
     return display !== "inline" && overflowX !== "hidden";
   })
   .map((element) => element.outerHTML)"""
+"""The visible elements whose content is wider than they are."""
 
 # A long name may be broken anywhere; nothing but its length tells it from a word such as "ready".
 BROKEN = """() => [...document.querySelectorAll("td .cell, th")].filter((each) => each.checkVisibility())
@@ -67,6 +86,7 @@ BROKEN = """() => [...document.querySelectorAll("td .cell, th")].filter((each) =
     }
     return broken;
   })"""
+"""The short words in tables that do not stand in one line."""
 
 # What is focused, and whether one can see it: by an outline of its own or of the label around it.
 FOCUSED = """() => {
@@ -79,24 +99,9 @@ FOCUSED = """() => {
 }"""
 
 
-async def unlabelled(page: Page) -> list[str]:
-    """The visible controls without a name."""
-    return await page.evaluate(UNLABELLED)
-
-
-async def faint(page: Page) -> list[str]:
-    """The visible texts whose contrast is below WCAG 2 level AA, with their contrast."""
-    return await page.evaluate(FAINT)
-
-
-async def overflowing(page: Page) -> list[str]:
-    """The visible elements whose content is wider than they are."""
-    return await page.evaluate(OVERFLOWING)
-
-
-async def broken(page: Page) -> list[str]:
-    """The short words in tables that do not stand in one line."""
-    return await page.evaluate(BROKEN)
+async def faults(page: Page, *scripts: str) -> list[str]:
+    """What the scripts find, which are asked in one turn."""
+    return await page.evaluate(f"() => [{', '.join(f'...({script})()' for script in scripts)}]")
 
 
 async def tab_stops(page: Page, limit: int = 40) -> list[str]:

@@ -221,7 +221,7 @@ class Named(Channel):
 
 def known(token: str, _: Any) -> Identity | None:
     """A token that holds, or one that does not hold for long."""
-    ends = {"good": None, "short": time.time() + 25}
+    ends = {"good": None, "short": time.time() + 12}
     return Identity("ada", expires_at=ends[token]) if token in ends else None
 
 

@@ -16,7 +16,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from tests.support.live import wait_until
 
-from .accessibility import FOCUSED, broken, faint, overflowing, unlabelled
+from .accessibility import BROKEN, FAINT, FOCUSED, OVERFLOWING, SCROLLING, UNLABELLED, faults
 from .guests import PATIENCE, Guests
 from .operated import HOSTILE
 from .server import ROOT
@@ -407,14 +407,11 @@ async def test_languages_themes_and_screens(operators: Guests) -> None:
                 for language in ("", "English", "中文"):
                     if language:
                         await they.click(language)
+                    scripts = [OVERFLOWING, BROKEN, SCROLLING, *([] if language else [UNLABELLED, FAINT])]
                     for width, scheme in SCREENS:
                         await they.page.set_viewport_size({"width": width, "height": 800})
                         await they.page.emulate_media(color_scheme=scheme)
-                        assert (await overflowing(they.page), await broken(they.page)) == ([], []), view
-                        assert await they.page.evaluate("document.documentElement.scrollWidth") == width
-                        if not language:
-                            assert await unlabelled(they.page) == []
-                            assert await faint(they.page) == []
+                        assert await faults(they.page, *scripts) == [], (view, width)
         finally:
             await they.page.request.delete(f"{they.url}admin/bans", params={"user": banned["user"]})
         await they.page.context.close()

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, expect
 
+from tests.support.proxy import Proxy
+
 from .guests import PATIENCE, Guest, Guests
 from .server import Example
 
@@ -51,12 +53,20 @@ async def test_a_lost_server_and_the_way_back(own_guests: Guests, own_server: Ex
         await expect(guest.log.locator(".note")).to_have_text(notes)
 
 
-async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Guests) -> None:
+async def test_what_was_said_while_the_network_was_away_is_there_once(
+    guests: Guests, server: Example
+) -> None:
     guests.may_lose = True
+    async with Proxy(server.port) as cable:
+        await _through_a_tunnel(guests, cable)
+
+
+async def _through_a_tunnel(guests: Guests, cable: Proxy) -> None:
     bob = await guests.new()
     await bob.page.goto(bob.url)
     await say(bob, "tunnel", [f"line {number}" for number in range(40)])
-    ada = await (await guests.new()).enter("Ada", room="tunnel")
+    ada = Guest((await guests.new()).page, f"http://127.0.0.1:{cable.port}/")
+    await ada.enter("Ada", room="tunnel")
     await bob.enter("Bob", room="tunnel")
     await expect(bob.message("LINE 39")).to_be_in_viewport()
     await expect(bob.log.locator(".message")).to_have_count(30)
@@ -69,10 +79,12 @@ async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Gu
 
     while await bob.page.locator("#typing").inner_text() != "Ada is typing…":
         await ada.draft.press("x")
-    await ada.page.context.set_offline(True)
+    cable.freeze()
+    await tell(ada, offline=True)
     await ada.sees_state("waiting")
     await say(bob, "tunnel", ["meanwhile"])
-    await ada.page.context.set_offline(False)
+    cable.thaw()
+    await tell(ada, offline=False)
     await ada.sees_state("open")
     await expect(ada.log.locator(".message")).to_have_count(31)
     await expect(ada.message("MEANWHILE")).to_be_visible()
@@ -80,6 +92,14 @@ async def test_what_was_said_while_the_network_was_away_is_there_once(guests: Gu
     notes = ada.log.locator(".note").filter(has_not_text="admin")
     await expect(notes).to_have_text(["You joined", "Bob joined", "Connected again"])
     await expect(bob.page.locator("#typing")).to_be_empty()
+
+
+async def tell(guest: Guest, *, offline: bool) -> None:
+    """Lets the browser believe in a network or not. (One that it takes away itself is asked all the time.)"""
+    session = await guest.page.context.new_cdp_session(guest.page)
+    network = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    await session.send("Network.overrideNetworkState", network)
+    await session.detach()
 
 
 async def say(guest: Guest, room: str, texts: list[str]) -> None:

@@ -241,13 +241,13 @@ async def test_several_connections_stand_side_by_side(reader: Reader) -> None:
 async def test_a_flood_leaves_a_page_that_answers_and_a_bounded_list(reader: Reader) -> None:
     column = await shop(reader)
     await column.action.select_option(label="flood")
-    await column.field("frames").fill("2000")
+    await column.field("frames").fill("1000")
     card = await column.send()
     frames = await column.frames()  # it answers meanwhile
     await expect(card).to_have_attribute("data-state", "ok")
-    await expect(column.root.locator(".frames-count")).to_have_text("2003")
+    await expect(column.root.locator(".frames-count")).to_have_text("1003")
     await expect(frames).to_have_count(500)
-    await expect(column.root.locator(".skipped")).to_contain_text("1504")
+    await expect(column.root.locator(".skipped")).to_contain_text("504")
 
 
 async def test_a_huge_frame_is_clipped(reader: Reader) -> None:

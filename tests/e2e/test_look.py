@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, expect
 
-from .accessibility import faint, overflowing, unlabelled
+from .accessibility import FAINT, OVERFLOWING, UNLABELLED, faults
 from .guests import Guest, Guests
 from .server import ROOT
 
@@ -59,9 +59,7 @@ async def _sound(guest: Guest, widths: tuple[int, ...]) -> None:
         await _resize(guest, width)
         for scheme in ("light", "dark"):
             await guest.page.emulate_media(color_scheme=scheme)
-            assert await overflowing(guest.page) == []
-            assert await faint(guest.page) == []
-            assert await unlabelled(guest.page) == []
+            assert await faults(guest.page, OVERFLOWING, FAINT, UNLABELLED) == []
 
 
 @each_kind

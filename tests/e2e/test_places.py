@@ -17,8 +17,8 @@ async def _in_lobby(page: Page) -> None:
     await expect(page.get_by_role("heading", name="Join a room")).to_be_visible()
 
 
-async def test_every_channel_has_an_address_and_a_reload_stays(own_guests: Guests) -> None:
-    ada = await own_guests.new()
+async def test_every_channel_has_an_address_and_a_reload_stays(guests: Guests) -> None:
+    ada = await guests.new()
     for path in (GROUP, PERSON, RELAY):
         await ada.ask_to_enter("Ada", path)
         await ada.sees_state("open")
