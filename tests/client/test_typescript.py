@@ -19,7 +19,7 @@ from fastapi_channels.contract.document import document
 from fastapi_channels.contract.typescript.file import typescript
 from tests.docs.test_docs import ROOT, blocks, run
 from tests.support.npm import BIN, NODE, installed
-from tests.support.typescript import wrong_lines
+from tests.support.typescript import Compiler, wrong_lines
 
 from .driven import TYPESCRIPT
 from .served import Room, Said, create_app
@@ -28,7 +28,6 @@ VITE: Final = "8.4.0"
 PACKAGE: Final = json.loads((TYPESCRIPT / "package.json").read_text())
 BUILT: Final = {"index": "fastapi-channels.js", "fallback": "fastapi-channels-fallback.js"}
 """The files for pages, each by the module that it is built from."""
-FAULT: Final = re.compile(r"^([\w./]+)\((\d+),\d+\): error ", re.MULTILINE)
 PAGE: Final = {
     "index.html": '<!doctype html><title>A page</title><script type="module" src="/main.js"></script>',
     "main.js": "import { createClient } from 'fastapi-channels'; createClient('/').socket('/desk');",
@@ -193,9 +192,9 @@ for await (const { complete } of anything.history({ limit: 20, reverse: false })
 """
 
 
-def faults(tools: Path, folder: Path, *uses: tuple[Any, str]) -> tuple[set[tuple[str, int]], str]:
+def faults(compiler: Compiler, folder: Path, *uses: tuple[Any, str]) -> dict[tuple[str, int], str]:
     """What the compiler finds wrong in texts, each with the types of an application: `0/used`, `1/used`
-    and so on. To start it costs most."""
+    and so on."""
     shutil.copytree(TYPESCRIPT / "src", folder / "src")
     for number, (app, used) in enumerate(uses):
         (folder / str(number)).mkdir()
@@ -213,9 +212,7 @@ def faults(tools: Path, folder: Path, *uses: tuple[Any, str]) -> tuple[set[tuple
         },
     }
     (folder / "tsconfig.json").write_text(json.dumps({**settings, "include": ["*/used.ts"]}))
-    done = node(str(tools / "typescript/bin/tsc"), "--pretty", "false", cwd=folder)
-    found = {(name.removesuffix(".ts"), int(line)) for name, line in FAULT.findall(done.stdout)}
-    return found, done.stdout
+    return compiler.faults_in(folder)
 
 
 class Notices(Channel):
@@ -230,14 +227,16 @@ class Ticket(Channel):
     async def take(self, note: str) -> str: ...
 
 
-def test_it_is_typed_by_what_the_server_says(tools: Path, tmp_path: Path):
+def test_it_is_typed_by_what_the_server_says(compiler: Compiler, tmp_path: Path):
     app = create_app()
     Socket(Notices(), Ticket(), Room()).mount(app, "/tickets")
-    found, said = faults(tools, tmp_path, (app, USED))
-    assert found == wrong_lines("0/used", USED), said
+    found = faults(compiler, tmp_path, (app, USED))
+    assert found.keys() == wrong_lines("0/used", USED), found
 
 
-def test_the_examples_of_the_pages_are_right(tools: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_examples_of_the_pages_are_right(
+    compiler: Compiler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Each with the types of the application that was declared last."""
     examples: list[tuple[Any, str]] = []
     for page in ("docs/guide/clients.md", "docs/zh/guide/clients.md"):
@@ -249,4 +248,4 @@ def test_the_examples_of_the_pages_are_right(tools: Path, tmp_path: Path, monkey
                 app, used = examples.pop()
                 examples.append((app, used + block.source.strip() + "\n"))
     assert all(used for _, used in examples)
-    assert faults(tools, tmp_path, *examples) == (set(), "")
+    assert faults(compiler, tmp_path, *examples) == {}

@@ -108,9 +108,8 @@ TARGET = {
 
 @pytest.fixture(scope="module")
 def program() -> Iterator[Program]:
-    program = Program(FOLDER, IMPORTS, ANSWER)
-    yield program
-    program.close()
+    with Program(FOLDER, IMPORTS, ANSWER) as program:
+        yield program
 
 
 def call(program: Program, module: str, name: str, *given: Any) -> str:

@@ -61,13 +61,10 @@ def test_prometheus_own_grammar_reads_every_query():
         folder = installed("promql", PARSER)
     except (OSError, subprocess.SubprocessError) as exc:
         pytest.skip(f"npm, or its registry, is not there: {exc}")
-    program = Program(folder, 'import { parser } from "@prometheus-io/lezer-promql";', FAULTS)
-    try:
+    with Program(folder, 'import { parser } from "@prometheus-io/lezer-promql";', FAULTS) as program:
         # Grafana puts its variables in before.
         queries = [query.replace("$__rate_interval", "5m") for _, query in QUERIES]
         assert program.ask([*queries, "sum by (rate("]) == [[]] * len(queries) + [[12, 13]]
-    finally:
-        program.close()
 
 
 def test_the_test_above_can_fail():

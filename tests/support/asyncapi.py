@@ -15,61 +15,68 @@ from jsonschema import Draft7Validator
 from fastapi_channels.contract.document import document, encoded
 
 from .npm import Program, installed
+from .servers import shared
 
 VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
-PARSER: Final = """
+IMPORTS: Final = """
 import { Parser } from "@asyncapi/parser";
 import { createRequire } from "module";
+const required = createRequire(`${process.cwd()}/node_modules/`);
 // The schema of AsyncAPI would be compiled anew for each document, which takes most of the time.
-const file = "./node_modules/@stoplight/spectral-functions/dist/schema/ajv.js";
-const ajv = createRequire(`${process.cwd()}/`)(file);
-const validators = ajv.createAjvInstances();
-ajv.createAjvInstances = () => validators;
+const ajv = required("./@stoplight/spectral-functions/dist/schema/ajv.js");
+const compiled = ajv.createAjvInstances();
+ajv.createAjvInstances = () => compiled;
 const parser = new Parser();
+const { AsyncAPIFormats } = required("./@asyncapi/parser/cjs/ruleset/formats.js");
+const { getSchema } = required("./@asyncapi/parser/cjs/ruleset/functions/documentStructure.js");
+const schema = getSchema({ has: (format) => format === AsyncAPIFormats.get("3.0.0") }, false);
+const found = (faults) => faults.map(({ path, message }) => `${path} ${message}`);
+function bySchema(text) {
+  const valid = compiled(schema, "draft7", true);
+  const faults = valid(JSON.parse(text)) ? [] : valid.errors;
+  return found(faults.map(({ instancePath, message }) => ({ path: instancePath, message })));
+}
+async function byParser(text) {
+  const { diagnostics } = await parser.parse(text);
+  return found(diagnostics.filter(({ severity }) => severity === 0));
+}
 """
-PARSE: Final = """
-  const { diagnostics } = await parser.parse(asked);
-  const answer = diagnostics
-    .filter((each) => each.severity === 0)
-    .map((found) => `${found.path.join("/")} ${found.message}`);
+ANSWER: Final = """
+  const { text, isParsed } = asked;
+  const answer = [...bySchema(text), ...(isParsed ? await byParser(text) : [])];
 """
 
 
-class Official:
-    """The JSON schema of AsyncAPI 3.0, and the parser, each from its authors."""
+class Official(Program):
+    """The JSON schema of AsyncAPI 3.0, and the parser, from their authors.
+
+    Args:
+        folder: has the parser.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self._parser = Program(folder, PARSER, PARSE)
-        path = folder / "node_modules/@asyncapi/specs/schemas/3.0.0-without-$id.json"
-        self._validator = Draft7Validator(json.loads(path.read_text()))
+        super().__init__(folder, IMPORTS, ANSWER)
 
-    def check(self, *documents: dict[str, Any]) -> None:
+    def check(self, document: dict[str, Any]) -> None:
         """
         Raises:
-            AssertionError: one of the documents is wrong, by the schema or by the parser.
+            AssertionError: it is wrong, by the schema or by the parser.
         """
-        for text in [encoded(each).decode() for each in documents]:
-            faults = list(self._validator.iter_errors(json.loads(text)))
-            assert not faults, [(list(fault.path), fault.message[:200]) for fault in faults]
-            assert self._parser.ask(text) == []
-
-    def close(self) -> None:
-        self._parser.close()
+        assert self.ask({"text": encoded(document).decode(), "isParsed": True}) == []
 
     def conforms(self, document: dict[str, Any]) -> None:
-        """The schema's judgement alone, which takes no process."""
-        assert [fault.message for fault in self._validator.iter_errors(document)] == []
+        """The schema's judgement alone, which is made in no time."""
+        assert self.ask({"text": encoded(document).decode(), "isParsed": False}) == []
 
 
 @pytest.fixture(scope="session")
-def official() -> Iterator[Official]:
+def official(run_folder: Path) -> Iterator[Official]:
     try:
         folder = installed("asyncapi", VERSIONS)
     except (OSError, subprocess.SubprocessError) as exc:
         pytest.skip(f"npm cannot install AsyncAPI's parser: {exc}")
-    found = Official(folder)
-    yield found
-    found.close()
+    with shared(lambda: Official(folder), Official.__name__, run_folder) as program:
+        yield program
 
 
 def described(app: Any) -> dict[str, Any]:

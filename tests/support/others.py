@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,15 +31,18 @@ def mortal_nats() -> Iterator[NatsServer]:
 
 
 @pytest.fixture(scope="session")
-def shared_rabbit(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[RabbitServer]:
+def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of a test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if hasattr(request.config, "workerinput") else folder
+
+
+@pytest.fixture(scope="session")
+def shared_rabbit(run_folder: Path) -> Iterator[RabbitServer]:
     """One for all workers of a test run: each would wait half a minute for its own."""
     if not RabbitServer.installed():
         pytest.skip(f"{RabbitServer.binary} is not on PATH")
-    folder = tmp_path_factory.getbasetemp()
-    is_worker = hasattr(request.config, "workerinput")
-    with shared(RabbitServer, folder.parent if is_worker else folder) as server:
+    with shared(RabbitServer, RabbitServer.__name__, run_folder) as server:
         yield server
 
 

@@ -44,8 +44,6 @@ class Server(ABC):
     binary: ClassVar[str]
     deadline: ClassVar[float] = DEADLINE
     """Seconds in which it must have come up."""
-    stays: ClassVar[bool] = True
-    """Whether it runs in the folder that the tests run in, not in its own."""
 
     def __init__(self) -> None:
         self.port = free_port()
@@ -56,6 +54,11 @@ class Server(ABC):
     def folder(self) -> Path:
         """Where the server may write; kept until `stop`."""
         return Path(self._folder.name)
+
+    @property
+    def home(self) -> Path | None:
+        """The folder that it runs in, if not the one that the tests run in."""
+        return None
 
     @abstractmethod
     def command(self) -> Sequence[str]: ...
@@ -91,7 +94,7 @@ class Server(ABC):
                 stdout=output.fileno(),
                 stderr=output.fileno(),
                 env=environment,
-                cwd=None if self.stays else self.folder,
+                cwd=self.home,
             )
         wait_until(self._serves, f"{self.binary} serves port {self.port}", self.deadline)
 
@@ -347,7 +350,6 @@ class RabbitServer(Server):
 
     binary = "rabbitmq-server"
     deadline = 400.0
-    stays = False  # it leaves a dump where it is, when it is killed as it begins
 
     def __init__(self) -> None:
         super().__init__()
@@ -359,6 +361,11 @@ class RabbitServer(Server):
         """Debian has a script on PATH that runs as one user, and has its files, only."""
         plain = Path("/usr/lib/rabbitmq/bin") / cls.binary
         return str(plain) if plain.exists() else shutil.which(cls.binary)
+
+    @property
+    def home(self) -> Path:
+        """Its own: it leaves a dump where it is, when it is killed as it begins."""
+        return self.folder
 
     @property
     def url(self) -> str:
@@ -460,17 +467,16 @@ def running(server: type[S], *options: Any) -> Iterator[S]:
 
 
 @contextmanager
-def shared(server: type[S], folder: Path) -> Iterator[S]:
+def shared(make: Callable[[], S], name: str, folder: Path) -> Iterator[S]:
     """One server for all processes that share a folder: the first starts it, and ends it when the others are
     done with it, or gone. It is only what its port says to all but the first.
 
     Each holds a lock while it uses the server, which the kernel takes back from a process that is killed.
     """
-    name = server.__name__
     with (folder / f"{name}-starts").open("a+") as starts, (folder / f"{name}-used").open("a") as used:
         fcntl.flock(starts, fcntl.LOCK_EX)
         starts.seek(0)
-        one, port = server(), starts.read()
+        one, port = make(), starts.read()
         try:
             if port:
                 one.port = int(port)
