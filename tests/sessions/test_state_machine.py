@@ -264,7 +264,7 @@ def test_who_joins_leaves(enough: int) -> None:
     before = len(live(Outbox, Inbox, Connection))
     Visits.total.clear()
     limits = settings(
-        max_examples=40, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow], deadline=None
+        max_examples=20, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow], deadline=None
     )
     while Visits.total.total() < enough:
         run_state_machine_as_test(Visits, settings=limits)
