@@ -11,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from redis.asyncio import Connection
 
 from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.redis import RedisBackend
+from fastapi_channels.brokers.redis.link import connection
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.testing.clock import turns
 from tests.support.brokers import PATIENT, Process, other_tasks, running, until
@@ -67,6 +69,13 @@ async def test_what_is_published_at_once_goes_out_in_one_write(
     await asyncio.gather(*(backend.publish("room", str(number)) for number in range(100)))
     assert writes == [100]
     await backend.disconnect()
+
+
+def test_no_connection_reads_files_of_redis_py_while_the_event_loop_waits(monkeypatch: pytest.MonkeyPatch):
+    read: list[str] = []
+    monkeypatch.setattr("importlib.metadata.version", read.append)
+    connection(Connection, {"host": "localhost"})
+    assert read == []
 
 
 async def test_what_waits_for_answers_is_bounded(mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
