@@ -1,6 +1,7 @@
 """Events as types: checked wherever they are published."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
@@ -68,8 +69,9 @@ def ways(room: BaseChannel, connection: Connection) -> dict[str, Publish]:
 each_way = pytest.mark.parametrize("way", ["room", "rooms", "one", "id", "user"])
 
 
-async def published(room: BaseChannel, way: str, *event: Any) -> Any:
-    """The frame that the client gets when the event is published."""
+@asynccontextmanager
+async def publishing(room: BaseChannel, way: str) -> AsyncIterator[Publish]:
+    """What publishes an event, and returns the frame that the client gets."""
     connections: list[Connection] = []
 
     async def keep(connection: Connection) -> None:
@@ -78,8 +80,17 @@ async def published(room: BaseChannel, way: str, *event: Any) -> Any:
     room.add_event_handler("join", keep)
     async with serving(room) as app, dial(app, "/attic?user=ada") as wire:
         await wire.until(lambda: connections)
-        await ways(room, connections[0])[way](*event)
-        return await wire.receive()
+
+        async def publish(*event: Any) -> Any:
+            await ways(room, connections[0])[way](*event)
+            return await wire.receive()
+
+        yield publish
+
+
+async def published(room: BaseChannel, way: str, *event: Any) -> Any:
+    async with publishing(room, way) as publish:
+        return await publish(*event)
 
 
 @each_way
@@ -94,9 +105,8 @@ async def test_an_event_is_a_frame_with_its_name_and_fields(way: str):
 
 
 @each_way
-@pytest.mark.parametrize(
-    ("event", "name", "data"),
-    [
+async def test_what_fits_the_declared_types(way: str):
+    cases: list[tuple[Any, str, Any]] = [
         ((Moved(target=3),), "piece.moved", {"target": 3}),
         ((Cleared(),), "cleared", {}),
         (("cleared",), "cleared", {}),
@@ -108,61 +118,57 @@ async def test_an_event_is_a_frame_with_its_name_and_fields(way: str):
         ),
         (("said", Said(text="hi")), "said", {"text": "hi", "day": "2020-01-01"}),
         (("piece.moved", {"target": "3", "secret": "x"}), "piece.moved", {"target": 3}),
-    ],
-)
-async def test_what_fits_the_declared_types(way: str, event: Any, name: str, data: Any):
-    frame = await published(Room(), way, *event)
-    assert (frame["event"], frame["data"]) == (name, data)
+    ]
+    async with publishing(Room(), way) as publish:
+        for event, name, data in cases:
+            frame = await publish(*event)
+            assert (frame["event"], frame["data"]) == (name, data), event
 
 
 @each_way
-@pytest.mark.parametrize(
-    "event",
-    [
+async def test_an_event_that_is_not_declared_is_an_error(way: str):
+    cases: list[Any] = [
         (Undeclared(),),
         (Shouted(text="hi"),),
         ("undeclared", {}),
         ("said", Cleared()),
         ("Said", {"text": "hi"}),
-    ],
-)
-async def test_an_event_that_is_not_declared_is_an_error(way: str, event: Any):
-    with pytest.raises(
-        ConfigurationError, match=r"Room declares the events said, piece\.moved, cleared, not "
-    ):
-        await published(Room(), way, *event)
+    ]
+    said = r"Room declares the events said, piece\.moved, cleared, not "
+    async with publishing(Room(), way) as publish:
+        for event in cases:
+            with pytest.raises(ConfigurationError, match=said):
+                pytest.fail(f"{event} became {await publish(*event)}")
 
 
 @each_way
-@pytest.mark.parametrize(
-    "event",
-    [
+async def test_data_that_does_not_fit_is_an_error(way: str):
+    cases: list[Any] = [
         ("said",),
         ("said", {"text": 1}),
         ("piece.moved", {"target": -1}),
         ("cleared", 0),
         ("cleared", "text"),
         ("cleared", []),
-    ],
-)
-async def test_data_that_does_not_fit_is_an_error(way: str, event: Any):
-    with pytest.raises(ValidationError):
-        await published(Room(), way, *event)
+    ]
+    async with publishing(Room(), way) as publish:
+        for event in cases:
+            with pytest.raises(ValidationError):
+                pytest.fail(f"{event} became {await publish(*event)}")
 
 
 @each_way
-@pytest.mark.parametrize(
-    ("event", "name", "data"),
-    [
+async def test_a_channel_that_declares_nothing_sends_anything(way: str):
+    cases: list[tuple[Any, str, Any]] = [
         ((Undeclared(),), "undeclared", {}),
         (("anything",), "anything", None),
         (("anything", 0), "anything", 0),
         (("said", {"text": 1}), "said", {"text": 1}),
-    ],
-)
-async def test_a_channel_that_declares_nothing_sends_anything(way: str, event: Any, name: str, data: Any):
-    frame = await published(Anything(), way, *event)
-    assert (frame["event"], frame["data"]) == (name, data)
+    ]
+    async with publishing(Anything(), way) as publish:
+        for event, name, data in cases:
+            frame = await publish(*event)
+            assert (frame["event"], frame["data"]) == (name, data), event
 
 
 async def test_a_base_channel_may_declare_events_too():
