@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -246,18 +247,18 @@ async def test_two_applications_of_a_process_know_nothing_of_each_other() -> Non
 
 
 def test_an_application_that_is_gone_is_forgotten() -> None:
-    before = _count_nodes()
-    for _ in range(10):
-        add_channel(FastAPI())
-        add_channel(APIRouter())
-    assert _count_nodes() <= before
+    def attached(parent: FastAPI | APIRouter) -> weakref.ref[Node]:
+        node = Node.attached(parent)
+        assert node is not None
+        return weakref.ref(node)
 
-
-def _count_nodes() -> int:
+    gc.freeze()  # what is there already need not be looked at
+    nodes = [attached(add_channel(FastAPI())) for _ in range(10)]
+    nodes += [attached(add_channel(APIRouter())) for _ in range(10)]
     # A node goes when its application has gone.
     gc.collect()
     gc.collect()
-    return sum(type(found) is Node for found in gc.get_objects())
+    assert [node() for node in nodes] == 20 * [None]
 
 
 # Subscriptions
