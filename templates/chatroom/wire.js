@@ -32,6 +32,7 @@ class Wire {
   #list = byId("frames");
   #template = byId("frame-template");
   #following = true; // the reader is at the end
+  #scrolling = false;
 
   constructor() {
     const wide = matchMedia("(min-width: 1200px)");
@@ -77,12 +78,18 @@ class Wire {
     this.#panel.scrollIntoView({ block: "nearest" });
   }
 
+  /* Once before the page is drawn: to ask for the height lays all out, which a flood of frames must not do. */
   #toEnd() {
-    this.#list.scrollTop = this.#list.scrollHeight;
+    if (this.#scrolling) return;
+    this.#scrolling = true;
+    requestAnimationFrame(() => {
+      this.#scrolling = false;
+      this.#list.scrollTop = this.#list.scrollHeight;
+    });
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.#list;
-    this.#following = scrollHeight - scrollTop - clientHeight < 40;
+    if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
   }
 }
