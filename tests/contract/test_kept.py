@@ -120,6 +120,14 @@ class Served:
         self.document = document
         self.runner = runner
         self.envelope = Nested.envelope if name == "Nested" else Desk.envelope
+        self._values: dict[str, st.SearchStrategy[Any]] = {}
+
+    def values(self, message: str) -> st.SearchStrategy[Any]:
+        """What the schema of a message allows; a strategy that were new for each example would be slow."""
+        if message not in self._values:
+            schema = self.schema(message)
+            self._values[message] = values(schema, schema)
+        return self._values[message]
 
     def schema(self, message: str) -> dict[str, Any]:
         return schema_of(self.document, self.name, message)
@@ -190,8 +198,7 @@ patient = settings(
 @patient
 @given(st.data())
 def test_what_it_allows_is_served_as_it_says(served: Served, name: str, data: st.DataObject):
-    schema = served.schema(f"{name}.request")
-    frame = data.draw(values(schema, schema))
+    frame = data.draw(served.values(f"{name}.request"))
     answers = served.call(in_room(served, frame))
     wanted = Draft7Validator({"anyOf": served.answers(name), **_components(served)})
     for answer in answers:
@@ -203,7 +210,7 @@ def test_what_it_allows_is_served_as_it_says(served: Served, name: str, data: st
 @patient
 @given(st.data())
 def test_what_it_forbids_is_refused(served: Served, name: str, data: st.DataObject):
-    payload: Any = data.draw(st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3))
+    payload: Any = data.draw(PAYLOADS)
     envelope = served.envelope
     nested: dict[str, Any] = {envelope.payload: payload} if envelope.payload else payload
     frame = in_room(served, {envelope.action: name, envelope.request_id: "mine", **nested})
@@ -220,6 +227,8 @@ FIELDS = ("street", "number", "count", "to", "other")
 # Numbers and lists: a text that says a number is taken for one, and 0 for false: more than is promised.
 TEXTS = st.sampled_from(["street", "", "!" * 9])
 VALUES = st.one_of(st.integers(-5, 120), st.lists(st.none(), max_size=1), TEXTS)
+PAYLOADS = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3)
+ANSWERS = st.sampled_from(["where.answer", "any.failure"])
 
 
 def test_an_event_is_as_it_says(served: Served):
@@ -236,9 +245,9 @@ def test_the_server_asks_and_takes_the_answers_that_it_says(served: Served, data
     envelope = served.envelope
     (call,) = served.call(in_room(served, {envelope.action: "ask"}))
     Draft7Validator(served.schema("where.call")).validate(call)
-    schema = served.schema(data.draw(st.sampled_from(["where.answer", "any.failure"])))
-    answer = {**data.draw(values(schema, schema)), "call_id": call["call_id"]}
-    Draft7Validator(schema).validate(answer)
+    name = data.draw(ANSWERS)
+    answer = {**data.draw(served.values(name)), "call_id": call["call_id"]}
+    Draft7Validator(served.schema(name)).validate(answer)
     (reply,) = served.call(answer)
     Draft7Validator({"anyOf": served.answers("ask"), **_components(served)}).validate(reply)
     assert (reply[envelope.data] == "failed") == (envelope.errors in answer)
