@@ -64,7 +64,7 @@ def talk(url: str) -> None:
 
 def others() -> set[threading.Thread]:
     """The threads that run; those of the event loop itself are its own."""
-    return {thread for thread in threading.enumerate() if not thread.name.startswith("asyncio")}
+    return {thread for thread in threading.enumerate() if not thread.name.startswith(("asyncio", "uvloop"))}
 
 
 async def test_all_of_it_and_no_thread_is_left():

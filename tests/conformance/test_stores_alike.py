@@ -187,8 +187,10 @@ def test_every_store_answers_alike(request: pytest.FixtureRequest) -> None:
         def alike(steps: list[Step]) -> None:
             runner.get_loop().run_until_complete(play(servers, steps))
 
-        for server in servers:
-            runner.run(server.store.open())
-        alike()
-        for server in servers:
-            runner.run(server.store.close())
+        try:
+            for server in servers:
+                runner.run(server.store.open())
+            alike()
+        finally:
+            for server in servers:
+                runner.run(server.store.close())

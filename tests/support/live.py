@@ -618,9 +618,14 @@ class ServerProcess:
 async def stream(reads: int) -> asyncio.StreamReader:
     """What is written into a pipe; it is closed when nobody can write any more."""
     reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(reads, "rb"))
+    await asyncio.get_running_loop().connect_read_pipe(lambda: _UntilItsEnd(reader), os.fdopen(reads, "rb"))
     return reader
+
+
+class _UntilItsEnd(asyncio.StreamReaderProtocol):
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False  # else uvloop keeps the pipe open
 
 
 @asynccontextmanager

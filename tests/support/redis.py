@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
 
 import pytest
-from redis import utils
 from redis.asyncio import Redis
 
 from .redis_groups import RedisCluster, RedisFailover, together
 from .servers import RedisServer, free_port, running
-
-# redis-py looks its own version up for each connection, in the files of the package.
-utils.get_lib_version = cache(utils.get_lib_version)
 
 
 @pytest.fixture(scope="session")
