@@ -1,10 +1,10 @@
 /** The driven client in Node: a line of JSON for each command, and for all that is told. */
 
-import { flushCompileCache } from "node:module";
+import * as modules from "node:module";
 import { createInterface } from "node:readline";
 
 import { driven } from "./commands.ts";
 
-flushCompileCache(); // It is going to be killed.
+modules.flushCompileCache?.(); // It is going to be killed. (Deno has no such cache.)
 const run = driven(process.argv[2]!, (what) => process.stdout.write(JSON.stringify(what) + "\n"));
 for await (const line of createInterface({ input: process.stdin })) run(JSON.parse(line));
