@@ -88,7 +88,7 @@ class Observer:
 
     def timer(self, channel: str, spec: ActionSpec) -> Timer:
         """Where it is added how long each call of an action takes. Asked once for each action."""
-        raise NotImplementedError
+        raise NotImplementedError  # nobody asks an observer that does not override it
 
     def failed(self, channel: str, action: str, code: str, failure: BaseException | None) -> None:
         """An error was told to a client: of no channel, or of no action, where these are empty. `failure` is

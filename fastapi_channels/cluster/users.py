@@ -142,7 +142,7 @@ def _item(user: Mapping[Any, Any], name: str) -> Any:
 def _attribute(user: Any, name: str) -> Any:
     try:
         return getattr(user, name, None)
-    except NotImplementedError:
+    except NotImplementedError:  # such as `identity` of Starlette's BaseUser
         return None
 
 

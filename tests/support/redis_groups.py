@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Self, TypeVar
@@ -16,7 +17,7 @@ PATIENCE = 60.0
 G = TypeVar("G", bound="RedisGroup")
 
 
-class RedisGroup:
+class RedisGroup(ABC):
     """A context manager that starts and stops servers."""
 
     def __init__(self) -> None:
@@ -32,8 +33,8 @@ class RedisGroup:
             self._started = stack.pop_all()
         return self
 
-    def begin(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def begin(self) -> None: ...
 
     def __exit__(self, *exc_info: object) -> None:
         self._started.close()
