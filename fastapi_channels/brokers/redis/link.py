@@ -21,13 +21,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from fastapi_channels.brokers.backend import NotSent
 
-NAMED: Final[dict[str, Any]] = {}
+DRIVER: Final[dict[str, Any]] = {}
 """Which library connects: of itself redis-py reads the files of its package for each connection, 0.3 ms in
 which the event loop stands."""
 with suppress(ModuleNotFoundError):  # an older one has found it out when it was imported
     from redis.driver_info import DriverInfo
 
-    NAMED["driver_info"] = DriverInfo()
+    DRIVER["driver_info"] = DriverInfo()
 
 PING_INTERVAL: Final = 1.5
 """Seconds between two signs of life that are asked for. Three without any, and the connection is dead."""
@@ -48,8 +48,8 @@ def connection(kind: Callable[..., Any], options: Mapping[str, Any]) -> Any:
         for name, value in options.items()
         if not name.startswith(("maint_notifications", "oss_cluster_maint"))  # they need RESP3
     }
-    named = {} if kept.keys() & {"lib_name", "lib_version"} else NAMED
-    return kind(**named | kept | {"protocol": 2, "socket_timeout": None, "retry": None})
+    driver = {} if kept.keys() & {"lib_name", "lib_version"} else DRIVER
+    return kind(**driver | kept | {"protocol": 2, "socket_timeout": None, "retry": None})
 
 
 @dataclass(slots=True)
