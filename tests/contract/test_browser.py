@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fastapi_channels.contract.assets import FOLDER
-from tests.support.npm import Program
+from tests.support.npm import NodeServer
 
 IMPORTS = """
 import * as cookies from "./cookies.js";
@@ -107,12 +107,12 @@ TARGET = {
 
 
 @pytest.fixture(scope="module")
-def program() -> Iterator[Program]:
-    with Program(FOLDER, IMPORTS, ANSWER) as program:
+def program() -> Iterator[NodeServer]:
+    with NodeServer(FOLDER, IMPORTS, ANSWER) as program:
         yield program
 
 
-def call(program: Program, module: str, name: str, *given: Any) -> str:
+def call(program: NodeServer, module: str, name: str, *given: Any) -> str:
     """What a function answers, as JSON."""
     answer = program.ask({"module": module, "name": name, "with": given})
     assert isinstance(answer, str)
@@ -128,11 +128,11 @@ def call(program: Program, module: str, name: str, *given: Any) -> str:
         "{}",
     ],
 )
-def test_no_number_is_rounded(program: Program, text: str):
+def test_no_number_is_rounded(program: NodeServer, text: str):
     assert call(program, "exact", "parse", text) == text
 
 
-def test_a_frame_uses_up_no_id_before_it_is_sent(program: Program):
+def test_a_frame_uses_up_no_id_before_it_is_sent(program: NodeServer):
     channel, operation = {"envelope": ENVELOPE}, {"name": "say"}
     frames = [call(program, "socket", "frameOf", channel, operation, {"text": "x"}, "") for _ in range(3)]
     assert len({*frames}) == 1
@@ -153,12 +153,12 @@ def test_a_frame_uses_up_no_id_before_it_is_sent(program: Program):
         ({}, ["anything"]),
     ],
 )
-def test_a_type_is_said_in_words(program: Program, schema: dict[str, Any], words: list[str]):
+def test_a_type_is_said_in_words(program: NodeServer, schema: dict[str, Any], words: list[str]):
     found = json.loads(call(program, "schema", "wordsFor", schema, {}))
     assert [word.get("key") or word.get("name") for word in found] == words
 
 
-def test_a_program_signs_in_as_the_form_does(program: Program):
+def test_a_program_signs_in_as_the_form_does(program: NodeServer):
     target = {**TARGET, "headers": {"Authorization": "Bearer t"}, "token": "s", "protocols": ["app"]}
     python = json.loads(call(program, "snippets", "snippet", "python", target, '{"n":9007199254740993}'))
     assert '"Authorization": "Bearer t"' in python
@@ -168,7 +168,7 @@ def test_a_program_signs_in_as_the_form_does(program: Program):
     assert wscat == """wscat -c 'ws://host/tea' -w 10 -x '{"n":9007199254740993}'\n"""
 
 
-def test_cookies_are_of_this_site_alone_and_end(program: Program):
+def test_cookies_are_of_this_site_alone_and_end(program: NodeServer):
     found = json.loads(call(program, "play", "cookies", "https:", {"session": "a b"}, {}))
     asked = "path=/; SameSite=Strict"
     assert found["written"] == [f"session=a%20b; {asked}; Secure", f"session=; {asked}; max-age=0"]
@@ -185,17 +185,17 @@ def test_cookies_are_of_this_site_alone_and_end(program: Program):
         ({"pattern": "^\\d{5}$"}, {"pattern": "^\\d{5}$"}),
     ],
 )
-def test_the_bounds_of_a_field(program: Program, schema: dict[str, Any], bounds: dict[str, str]):
+def test_the_bounds_of_a_field(program: NodeServer, schema: dict[str, Any], bounds: dict[str, str]):
     found = json.loads(call(program, "schema", "boundsOf", schema))
     assert {each["key"]: each["value"] for each in found} == bounds
 
 
-def test_a_bound_that_javascript_would_round_is_said_as_it_is(program: Program):
+def test_a_bound_that_javascript_would_round_is_said_as_it_is(program: NodeServer):
     found = json.loads(call(program, "play", "bounds", '{"maximum":9223372036854775807}'))
     assert found == [{"key": "maximum", "value": "9223372036854775807"}]
 
 
-def test_a_reply_may_come_only_over_a_protocol(program: Program):
+def test_a_reply_may_come_only_over_a_protocol(program: NodeServer):
     answers = [{"role": "reply", "subprotocol": OURS[0]}]
     found = [
         call(program, "play", "answered", *each) for each in ((OURS[0], answers), ("", answers), ("", []))
@@ -215,16 +215,16 @@ def test_a_reply_may_come_only_over_a_protocol(program: Program):
         ("123", {"pattern": "(?P<of_python>x)"}, True),
     ],
 )
-def test_what_keeps_to_its_bounds(program: Program, value: Any, schema: dict[str, Any], is_within: bool):
+def test_what_keeps_to_its_bounds(program: NodeServer, value: Any, schema: dict[str, Any], is_within: bool):
     assert json.loads(call(program, "schema", "isWithin", value, schema)) is is_within
 
 
-def test_a_socket_that_the_browser_does_not_open_is_closed(program: Program):
+def test_a_socket_that_the_browser_does_not_open_is_closed(program: NodeServer):
     found = json.loads(call(program, "play", "refused"))
     assert found == {"states": ["connecting", "closed"], "reason": "insecure", "refused": True}
 
 
-def test_a_text_of_its_own_is_sent_as_it_is(program: Program):
+def test_a_text_of_its_own_is_sent_as_it_is(program: NodeServer):
     def made(language: str, text: str) -> str:
         program_text = json.loads(call(program, "snippets", "snippet", language, TARGET, text))
         assert isinstance(program_text, str)
@@ -239,7 +239,7 @@ def test_a_text_of_its_own_is_sent_as_it_is(program: Program):
     assert signed.endswith("# a\n# rm -r b\n")
 
 
-def test_what_a_reply_says_of_its_action(program: Program):
+def test_what_a_reply_says_of_its_action(program: NodeServer):
     sent = [{"action": "a", "request_id": number} for number in (1, 2)]
     ok = {"type": "response", "status": "ok", "request_id": 1, "deprecated": True, "sunset": "2099-01-01"}
     cancelled = {"type": "response", "status": "bad", "request_id": 2, "code": "cancelled"}
@@ -249,7 +249,7 @@ def test_what_a_reply_says_of_its_action(program: Program):
 
 
 @pytest.mark.parametrize("language", ["typescript", "python", "wscat"])
-def test_a_program_joins_the_room_that_it_speaks_in(program: Program, language: str):
+def test_a_program_joins_the_room_that_it_speaks_in(program: NodeServer, language: str):
     target = {**TARGET, "token": "s", "names": {**ENVELOPE, "many_rooms": True}}
     for frame, joins in (({"action": "say", "channel": "tea"}, 1), ({"type": "ping"}, 0)):
         made = json.loads(call(program, "snippets", "snippet", language, target, json.dumps(frame)))
@@ -275,7 +275,7 @@ OPERATIONS = [
 
 
 @pytest.mark.parametrize("place", [None, "with"])
-def test_nothing_secret_is_shown(program: Program, place: str | None):
+def test_nothing_secret_is_shown(program: NodeServer, place: str | None):
     channel = {"envelope": {**ENVELOPE, "data": "data", "payload": place}, "operations": OPERATIONS}
     schemas = {"Login": LOGIN}
     login = {"name": "Ada", "password": "s3cret", "older": ["s3cret"]}
@@ -293,7 +293,7 @@ def test_nothing_secret_is_shown(program: Program, place: str | None):
     assert str(found["shown"]).count("Ada") == 2
 
 
-def test_a_program_in_typescript_rounds_no_number(program: Program):
+def test_a_program_in_typescript_rounds_no_number(program: NodeServer):
     made = json.loads(call(program, "snippets", "snippet", "typescript", TARGET, '{"n":9007199254740993}'))
     assert r'socket.send("{\"n\":9007199254740993}")' in made
     made = json.loads(call(program, "snippets", "snippet", "typescript", TARGET, '{"n":1}'))
@@ -318,12 +318,12 @@ OURS = ["fastapi-channels.1"]
     ],
 )
 def test_who_is_refused_before_anything_came_of_it(
-    program: Program, protocols: list[str], heard: list[Any], is_refused: bool
+    program: NodeServer, protocols: list[str], heard: list[Any], is_refused: bool
 ):
     assert json.loads(call(program, "play", "connection", protocols, [], heard))["refused"] is is_refused
 
 
-def test_nothing_that_ended_can_be_cancelled(program: Program):
+def test_nothing_that_ended_can_be_cancelled(program: NodeServer):
     ok = {"type": "response", "status": "ok", "action": "a", "data": 1}
     sent = [{"action": "a", "request_id": "same"}] * 2 + [{"action": "a"}, {"action": "a", "request_id": 7}]
     found = json.loads(call(program, "play", "connection", [], sent, [{**ok, "request_id": "same"}, 1006]))
@@ -331,12 +331,12 @@ def test_nothing_that_ended_can_be_cancelled(program: Program):
     assert found["cancellable"] is False
 
 
-def test_what_has_no_id_cannot_be_cancelled(program: Program):
+def test_what_has_no_id_cannot_be_cancelled(program: NodeServer):
     found = json.loads(call(program, "play", "connection", [], [{"action": "a"}], []))
     assert (found["states"], found["cancellable"]) == (["sent"], False)
 
 
-def test_what_ends_is_told(program: Program):
+def test_what_ends_is_told(program: NodeServer):
     heard = [{"type": "expiring", "expires_in": 30}, {"type": "drain", "within": 1, "retry_after": 1}, BAD]
     assert json.loads(call(program, "play", "connection", [], [], heard))["told"] == ["warned"] * 2 + [
         "fault"

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fastapi_channels.operations.families import FAMILIES, PREFIX, PROCESS, sample_names
-from tests.support.npm import Program, installed
+from tests.support.npm import NodeServer, installed
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
 FOLDER: Final = DOCS / "monitoring"
@@ -61,7 +61,7 @@ def test_prometheus_own_grammar_reads_every_query():
         folder = installed("promql", PARSER)
     except (OSError, subprocess.SubprocessError) as exc:
         pytest.skip(f"npm, or its registry, is not there: {exc}")
-    with Program(folder, 'import { parser } from "@prometheus-io/lezer-promql";', FAULTS) as program:
+    with NodeServer(folder, 'import { parser } from "@prometheus-io/lezer-promql";', FAULTS) as program:
         # Grafana puts its variables in before.
         queries = [query.replace("$__rate_interval", "5m") for _, query in QUERIES]
         assert program.ask([*queries, "sum by (rate("]) == [[]] * len(queries) + [[12, 13]]

@@ -14,7 +14,7 @@ from jsonschema import Draft7Validator
 
 from fastapi_channels.contract.document import document, encoded
 
-from .npm import Program, installed
+from .npm import NodeServer, installed
 from .servers import shared
 
 VERSIONS: Final = {"@asyncapi/parser": "3.6.3", "@asyncapi/specs": "6.11.1"}
@@ -47,7 +47,7 @@ ANSWER: Final = """
 """
 
 
-class Official(Program):
+class Official(NodeServer):
     """The JSON schema of AsyncAPI 3.0, and the parser, from their authors.
 
     Args:

@@ -35,7 +35,8 @@ IMPORTED: Final = (
 )
 """What most of them import, sooner or later."""
 ROOT: Final = Path(__file__).parents[2]
-MAX: Final = 65536
+CHUNK: Final = 65536
+"""Bytes that are read of a request at a time."""
 Program: TypeAlias = "subprocess.Popen[bytes] | Forked"
 
 
@@ -182,8 +183,8 @@ def _asked(listener: socket.socket) -> socket.socket | None:
 
 def _forked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
     """Returns in a process for the program, with what was asked and the files."""
-    data, files, _, _ = socket.recv_fds(connection, MAX, 3)
-    while more := connection.recv(MAX):
+    data, files, _, _ = socket.recv_fds(connection, CHUNK, 3)
+    while more := connection.recv(CHUNK):
         data += more
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()

@@ -43,7 +43,7 @@ createServer(async (request, response) => {
 """
 
 
-class Program(Server):
+class NodeServer(Server):
     """A program of Node that goes on, and answers questions: to start it costs most.
 
     Args:
@@ -56,7 +56,7 @@ class Program(Server):
 
     def __init__(self, folder: Path, imports: str, answer: str) -> None:
         super().__init__()
-        self._home = folder
+        self._cwd = folder
         self._text = imports + BEGIN + answer + END
 
     @classmethod
@@ -64,8 +64,8 @@ class Program(Server):
         return NODE
 
     @property
-    def home(self) -> Path:
-        return self._home
+    def cwd(self) -> Path:
+        return self._cwd
 
     def command(self) -> Sequence[str]:
         return (NODE, "--input-type=module", "--eval", self._text, str(self.port))

@@ -56,8 +56,8 @@ class Server(ABC):
         return Path(self._folder.name)
 
     @property
-    def home(self) -> Path | None:
-        """The folder that it runs in, if not the one that the tests run in."""
+    def cwd(self) -> Path | None:
+        """The folder that it runs in; None: the one that the tests run in."""
         return None
 
     @abstractmethod
@@ -94,7 +94,7 @@ class Server(ABC):
                 stdout=output.fileno(),
                 stderr=output.fileno(),
                 env=environment,
-                cwd=self.home,
+                cwd=self.cwd,
             )
         wait_until(self._serves, f"{self.binary} serves port {self.port}", self.deadline)
 
@@ -363,7 +363,7 @@ class RabbitServer(Server):
         return str(plain) if plain.exists() else shutil.which(cls.binary)
 
     @property
-    def home(self) -> Path:
+    def cwd(self) -> Path:
         """Its own: it leaves a dump where it is, when it is killed as it begins."""
         return self.folder
 

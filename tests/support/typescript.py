@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from .npm import Program, installed
+from .npm import NodeServer, installed
 from .servers import shared
 
 VERSIONS: Final = {"typescript": "5.9.3", "prettier": "3.10.1"}
@@ -55,7 +55,7 @@ SETTINGS: Final = {
 WRONG: Final = re.compile(r"^.*// wrong\b", re.MULTILINE)
 
 
-class Compiler(Program):
+class Compiler(NodeServer):
     """
     Args:
         folder: has TypeScript and Prettier.
