@@ -65,8 +65,8 @@ def test_its_fixtures_and_the_tests_of_the_page(pytester: pytest.Pytester):
     files = files_of(ROOT / PAGES[0])
     pytester.makepyfile(test_own=TESTS, **files)
     count = sum(len(re.findall(r"^(?:async )?def test_", text, re.MULTILINE)) for text in files.values())
-    words = ("-p", "no:cacheprovider", "-o", "asyncio_mode=auto", "--channels-within", "10")
-    ran = forks.run((sys.executable, "-m", "pytest", *words), cwd=pytester.path)
+    words = "--basetemp=folders -p no:cacheprovider -o asyncio_mode=auto --channels-within 10"
+    ran = forks.run((sys.executable, "-m", "pytest", *words.split()), cwd=pytester.path)
     done = pytest.RunResult(ran.returncode, ran.stdout.splitlines(), ran.stderr.splitlines(), 0)
     done.assert_outcomes(passed=3 + count, failed=1)
     done.stdout.fnmatch_lines(["*no event 'said' within 0.05 s*"])
