@@ -21,7 +21,8 @@ from fastapi_channels.brokers.link import (
     server_name,
 )
 from fastapi_channels.testing.clock import turns
-from tests.support.brokers import other_tasks, until
+from tests.support.brokers import other_tasks
+from tests.support.live import wait_until
 
 
 class Wire:
@@ -70,7 +71,7 @@ async def held() -> Wire:
     """One that has had its first sign of life, and answers nothing from now on."""
     wire = Wire()
     await wire.link.do("begin")
-    await until(lambda: wire.link.idle)
+    await wait_until(lambda: wire.link.idle)
     wire.batches.clear()
     wire.free.clear()
     return wire
@@ -79,11 +80,11 @@ async def held() -> Wire:
 async def test_one_turn_is_one_batch_and_what_comes_meanwhile_the_next():
     wire = await held()
     first = asyncio.create_task(wire.all("a", "b", "c"))
-    await until(lambda: bool(wire.batches))
+    await wait_until(lambda: bool(wire.batches))
     second = asyncio.create_task(wire.all("d", "e"))
     await asyncio.sleep(0)
     third = asyncio.create_task(wire.all("f"))
-    await until(lambda: len(wire.link._unsent) == 3)
+    await wait_until(lambda: len(wire.link._unsent) == 3)
     assert wire.batches == [["a", "b", "c"]]
     wire.free.set()
     await asyncio.gather(first, second, third)
@@ -113,7 +114,7 @@ async def test_a_refusal_harms_no_other():
 async def test_what_its_caller_gave_up_before_it_was_sent_is_not_sent():
     wire = await held()
     first = asyncio.create_task(wire.link.do("first"))
-    await until(lambda: bool(wire.batches))
+    await wait_until(lambda: bool(wire.batches))
     given_up, kept = (asyncio.create_task(wire.link.do(what)) for what in ("given up", "kept"))
     await asyncio.sleep(0)
     given_up.cancel()
@@ -127,7 +128,7 @@ async def test_what_was_sent_when_it_broke_is_in_doubt_and_the_rest_is_not():
     wire = await held()
     wire.fault = OSError("broken")
     sent = asyncio.create_task(wire.link.do("sent"))
-    await until(lambda: bool(wire.batches))
+    await wait_until(lambda: bool(wire.batches))
     unsent = asyncio.create_task(wire.link.do("unsent"))
     await asyncio.sleep(0)
     wire.free.set()
@@ -168,7 +169,7 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(monkeypatch: pytest.M
     monkeypatch.setattr("fastapi_channels.brokers.link.MAX_WAITING", 100)
     wire = await held()
     asking = [asyncio.create_task(wire.link.do(str(number))) for number in range(3)]
-    await until(lambda: bool(wire.batches))
+    await wait_until(lambda: bool(wire.batches))
     await turns()
     wire.link.lose(OSError("broken"))
     outcomes = await asyncio.gather(*asking, return_exceptions=True)
@@ -179,14 +180,14 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(monkeypatch: pytest.M
 async def test_silence_is_noticed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.1)
     wire, excused = Wire(), Wire(excused=True)
-    await until(lambda: wire.signs > 3)
+    await wait_until(lambda: wire.signs > 3)
     assert wire.lost == []
     wire.free.clear()
     excused.free.clear()
-    await until(lambda: bool(wire.lost))
+    await wait_until(lambda: bool(wire.lost))
     assert "no sign of life" in str(wire.lost[0])
     asked = excused.asked
-    await until(lambda: excused.asked > asked + 2)
+    await wait_until(lambda: excused.asked > asked + 2)
     assert excused.lost == []
     await wire.link.close()
     await excused.link.close()

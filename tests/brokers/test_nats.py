@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.nats import PART, NatsBackend, _Parts, _subject
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.support.brokers import Process, running, until
+from tests.support.brokers import Process, running
+from tests.support.live import wait_until
 from tests.support.servers import NatsServer, free_port, required
 
 
@@ -106,7 +107,7 @@ async def test_several_servers_of_which_one_is_there(shared_nats: NatsServer):
     for _ in range(5):
         process = Process(create_backend(url))
         async with running(process):
-            await until(lambda process=process: process.broker.up)
+            await wait_until(lambda process=process: process.broker.up)
 
 
 @required(NatsServer)

@@ -22,7 +22,8 @@ from fastapi_channels.brokers.postgres import (
     _Stored,
 )
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
-from tests.support.brokers import Process, running, until
+from tests.support.brokers import Process, running
+from tests.support.live import wait_until
 from tests.support.servers import PostgresServer
 
 BODIES = st.one_of(
@@ -87,19 +88,21 @@ async def test_a_stranger_listens_and_notifies(shared_postgres: PostgresServer):
         await stranger.execute("NOTIFY room, 'from outside'")
         await process.publish("room", "from inside")
         assert await process.receives(2) == ["from outside", "from inside"]
-        await until(lambda: heard == ["from outside", "from inside"])
+        await wait_until(lambda: heard == ["from outside", "from inside"])
     await stranger.close()
 
 
 async def test_it_has_two_connections_and_leaves_none(shared_postgres: PostgresServer):
-    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fastapi-channels'"
+
+    async def is_left(count: int) -> bool:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'fastapi-channels'"
+        return bool(await ask(shared_postgres, query) == count)
+
     process = Process(create_backend(shared_postgres.url))
     async with running(process):
         await process.publish("room", "x")
-        assert await ask(shared_postgres, count) == 2
-    async with asyncio.timeout(30):
-        while await ask(shared_postgres, count):
-            await asyncio.sleep(0.01)
+        assert await is_left(2)
+    await wait_until(lambda: is_left(0))
 
 
 async def test_one_turn_is_one_transaction(shared_postgres: PostgresServer):
@@ -118,21 +121,19 @@ async def test_long_messages_wait_for_a_minute(
     monkeypatch.setattr("fastapi_channels.brokers.link.PING_INTERVAL", 0.5)
     monkeypatch.setattr("fastapi_channels.brokers.postgres.PRUNE_INTERVAL", 0.1)
     process = Process(create_backend(mortal_postgres.url))
-    count = f"SELECT count(*) FROM {TABLE}"  # noqa: S608 - a constant
+
+    async def is_left(count: int) -> bool:
+        return bool(await ask(mortal_postgres, f"SELECT count(*) FROM {TABLE}") == count)  # noqa: S608
+
     async with running(process):
         await process.broker.subscribe("room")
         await asyncio.gather(*(process.publish("room", str(n) * 10_000) for n in range(5)))
         await process.receives(5)
         one = f"(SELECT id FROM {TABLE} LIMIT 1)"  # noqa: S608
         await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds' WHERE id = {one}")  # noqa: S608
-        async with asyncio.timeout(30):
-            while await ask(mortal_postgres, count) == 5:
-                await asyncio.sleep(0.01)
-        assert await ask(mortal_postgres, count) == 4
+        await wait_until(lambda: is_left(4))
         await ask(mortal_postgres, f"UPDATE {TABLE} SET at = at - interval '61 seconds'")  # noqa: S608
-        async with asyncio.timeout(30):
-            while await ask(mortal_postgres, count):
-                await asyncio.sleep(0.01)
+        await wait_until(lambda: is_left(0))
         assert process.changes == [True]
 
 
@@ -142,9 +143,9 @@ async def test_a_long_message_that_is_gone_is_a_gap(mortal_postgres: PostgresSer
         await process.broker.subscribe("room")
         await process.publish("room", "x" * 10_000)
         await ask(mortal_postgres, "SELECT pg_notify('room', $1)", f"{MARK}r0 {uuid.uuid4().hex}")
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         await process.publish("room", "again")
-        await until(lambda: process.bodies[-1:] == ["again"])
+        await wait_until(lambda: process.bodies[-1:] == ["again"])
 
 
 async def test_a_user_that_may_not_create_tables(mortal_postgres: PostgresServer):

@@ -9,7 +9,8 @@ import pytest
 
 from fastapi_channels.brokers import Listening, NotSent, create_backend
 from fastapi_channels.brokers.rabbitmq import EXCHANGE, RabbitBackend
-from tests.support.brokers import Process, running, until
+from tests.support.brokers import Process, running
+from tests.support.live import wait_until
 from tests.support.proxy import Proxy
 from tests.support.servers import RabbitServer
 
@@ -53,7 +54,7 @@ async def test_a_stranger_listens_and_publishes(shared_rabbit: RabbitServer):
         await process.receives(1)
         await process.publish("room", "from inside")
         assert await process.receives(2) == ["from outside", "from inside"]
-        await until(lambda: heard == [b"from outside", b"from inside"])
+        await wait_until(lambda: heard == [b"from outside", b"from inside"])
     await connection.close()
 
 
@@ -89,7 +90,7 @@ async def test_a_queue_that_somebody_deleted_is_a_gap(
         consumer = backend._consumer
         assert consumer._channel is not None
         await consumer._channel.queue_delete(consumer._queue)  # others may not: it is exclusive
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         await process.publish("room", "again")
         assert await process.receives(1) == ["again"]
 
@@ -101,9 +102,9 @@ async def test_of_an_outage_its_driver_logs_nothing(
         url = shared_rabbit.url.replace(str(shared_rabbit.port), str(proxy.port))
         process = Process(create_backend(url))
         async with running(process):
-            await until(lambda: process.changes == [True])
+            await wait_until(lambda: process.changes == [True])
             proxy.cut()
-            await until(lambda: process.changes == [True, False, True])
+            await wait_until(lambda: process.changes == [True, False, True])
     assert [record.name for record in caplog.records] == ["fastapi_channels"] * 2
 
 
@@ -112,7 +113,7 @@ async def test_of_attempts_its_driver_logs_nothing_and_what_others_do_with_it_it
 ):
     process = Process(create_backend("amqp://127.0.0.1:1/"), backoff=(0.001, 0.001))
     async with running(process):
-        await until(lambda: (now := process.broker._outages._current) is not None and now.attempts > 3)
+        await wait_until(lambda: (now := process.broker._outages._current) is not None and now.attempts > 3)
     assert [record.name for record in caplog.records] == ["fastapi_channels"]
     with pytest.raises(aiormq.exceptions.AMQPConnectionError):
         await aiormq.connect("amqp://127.0.0.1:1/")

@@ -18,7 +18,8 @@ from fastapi_channels.brokers.redis import RedisBackend
 from fastapi_channels.brokers.redis.link import connection
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.testing.clock import turns
-from tests.support.brokers import PATIENT, Process, other_tasks, running, until
+from tests.support.brokers import PATIENT, Process, other_tasks, running
+from tests.support.live import wait_until
 from tests.support.servers import RedisServer, SentinelServer, free_port, required
 
 
@@ -90,7 +91,7 @@ async def test_what_waits_for_answers_is_bounded(mortal_redis: RedisServer, monk
         assert isinstance(backend, RedisBackend)
         link = backend._publisher
         assert link is not None
-        await until(lambda: link._size > 10_000)
+        await wait_until(lambda: link._size > 10_000)
         await turns()
         assert link._size < 12_000
         mortal_redis.resume()
@@ -111,9 +112,9 @@ async def test_those_that_wait_for_room_are_told_of_a_loss(
         assert link is not None
         mortal_redis.pause()
         publishing = [asyncio.create_task(process.publish("room", "x" * 1000)) for _ in range(10)]
-        await until(lambda: link._size > 1500)
+        await wait_until(lambda: link._size > 1500)
         process.broker.suspect("a test says so")
-        await until(lambda: link._error is not None)
+        await wait_until(lambda: link._error is not None)
         mortal_redis.resume()
         async with asyncio.timeout(30):
             outcomes = await asyncio.gather(*publishing, return_exceptions=True)
@@ -146,7 +147,7 @@ async def test_the_server_that_a_sentinel_names(mortal_redis: RedisServer):
             await process.publish("room", "x")
             assert await process.receives(1) == ["x"]
             await asyncio.to_thread(mortal_redis.kill)
-            await until(lambda: not process.broker.up)
+            await wait_until(lambda: not process.broker.up)
             await asyncio.to_thread(mortal_redis.restart)
             await process.publish("room", "again")
             assert await process.receives(2) == ["x", "again"]
@@ -250,9 +251,9 @@ async def test_tls(tls_server: tuple[RedisServer, int], certificate: Path):
         await process.publish("room", b"\xff" * 100_000)
         await process.receives(1)
         await asyncio.to_thread(server.kill)
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await asyncio.to_thread(server.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await process.publish("room", "over TLS again")
         assert (await process.receives(2))[1] == "over TLS again"
     assert other_tasks() == set()
@@ -265,5 +266,5 @@ async def test_a_certificate_that_is_not_trusted(
     _, port = tls_server
     process = Process(create_backend(f"rediss://127.0.0.1:{port}"))
     async with running(process):
-        await until(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text)
+        await wait_until(lambda: "CERTIFICATE_VERIFY_FAILED" in caplog.text)
         assert not process.broker.up

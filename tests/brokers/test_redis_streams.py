@@ -10,7 +10,8 @@ from broadcaster import Broadcast
 
 from fastapi_channels.brokers import NotSent, Resuming
 from fastapi_channels.brokers.redis import StreamBackend
-from tests.support.brokers import Process, other_tasks, running, until
+from tests.support.brokers import Process, other_tasks, running
+from tests.support.live import wait_until
 from tests.support.names import stable
 from tests.support.servers import RedisServer
 
@@ -80,11 +81,11 @@ async def test_streams_are_bounded_and_expire(shared_redis: RedisServer):
     async with running(process):
         await asyncio.gather(*(process.publish("room", str(number)) for number in range(1000)))
         assert 100 <= int(shared_redis.ask("XLEN", "room")) <= 300
-        await until(lambda: 60 <= int(shared_redis.ask("TTL", "room")) <= 80)
+        await wait_until(lambda: 60 <= int(shared_redis.ask("TTL", "room")) <= 80)
         shared_redis.ask("PERSIST", "room")
         process.broker.suspect("a test says so")
         await process.publish("room", "on a new connection it is set again")
-        await until(lambda: int(shared_redis.ask("TTL", "room")) >= 60)
+        await wait_until(lambda: int(shared_redis.ask("TTL", "room")) >= 60)
         await process.broker.subscribe("room")
     keys = shared_redis.ask("KEYS", "*").splitlines()
     assert all(int(shared_redis.ask("TTL", key)) > 0 for key in keys)
@@ -95,7 +96,7 @@ async def test_a_stream_that_expires_while_it_is_subscribed(shared_redis: RedisS
     async with running(process):
         await process.broker.subscribe("room")
         await process.publish("room", "one")
-        await until(lambda: shared_redis.ask("EXISTS", "room") == "0")
+        await wait_until(lambda: shared_redis.ask("EXISTS", "room") == "0")
         await process.publish("room", "two")
         assert await process.receives(2) == ["one", "two"]
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from fastapi_channels.brokers.subscriptions import Subscriptions
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.support.brokers import other_tasks, until
+from tests.support.brokers import other_tasks
+from tests.support.live import wait_until
 
 
 class Server:
@@ -64,7 +65,7 @@ class Call:
 
 async def asked(server: Server, *calls: str) -> None:
     """Wait until these calls, and no others, are open."""
-    await until(lambda: [f"{call.kind} {call.topic}" for call in server.calls] == list(calls))
+    await wait_until(lambda: [f"{call.kind} {call.topic}" for call in server.calls] == list(calls))
 
 
 async def test_callers_share_one_join():

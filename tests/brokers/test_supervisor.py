@@ -17,9 +17,10 @@ from broadcaster import BroadcastBackend, Event
 from fastapi_channels.brokers import Broker, MemoryBackend, NotSent
 from fastapi_channels.brokers.backend import MISSED, Receive
 from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError
-from fastapi_channels.testing.clock import turns
+from fastapi_channels.testing.clock import timeless, turns
 from fastapi_channels.wire.messages import Publication
-from tests.support.brokers import Process, other_tasks, running, until
+from tests.support.brokers import Process, other_tasks, running
+from tests.support.live import wait_until
 
 FAST = {"backoff": (0.001, 0.002)}
 SHORT = {"publish_timeout": 0.05, **FAST}
@@ -141,7 +142,7 @@ async def test_start_goes_on_in_the_background(backend: Scripted, caplog: pytest
     process = Process(backend, **FAST)
     async with running(process):
         assert not process.broker.up
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert process.changes == [True]
         await process.broker.subscribe("room")
         await process.publish("room", "x")
@@ -158,14 +159,14 @@ async def test_start_does_not_wait_for_a_connect_that_hangs(backend: Scripted):
     process = Process(backend, **SHORT)
     async with running(process):
         assert not process.broker.up
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert backend.calls.count("connect") == 3
 
 
 async def test_start_that_is_cancelled_leaves_nothing(backend: Scripted):
     backend.will("connect", hang)
     starting = asyncio.create_task(Process(backend).broker.start())
-    await until(lambda: backend.calls == ["connect"])
+    await wait_until(lambda: backend.calls == ["connect"])
     starting.cancel()
     await asyncio.wait((starting,))
     assert starting.cancelled()
@@ -177,7 +178,7 @@ async def test_stop_while_connecting(backend: Scripted):
     backend.will("connect", ConnectionError("not yet"), hang)
     process = Process(backend, **FAST)
     async with running(process):
-        await until(lambda: backend.calls.count("connect") == 2)
+        await wait_until(lambda: backend.calls.count("connect") == 2)
     assert other_tasks() == set()
     assert backend.calls[-1] == "disconnect"
 
@@ -246,7 +247,7 @@ async def test_stop_does_not_wait_for_a_backend_that_cannot_be_cancelled(backend
     async with asyncio.timeout(30), running(process):
         assert not process.broker.up
     stubborn.set()
-    await until(lambda: other_tasks() == set())
+    await wait_until(lambda: other_tasks() == set())
     assert process.changes == []
     assert backend.calls[-1] == "disconnect"
 
@@ -276,8 +277,8 @@ async def test_a_reader_that_dies_is_replaced(backend: Scripted, caplog: pytest.
         await process.broker.unsubscribe("c")
         for number in range(3):
             backend.lose(ConnectionResetError("reset"))
-            await until(lambda number=number: backend.calls.count("connect") == number + 2)
-            await until(lambda: process.broker.up)
+            await wait_until(lambda number=number: backend.calls.count("connect") == number + 2)
+            await wait_until(lambda: process.broker.up)
             assert backend.subscribed == {"a", "b"} == process.broker.topics
             await process.publish("a", str(number))
         assert await process.receives(3) == ["0", "1", "2"]
@@ -295,7 +296,7 @@ async def test_an_outage_is_told_once_each_way(backend: Scripted, caplog: pytest
     async with running(process):
         backend.will("connect", *[ConnectionError("still down")] * 7)
         backend.lose(ConnectionError("down"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
     down, up = texts(caplog)
     assert down.endswith("ConnectionError: down")
     assert "8 attempts" in up
@@ -308,7 +309,7 @@ async def test_reading_that_just_ends_is_a_loss(caplog: pytest.LogCaptureFixture
 
     process = Process(Short(), **FAST)
     async with running(process):
-        await until(lambda: len(process.changes) > 4)
+        await wait_until(lambda: len(process.changes) > 4)
     assert "ConnectionError: reading ended" in texts(caplog)[0]
 
 
@@ -319,7 +320,7 @@ async def test_a_reader_cancelled_by_its_backend_is_a_loss(caplog: pytest.LogCap
 
     process = Process(Confused(), **FAST)
     async with running(process):
-        await until(lambda: "reading ended" in caplog.text)
+        await wait_until(lambda: "reading ended" in caplog.text)
 
 
 async def test_a_silent_death_is_suspected(backend: Scripted, caplog: pytest.LogCaptureFixture):
@@ -329,7 +330,7 @@ async def test_a_silent_death_is_suspected(backend: Scripted, caplog: pytest.Log
         process.broker.suspect("the heartbeat does not come back")
         assert not process.broker.up
         process.broker.suspect("told twice")
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert process.changes == [True, False, True]
         await process.publish("room", "x")
         assert await process.receives(1) == ["x"]
@@ -343,7 +344,7 @@ async def test_the_loss_while_resubscribing_begins_anew(backend: Scripted):
         await process.broker.subscribe("room")
         backend.will("subscribe", ConnectionError("lost again"), ConnectionError("and again"))
         backend.lose(ConnectionError("lost"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         assert backend.calls.count("connect") == 4
         assert backend.subscribed == {"room"}
 
@@ -359,7 +360,7 @@ async def test_a_reader_that_dies_while_resubscribing_begins_anew(backend: Scrip
         await process.broker.subscribe("room")
         backend.will("subscribe", lose)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         assert backend.calls.count("connect") == 3
 
 
@@ -369,7 +370,7 @@ async def test_resubscribing_that_hangs_is_bounded(backend: Scripted):
         await process.broker.subscribe("room")
         backend.will("subscribe", hang)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         assert backend.calls.count("connect") == 3
 
 
@@ -381,10 +382,12 @@ async def test_what_is_left_while_resubscribing_is_unsubscribed(backend: Scripte
         await process.broker.subscribe("left")
         backend.will("subscribe", go_on.wait, go_on.wait)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: backend.calls[-1].startswith("subscribe") and backend.calls.count("connect") == 2)
+        await wait_until(
+            lambda: backend.calls[-1].startswith("subscribe") and backend.calls.count("connect") == 2
+        )
         await process.broker.unsubscribe("left")
         go_on.set()
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert backend.subscribed == {"kept"} == process.broker.topics
 
 
@@ -394,9 +397,9 @@ async def test_a_topic_that_is_left_while_down_stays_left(backend: Scripted):
         await process.broker.subscribe("room")
         backend.will("connect", *[ConnectionError("down")] * 3)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await process.broker.unsubscribe("room")
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert backend.subscribed == set()
 
 
@@ -408,7 +411,7 @@ async def test_a_callback_that_fails_stops_nothing(backend: Scripted, caplog: py
     await broker.start()
     assert broker.up
     backend.lose(ConnectionError("lost"))
-    await until(lambda: backend.calls.count("connect") == 2 and broker.up)
+    await wait_until(lambda: backend.calls.count("connect") == 2 and broker.up)
     await broker.stop()
     assert caplog.text.count("ValueError: a mistake") == 3
 
@@ -431,13 +434,14 @@ async def test_attempts_are_spread_and_become_rare(backend: Scripted, monkeypatc
     backend.will("connect", *[ConnectionError("down")] * 30)
     process = Process(backend, backoff=(5.0, 100.0))
     async with running(process):
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         backend.lose(ConnectionError("lost soon after"))
-        await until(lambda: len(pauses) == 31)
+        await wait_until(lambda: len(pauses) == 31)
     assert [most for _, most in pauses] == [10, 20, 40, 80] + [100] * 27
     assert {least for least, _ in pauses} == {0}
 
 
+@timeless
 async def test_a_session_that_lasted_is_not_held_against_the_next(
     backend: Scripted, monkeypatch: pytest.MonkeyPatch
 ):
@@ -449,13 +453,13 @@ async def test_a_session_that_lasted_is_not_held_against_the_next(
 
     monkeypatch.setattr("random.uniform", at_once)
     backend.will("connect", *[ConnectionError("down")] * 5)
-    process = Process(backend, backoff=(0.0001, 0.001))
+    process = Process(backend, backoff=(1.0, 10.0))
     async with running(process):
-        await until(lambda: process.broker.up)
-        await asyncio.sleep(0.01)  # longer than the longest pause: that is what "lasted" means
+        await wait_until(lambda: process.broker.up)
+        await asyncio.sleep(10.1)  # longer than the longest pause: that is what "lasted" means
         backend.lose(ConnectionError("lost"))
-        await until(lambda: len(pauses) == 6)
-    assert pauses[-1] == 0.0001
+        await wait_until(lambda: len(pauses) == 6)
+    assert pauses[-1] == 1.0
 
 
 async def test_the_log_tells_no_password(backend: Scripted, caplog: pytest.LogCaptureFixture):
@@ -463,7 +467,7 @@ async def test_the_log_tells_no_password(backend: Scripted, caplog: pytest.LogCa
     process = Process(backend, **SHORT)
     backend.will("publish", ValueError("postgres://me:hunter2@db"))
     async with running(process):
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         with pytest.raises(BrokerUnavailable) as caught:
             await process.publish("room", "x")
     assert "redis://host:1/0 today" in caplog.text
@@ -480,7 +484,7 @@ async def test_calls_wait_for_the_connection(backend: Scripted):
         await process.broker.subscribe("old")
         backend.will("connect", *[ConnectionError("down")] * 3)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await asyncio.gather(process.broker.subscribe("new"), process.publish("old", "x"))
         assert backend.subscribed == {"old", "new"}
         assert await process.receives(1) == ["x"]
@@ -556,7 +560,7 @@ async def test_a_silence_that_ends_with_the_connection_is_told_as_an_outage(
         with pytest.raises(BrokerUnavailable):
             await process.publish("room", "x")
         process.broker.suspect("it is silent")
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await process.publish("room", "x")
     begin = [line.partition(",")[0].partition(" after")[0] for line in texts(caplog)]
     assert begin == ["the broker did not answer in time", "the broker is lost", "the broker is back"]
@@ -595,7 +599,7 @@ async def test_a_confirmation_from_a_lost_session_is_not_believed(backend: Scrip
 
     async def lose() -> None:
         process.broker.suspect("at the wrong moment")
-        await until(lambda: backend.calls.count("connect") == 2)
+        await wait_until(lambda: backend.calls.count("connect") == 2)
 
     async with running(process):
         backend.will("subscribe", lose)
@@ -627,7 +631,7 @@ async def test_a_publish_that_is_cancelled(backend: Scripted):
         await process.broker.subscribe("room")
         backend.will("publish", hang)
         publishing = asyncio.create_task(process.publish("room", "given up"))
-        await until(lambda: backend.calls[-1] == "publish room")
+        await wait_until(lambda: backend.calls[-1] == "publish room")
         publishing.cancel()
         await asyncio.wait((publishing,))
         assert publishing.cancelled()
@@ -658,7 +662,7 @@ async def test_only_a_backend_that_listens_is_called_by_several(kind: type[Scrip
         assert seen == most
         seen = 0
         backend.lose(ConnectionError("lost"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         assert seen == min(most, 5)
 
 
@@ -680,7 +684,7 @@ async def test_topics_come_back_some_at_a_time(monkeypatch: pytest.MonkeyPatch):
         await asyncio.gather(*map(process.broker.subscribe, topics))
         backend.will("subscribe", *[take_a_while] * 10)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: process.changes == [True, False, True])
+        await wait_until(lambda: process.changes == [True, False, True])
         assert backend.subscribed == topics
     assert most == 3
 
@@ -785,7 +789,7 @@ async def test_only_what_was_wanted_all_the_time_is_resumed():
             await process.broker.subscribe(topic)
         backend.will("connect", *[ConnectionError("down")] * 3)
         backend.lose(ConnectionError("lost"))
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await process.broker.unsubscribe("left")
         await process.broker.unsubscribe("joined again")
         await process.broker.subscribe("joined again")

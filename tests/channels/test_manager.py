@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -260,9 +259,11 @@ async def test_on_a_router_alone(manager: Manager, seen: list[Any]):
         await client.send("hi")
         await client.closed()
         assert seen == ["hi"]
-        async with asyncio.timeout(30):
-            while await manager.count():
-                await asyncio.sleep(0.01)
+
+        async def is_empty() -> bool:
+            return not await manager.count()
+
+        await wait_until(is_empty)
 
 
 async def test_an_endpoint_may_accept_first_and_connects_once(manager: Manager):

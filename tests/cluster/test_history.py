@@ -473,8 +473,10 @@ async def test_who_was_away_while_the_store_was_set_back_is_told_though_nobody_w
         await wait_until(lambda: one.node.broker.up and two.node.broker.up)
         if who_goes_on == "another process":
             # The first one compares what it knows when the broker is back.
-            while await _epoch(store) == epoch:
-                await asyncio.sleep(0.002)
+            async def is_another() -> bool:
+                return await _epoch(store) != epoch
+
+            await wait_until(is_another)
         for text in ("anew", "and on"):
             await (first if who_goes_on == "who published before" else second).broadcast("tea", "said", text)
         async with two.connect(f"/tea?since={position}") as client:

@@ -21,6 +21,7 @@ from fastapi_channels.testing.clock import timeless
 from fastapi_channels.testing.store import FaultyStore
 from fastapi_channels.wire.messages import Publication, decode_json
 from fastapi_channels.wire.rooms import EVERY_NODE, node_topic
+from tests.support.live import wait_until
 from tests.support.wire import Close, Wire, dial, dialing, node_of, others
 
 
@@ -88,8 +89,9 @@ class Pair:
 async def pair() -> AsyncIterator[Pair]:
     apps = Pair()
     async with living(apps.one), living(apps.two):
-        while not all(node_of(app).rooms.pulse._tasks._running for app in (apps.one, apps.two)):
-            await asyncio.sleep(0.01)
+        await wait_until(
+            lambda: all(node_of(app).rooms.pulse._tasks._running for app in (apps.one, apps.two))
+        )
         yield apps
     assert not others()
 
@@ -100,8 +102,10 @@ async def asked(wire: Wire, name: str, **fields: Any) -> Any:
 
 
 async def becomes(wire: Wire, name: str, value: Any) -> None:
-    while await asked(wire, name) != value:
-        await asyncio.sleep(0.01)
+    async def is_so() -> bool:
+        return bool(await asked(wire, name) == value)
+
+    await wait_until(is_so)
 
 
 # Disconnecting

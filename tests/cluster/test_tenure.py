@@ -10,7 +10,7 @@ import pytest
 from fastapi_channels.cluster.tenure import Tenure
 from fastapi_channels.stores import StoreUnavailable
 from fastapi_channels.stores.redis import RedisStore
-from tests.support.brokers import until
+from tests.support.live import wait_until
 
 
 def test_a_system_has_no_clock_that_goes_on_while_it_sleeps(monkeypatch: pytest.MonkeyPatch):
@@ -33,7 +33,7 @@ async def test_that_the_store_does_not_answer_is_told_once(caplog: pytest.LogCap
     with pytest.raises(StoreUnavailable):
         await store.count("room")
     tenure.start()
-    await until(lambda: tenure.away > 0)
+    await wait_until(lambda: tenure.away > 0)
     await tenure.stop()
     await store.close()
     (record,) = caplog.records

@@ -19,7 +19,8 @@ from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.testing import running as site
 from fastapi_channels.wire.messages import Body, Publication
 from fastapi_channels.wire.packing import MARK
-from tests.support.brokers import DEADLINE, PATIENT, Process, other_tasks, running
+from tests.support.brokers import PATIENT, Process, other_tasks, running
+from tests.support.live import DEADLINE
 from tests.support.servers import RedisServer
 
 Make = Callable[[], BroadcastBackend]

@@ -26,8 +26,7 @@ from fastapi_channels.exceptions import (
 )
 from fastapi_channels.layers import ChannelLayer
 from tests.conformance.test_brokers import BACKENDS, SERVERS
-from tests.support.brokers import DEADLINE
-from tests.support.live import wait_until
+from tests.support.live import DEADLINE, wait_until
 
 SOON = 0.05
 """Seconds in which nothing comes."""

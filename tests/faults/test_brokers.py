@@ -13,7 +13,9 @@ from broadcaster import BroadcastBackend
 
 from fastapi_channels.brokers import create_backend
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.support.brokers import PATIENT, Process, other_tasks, persistently, running, until
+from fastapi_channels.testing.clock import turns
+from tests.support.brokers import PATIENT, Process, other_tasks, persistently, running
+from tests.support.live import wait_until
 from tests.support.proxy import Proxy
 from tests.support.servers import NatsServer, PostgresServer, RabbitServer
 
@@ -64,7 +66,7 @@ async def test_killed_and_restarted_under_traffic(server: Server):
             for _ in range(3):
                 await delivered_again(one, two)
                 await asyncio.to_thread(server.kill)
-                await until(lambda: not one.broker.up and not two.broker.up)
+                await wait_until(lambda: not one.broker.up and not two.broker.up)
                 await asyncio.to_thread(server.restart)
                 assert await delivered_again(one, two) < BACK
         assert one.changes == two.changes == [True, *[False, True] * 3]
@@ -72,7 +74,7 @@ async def test_killed_and_restarted_under_traffic(server: Server):
             for sender in traffic:
                 numbers = [int(n) for who, n in map(_split, process.bodies) if who == str(id(sender))]
                 assert numbers == sorted(set(numbers))
-        await until(lambda: len(other_tasks()) <= tasks)
+        await wait_until(lambda: len(other_tasks()) <= tasks)
     assert other_tasks() == set()
 
 
@@ -84,10 +86,10 @@ async def test_flapping(process: Process, server: Server):
     tasks = len(other_tasks())
     for _ in range(3):
         await restart(server)
-    await until(lambda: process.broker.up)
+    await wait_until(lambda: process.broker.up)
     await process.publish("room", "still here")
-    await until(lambda: "still here" in process.bodies)
-    await until(lambda: len(other_tasks()) <= tasks)
+    await wait_until(lambda: "still here" in process.bodies)
+    await wait_until(lambda: len(other_tasks()) <= tasks)
 
 
 async def test_a_publish_right_after_a_restart_is_not_lost(process: Process, server: Server):
@@ -109,14 +111,14 @@ async def test_a_server_that_hangs(server: Server, caplog: pytest.LogCaptureFixt
             await process.publish("room", "in the buffers")
         with pytest.raises(BrokerUnavailable, match="did not answer"):
             await process.broker.subscribe("other")
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         assert time.monotonic() - began < NOTICED
         with pytest.raises(BrokerUnavailable, match="is down"):
             await process.publish("room", "while it hangs")
         server.resume()
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await persistently(lambda: process.publish("room", "afterwards"))
-        await until(lambda: process.bodies[-1:] == ["afterwards"])
+        await wait_until(lambda: process.bodies[-1:] == ["afterwards"])
         assert process.broker.topics == {"room"}
     assert "no sign of life" in caplog.text
     assert other_tasks() == set()
@@ -155,7 +157,7 @@ async def test_a_join_that_is_not_answered_is_repeated(server: Server):
     async with running(process):
         server.pause()
         joining = asyncio.create_task(process.broker.subscribe("room"))
-        await asyncio.sleep(0.1)
+        await turns(100)
         await restart(server)
         await joining
         await process.publish("room", "x")
@@ -168,7 +170,7 @@ async def test_a_publish_that_is_not_answered_is_not_repeated(server: Server):
         await process.broker.subscribe("room")
         server.pause()
         publishing = asyncio.create_task(process.publish("room", "x"))
-        await asyncio.sleep(0.1)
+        await turns(100)
         await asyncio.to_thread(server.kill)
         with pytest.raises(BrokerUnavailable, match="broke before the answer"):
             await publishing
@@ -185,7 +187,7 @@ async def test_no_server_at_start(server: Server, caplog: pytest.LogCaptureFixtu
         with pytest.raises(BrokerUnavailable, match="is down"):
             await process.broker.subscribe("room")
         await asyncio.to_thread(server.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await persistently(lambda: process.broker.subscribe("room"))
         await persistently(lambda: process.publish("room", "x"))
         assert await process.receives(1) == ["x"]
@@ -199,9 +201,9 @@ async def test_two_thousand_topics_come_back(server: Server):
         for start in range(0, len(topics), 100):
             await asyncio.gather(*map(process.broker.subscribe, topics[start : start + 100]))
         await asyncio.to_thread(server.kill)
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await asyncio.to_thread(server.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         for start in range(0, len(topics), 100):
             await asyncio.gather(*(process.publish(topic, topic) for topic in topics[start : start + 100]))
         assert sorted(map(str, await process.receives(2000))) == sorted(topics)
@@ -216,11 +218,11 @@ async def test_connections_that_are_cut(server: Server):
             for number in range(10):
                 process.changes.clear()
                 proxy.cut()
-                await until(lambda: process.changes == [False, True])
+                await wait_until(lambda: process.changes == [False, True])
                 await process.publish("room", str(number))
                 assert (await process.receives(number + 1))[-1] == str(number)
-                await until(lambda: proxy.connections == CONNECTIONS[type(server)])
-        await until(lambda: proxy.connections == 0)
+                await wait_until(lambda: proxy.connections == CONNECTIONS[type(server)])
+        await wait_until(lambda: proxy.connections == 0)
 
 
 async def test_a_cable_that_is_pulled(server: Server):
@@ -231,13 +233,13 @@ async def test_a_cable_that_is_pulled(server: Server):
             await process.broker.subscribe("room")
             proxy.freeze()
             began = time.monotonic()
-            await until(lambda: not process.broker.up)
+            await wait_until(lambda: not process.broker.up)
             assert time.monotonic() - began < NOTICED
             proxy.thaw()
-            await until(lambda: process.broker.up)
+            await wait_until(lambda: process.broker.up)
             await process.publish("room", "x")
             assert await process.receives(1) == ["x"]
-            await until(lambda: proxy.connections == CONNECTIONS[type(server)])
+            await wait_until(lambda: proxy.connections == CONNECTIONS[type(server)])
     assert other_tasks() == set()
 
 

@@ -15,8 +15,7 @@ from fastapi import FastAPI
 from fastapi_channels import add_channel
 from fastapi_channels.layers.django import DjangoChannelLayer
 from tests.layers.test_django import Chat
-from tests.support.brokers import until
-from tests.support.live import Client, ServerProcess, Site, process, serving
+from tests.support.live import Client, ServerProcess, Site, process, serving, wait_until
 from tests.support.servers import RedisServer
 
 GROUP = "/ws/lobby"
@@ -81,7 +80,7 @@ async def test_a_django_process_is_killed_and_started_again(
         await django.start()
         async with member(django.site) as ada:
             await shared_again(django.site, ada, bob)
-    await until(lambda: len(mortal_redis.channels()) == 0)
+    await wait_until(lambda: len(mortal_redis.channels()) == 0)
 
 
 async def test_their_redis_is_killed_and_started_again(

@@ -15,6 +15,7 @@ from fastapi_channels.stores import Addition, Record, Store, StoreUnavailable
 from fastapi_channels.stores.postgres import VERSION, PostgresStore
 from fastapi_channels.stores.store import Limits
 from tests.support.brokers import other_tasks
+from tests.support.live import wait_until
 from tests.support.servers import PostgresServer
 from tests.support.stores import (
     KEEP,
@@ -88,14 +89,19 @@ async def test_what_has_had_its_time_is_taken_away(store: Store, mortal_postgres
     # As if a minute, and a day, had gone by.
     await asked(mortal_postgres, "UPDATE histories SET stale = 1 WHERE room LIKE '%5'")
     await asked(mortal_postgres, "UPDATE histories SET ends = 1 WHERE room NOT LIKE '%5'")
-    await asyncio.sleep(0.2)
-    await asked(mortal_postgres, "SELECT prune(1000)")
     tables = ("leases", "ended", "rooms", "occupants", "records", "used", "claims", "histories")
-    counts = {
-        table: await asked(mortal_postgres, f"SELECT count(*) FROM {table}")  # noqa: S608
-        for table in tables
-    }
-    assert counts == dict.fromkeys(tables, 0) | {"histories": 2}
+
+    async def left() -> dict[str, int]:
+        await asked(mortal_postgres, "SELECT prune(1000)")
+        return {
+            table: await asked(mortal_postgres, f"SELECT count(*) FROM {table}")  # noqa: S608
+            for table in tables
+        }
+
+    async def is_taken_away() -> bool:
+        return await left() == dict.fromkeys(tables, 0) | {"histories": 2}
+
+    await wait_until(is_taken_away)
     page = await store.read(f"{ROOM} 5", KEEP)
     assert (page.top, page.first) == (1, 2)
 

@@ -16,7 +16,9 @@ from fastapi_channels.brokers import adopt
 from fastapi_channels.brokers.redis import RedisBackend
 from fastapi_channels.brokers.redis.link import Link
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.support.brokers import Process, other_tasks, persistently, running, until
+from fastapi_channels.testing.clock import turns
+from tests.support.brokers import Process, other_tasks, persistently, running
+from tests.support.live import wait_until
 from tests.support.servers import RedisServer, required
 
 from .traffic import Traffic, delivered_again
@@ -44,12 +46,12 @@ async def test_killed_and_restarted_five_times_under_traffic(mortal_redis: Redis
             for _ in range(5):
                 await delivered_again(one, two)
                 await asyncio.to_thread(mortal_redis.kill)
-                await until(lambda: not one.broker.up and not two.broker.up)
+                await wait_until(lambda: not one.broker.up and not two.broker.up)
                 await asyncio.to_thread(mortal_redis.restart)
                 assert await delivered_again(one, two) < BACK
         assert one.changes == two.changes == [True, *[False, True] * 5]
         assert len(one.bodies) == len(set(one.bodies))
-        await until(lambda: len(other_tasks()) == tasks)
+        await wait_until(lambda: len(other_tasks()) == tasks)
         assert mortal_redis.clients("pubsub") == mortal_redis.clients("normal") == 2
         assert mortal_redis.ask("PUBSUB", "NUMSUB", "room") == "room\n2"
     assert other_tasks() == set()
@@ -69,7 +71,7 @@ async def test_what_was_taken_while_all_were_connected_is_delivered_in_order(mor
                 await asyncio.to_thread(mortal_redis.restart)
                 await delivered_again(two)
         await one.publish("room", "the end")
-        await until(lambda: two.bodies[-1] == "the end")
+        await wait_until(lambda: two.bodies[-1] == "the end")
         received = [int(str(body).split()[1]) for body in two.bodies[:-1]]
         assert received == sorted(set(received))
 
@@ -79,9 +81,9 @@ async def test_flapping(process: Process, mortal_redis: RedisServer):
     for _ in range(10):
         await asyncio.to_thread(mortal_redis.kill)
         await asyncio.to_thread(mortal_redis.restart)
-    await until(lambda: process.broker.up)
+    await wait_until(lambda: process.broker.up)
     await process.publish("room", "still here")
-    await until(lambda: "still here" in process.bodies)
+    await wait_until(lambda: "still here" in process.bodies)
     assert (mortal_redis.clients("pubsub"), mortal_redis.clients("normal")) == (1, 1)
     assert len(other_tasks()) == tasks
 
@@ -92,9 +94,9 @@ async def test_connections_that_the_server_kills(
     for kind in ("pubsub", "normal"):
         process.changes.clear()
         mortal_redis.ask("CLIENT", "KILL", "TYPE", kind)
-        await until(lambda: process.changes == [False, True])
+        await wait_until(lambda: process.changes == [False, True])
         await process.publish("room", kind)
-        await until(lambda kind=kind: process.bodies[-1:] == [kind])
+        await wait_until(lambda kind=kind: process.bodies[-1:] == [kind])
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert [text.split(",")[0][:22] for text in warnings] == [
         "the broker is lost",
@@ -124,16 +126,16 @@ async def test_a_server_that_hangs(mortal_redis: RedisServer, caplog: pytest.Log
             await process.publish("room", "in the buffers")
         with pytest.raises(BrokerUnavailable, match="did not answer"):
             await process.broker.subscribe("other")
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         assert time.monotonic() - began < 30, "a connection that is half open is noticed too late"
         with pytest.raises(BrokerUnavailable, match="is down"):
             await process.publish("room", "while it hangs")
         mortal_redis.resume()
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await persistently(lambda: process.publish("room", "afterwards"))
-        await until(lambda: process.bodies[-1:] == ["afterwards"])
+        await wait_until(lambda: process.bodies[-1:] == ["afterwards"])
         assert process.broker.topics == {"room"}
-        await until(lambda: mortal_redis.channels() == {"room"})
+        await wait_until(lambda: mortal_redis.channels() == {"room"})
     assert "no sign of life" in caplog.text
 
 
@@ -154,7 +156,7 @@ async def test_a_hung_server_does_not_hold_up_the_end(mortal_redis: RedisServer)
     assert transport.get_write_buffer_size() == 0, "the socket stays open until the server has read all"
     assert other_tasks() == set()
     mortal_redis.resume()
-    await until(lambda: mortal_redis.clients("normal") == 0)
+    await wait_until(lambda: mortal_redis.clients("normal") == 0)
 
 
 async def test_a_loop_that_was_blocked_is_not_a_dead_server(
@@ -173,7 +175,7 @@ async def test_a_loop_that_was_blocked_is_not_a_dead_server(
     monkeypatch.setattr(Link, "_send", send_and_block)
     process = Process(RedisBackend(mortal_redis.url))
     async with running(process):
-        await until(lambda: not blocks)
+        await wait_until(lambda: not blocks)
         await asyncio.sleep(1)  # more than two silent intervals
         assert process.changes == [True]
 
@@ -183,7 +185,7 @@ async def test_a_join_that_is_not_answered_is_repeated(mortal_redis: RedisServer
     async with running(process):
         mortal_redis.pause()
         joining = asyncio.create_task(process.broker.subscribe("room"))
-        await asyncio.sleep(0.05)
+        await turns(100)
         await asyncio.to_thread(mortal_redis.kill)
         await asyncio.to_thread(mortal_redis.restart)
         await joining
@@ -197,7 +199,7 @@ async def test_a_publish_that_is_not_answered_is_not_repeated(mortal_redis: Redi
         await process.broker.subscribe("room")
         mortal_redis.pause()
         publishing = asyncio.create_task(process.publish("room", "x"))
-        await asyncio.sleep(0.05)
+        await turns(100)
         await asyncio.to_thread(mortal_redis.kill)
         with pytest.raises(BrokerUnavailable, match="broke before the answer"):
             await publishing
@@ -229,7 +231,7 @@ async def test_no_server_at_start(mortal_redis: RedisServer, caplog: pytest.LogC
         with pytest.raises(BrokerUnavailable, match="is down"):
             await process.broker.subscribe("room")
         await asyncio.to_thread(mortal_redis.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await process.broker.subscribe("room")
         await process.publish("room", "x")
         assert await process.receives(1) == ["x"]
@@ -238,7 +240,7 @@ async def test_no_server_at_start(mortal_redis: RedisServer, caplog: pytest.LogC
 
 async def test_a_join_during_an_outage_waits_for_its_end(process: Process, mortal_redis: RedisServer):
     await asyncio.to_thread(mortal_redis.kill)
-    await until(lambda: not process.broker.up)
+    await wait_until(lambda: not process.broker.up)
     joining = asyncio.create_task(process.broker.subscribe("new"))
     await process.broker.unsubscribe("room")
     await asyncio.to_thread(mortal_redis.restart)
@@ -255,9 +257,9 @@ async def test_ten_thousand_topics_come_back(mortal_redis: RedisServer):
         for start in range(0, len(topics), 100):
             await asyncio.gather(*map(process.broker.subscribe, topics[start : start + 100]))
         await asyncio.to_thread(mortal_redis.kill)
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await asyncio.to_thread(mortal_redis.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         assert mortal_redis.channels() == set(topics)
         assert process.changes == [True, False, True]
 
@@ -316,13 +318,13 @@ async def test_a_stock_backend_is_kept_alive_too(mortal_redis: RedisServer):
     async with running(process):
         await process.broker.subscribe("room")
         await process.publish("room", "before")
-        await until(lambda: process.bodies[-1:] == ["before"])
+        await wait_until(lambda: process.bodies[-1:] == ["before"])
         await asyncio.to_thread(mortal_redis.kill)
-        await until(lambda: not process.broker.up)
+        await wait_until(lambda: not process.broker.up)
         await asyncio.to_thread(mortal_redis.restart)
-        await until(lambda: process.broker.up)
+        await wait_until(lambda: process.broker.up)
         await process.publish("room", "after")
-        await until(lambda: process.bodies[-1:] == ["after"])
+        await wait_until(lambda: process.bodies[-1:] == ["after"])
 
 
 async def test_a_plain_broadcast_without_a_broker(mortal_redis: RedisServer):
@@ -345,5 +347,5 @@ async def test_a_plain_broadcast_is_bounded(mortal_redis: RedisServer):
     await backend.subscribe("room")
     for _ in range(20):
         await backend.publish("room", "x" * 100)
-    await until(lambda: backend.dropped >= 16)
+    await wait_until(lambda: backend.dropped >= 16)
     await backend.disconnect()

@@ -10,7 +10,8 @@ from typing import Any
 from redis.crc import key_slot
 
 from fastapi_channels.brokers import create_backend
-from tests.support.brokers import PATIENT, Process, other_tasks, running, until
+from tests.support.brokers import PATIENT, Process, other_tasks, running
+from tests.support.live import wait_until
 from tests.support.redis_groups import RedisCluster
 
 from .traffic import Traffic, delivered_again
@@ -45,11 +46,11 @@ async def test_a_slot_moves_and_moves_back_under_traffic(changing_cluster: Redis
             for number, target in enumerate((away, home, away)):
                 await delivered_again(one, other)
                 await asyncio.to_thread(changing_cluster.move, SLOT, target)
-                await until(lambda n=number: min(len(one.missed), len(other.missed)) > n)
+                await wait_until(lambda n=number: min(len(one.missed), len(other.missed)) > n)
                 await delivered_again(one, other)
         await other.publish("room", "the end")
         for process in (one, other):
-            await until(lambda process=process: process.bodies[-1:] == ["the end"])
+            await wait_until(lambda process=process: process.bodies[-1:] == ["the end"])
             numbers = [int(str(body).split()[1]) for body in process.bodies[:-1]]
             assert numbers == sorted(set(numbers))
             assert process.changes == [True]
@@ -69,10 +70,10 @@ async def test_a_slot_that_moves_between_subscribing_and_unsubscribing(changing_
                 await other.broker.subscribe("room")
             await moving
             await other.broker.unsubscribe("room")
-            await until(lambda target=target: target.ask("PUBSUB", "SHARDNUMSUB", "room") == "room\n1")
+            await wait_until(lambda target=target: target.ask("PUBSUB", "SHARDNUMSUB", "room") == "room\n1")
             await other.broker.subscribe("room")
         await one.publish("room", "heard")
-        await until(lambda: other.bodies[-1:] == ["heard"])
+        await wait_until(lambda: other.bodies[-1:] == ["heard"])
 
 
 async def test_many_slots_move(changing_cluster: RedisCluster):
@@ -83,7 +84,7 @@ async def test_many_slots_move(changing_cluster: RedisCluster):
         moved = {t for t in topics if changing_cluster.owner(key_slot(t.encode())) is not away}
         for topic in moved:
             await asyncio.to_thread(changing_cluster.move, key_slot(topic.encode()), away)
-        await until(lambda: set(one.missed) == set(other.missed) == moved)
+        await wait_until(lambda: set(one.missed) == set(other.missed) == moved)
         one.delivered.clear()
         await asyncio.gather(*(other.publish(topic, topic) for topic in topics))
         assert {str(body) for body in await one.receives(100)} == topics
@@ -97,14 +98,14 @@ async def test_a_master_is_killed_and_its_replica_takes_over(mortal_cluster: Red
         for process in (one, other):
             await process.broker.subscribe(topic)
         await asyncio.to_thread(master.kill)
-        await until(lambda: not one.broker.up and not other.broker.up)
-        await until(lambda: one.broker.up and other.broker.up, 30)
+        await wait_until(lambda: not one.broker.up and not other.broker.up)
+        await wait_until(lambda: one.broker.up and other.broker.up, within=30)
         await one.publish(topic, "to the replica")
         assert await other.receives(1) == ["to the replica"]
         assert replica.ask("PUBSUB", "SHARDNUMSUB", topic) == f"{topic}\n2"
         assert one.changes == other.changes == [True, False, True]
         await asyncio.to_thread(master.restart)
-        await until(lambda: "role:slave" in master.ask("INFO", "replication"))
+        await wait_until(lambda: "role:slave" in master.ask("INFO", "replication"))
         await one.publish(topic, "still to it")
         assert await other.receives(2) == ["to the replica", "still to it"]
 
@@ -114,14 +115,14 @@ async def test_a_master_that_hangs(mortal_cluster: RedisCluster):
     master = mortal_cluster.masters[0]
     async with two(mortal_cluster) as (one, other):
         master.pause()
-        await until(lambda: not one.broker.up and not other.broker.up)
-        await until(lambda: one.broker.up and other.broker.up, 30)
+        await wait_until(lambda: not one.broker.up and not other.broker.up)
+        await wait_until(lambda: one.broker.up and other.broker.up, within=30)
         master.resume()
         for number in range(20):
             await one.broker.subscribe(str(number))
             await other.publish(str(number), str(number))
         # Between masters no order is promised.
-        await until(lambda: sorted(map(int, one.bodies[-20:])) == [*range(20)])
+        await wait_until(lambda: sorted(map(int, one.bodies[-20:])) == [*range(20)])
 
 
 async def test_no_node_answers(mortal_cluster: RedisCluster):
@@ -132,5 +133,5 @@ async def test_no_node_answers(mortal_cluster: RedisCluster):
         assert not process.broker.up
         for node in mortal_cluster.nodes:
             await asyncio.to_thread(node.restart)
-        await until(lambda: process.broker.up, 30)
+        await wait_until(lambda: process.broker.up, within=30)
     assert other_tasks() == set()

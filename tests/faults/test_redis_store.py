@@ -9,9 +9,11 @@ import pytest
 
 from fastapi_channels.stores import Addition, LeaseLost, Store
 from fastapi_channels.stores.redis import RedisStore
+from fastapi_channels.stores.redis.leases import Ended
 from fastapi_channels.stores.store import Lease, Record
 from fastapi_channels.wire.positions import Position
-from tests.support.brokers import other_tasks, until
+from tests.support.brokers import other_tasks
+from tests.support.live import wait_until
 from tests.support.redis_groups import RedisCluster, RedisFailover
 from tests.support.servers import RedisServer
 from tests.support.stores import (
@@ -79,10 +81,15 @@ async def test_a_process_that_dies_while_it_takes_others_out(mortal_redis: Redis
         for room in numbered(ROOM, 5):
             await store.enter(room, [someone(node, 1)], lease)
         await let_end(store, lease)
-        await asyncio.sleep(0.2)
         assert isinstance(dying, RedisStore)
-        ended = await dying._leases.ended()
-        assert ended is not None
+        found: list[Ended] = []
+
+        async def has_ended() -> bool:
+            found.extend(filter(None, [await dying._leases.ended()]))
+            return bool(found)
+
+        await wait_until(has_ended)
+        (ended,) = found
         await dying._rooms.oust(ended.rooms[0], ended.node, ended.token)
         assert await store.evict() == []
         taken = await evicted(store, ended.rooms[1])
@@ -134,7 +141,7 @@ async def test_a_master_that_comes_back_as_a_replica_is_not_written_to(mortal_fa
     async with opened(mortal_failover.url) as (store,):
         await store.append(ROOM, Addition(Record(0, "a"), KEEP))
         mortal_failover.sentinels[0].ask("SENTINEL", "FAILOVER", "main")
-        await until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), 30)
+        await wait_until(lambda: "role:slave" in mortal_failover.master.ask("INFO", "replication"), within=30)
         await answering(store)
         top = (await store.append(ROOM, Addition(Record(0, "b"), KEEP))).position
         async with opened(mortal_failover.url) as (other,):

@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fastapi_channels.brokers.redis import StreamBackend
-from tests.support.brokers import Process, other_tasks, until
+from tests.support.brokers import Process, other_tasks
 from tests.support.brokers import running as running_processes
+from tests.support.live import wait_until
 from tests.support.servers import RedisServer
 
 from .traffic import Traffic, delivered_again
@@ -36,7 +37,7 @@ async def two(lasting_redis: RedisServer) -> AsyncIterator[tuple[Told, Told]]:
 async def everything(traffic: Traffic, *processes: Told) -> None:
     """Wait until all that was taken was delivered to all, and see that it was once, and in order."""
     for process in processes:
-        await until(lambda process=process: traffic.taken[-1] in process.bodies)
+        await wait_until(lambda process=process: traffic.taken[-1] in process.bodies)
         assert set(traffic.taken) <= set(process.bodies)
         numbers = [int(str(body).split()[1]) for body in process.bodies]
         assert numbers == sorted(set(numbers))
@@ -62,7 +63,7 @@ async def test_one_is_cut_off_while_the_other_goes_on(two: tuple[Told, Told], la
             await delivered_again(one, other)
             other.broker.suspect("a test says so")
             await delivered_again(one)
-            await until(lambda: other.broker.up)
+            await wait_until(lambda: other.broker.up)
     await everything(traffic, one, other)
     assert other.changes == [True, *[False, True] * 10]
 
@@ -72,7 +73,7 @@ async def test_a_server_that_hangs(two: tuple[Told, Told], lasting_redis: RedisS
     async with traffic.flowing():
         await delivered_again(*two)
         lasting_redis.pause()
-        await until(lambda: not two[0].broker.up and not two[1].broker.up)
+        await wait_until(lambda: not two[0].broker.up and not two[1].broker.up)
         lasting_redis.resume()
         await delivered_again(*two)
     await everything(traffic, *two)
@@ -85,7 +86,7 @@ async def test_flapping(two: tuple[Told, Told], lasting_redis: RedisServer):
             await asyncio.to_thread(lasting_redis.kill)
             await asyncio.to_thread(lasting_redis.restart)
         await delivered_again(*two)
-        await until(lambda: bool(traffic.taken))
+        await wait_until(lambda: bool(traffic.taken))
     await everything(traffic, *two)
 
 
@@ -94,14 +95,14 @@ async def test_what_was_given_up_while_it_was_down_is_begun_anew(
 ):
     one, other = two
     await asyncio.to_thread(lasting_redis.kill)
-    await until(lambda: not one.broker.up and not other.broker.up)
+    await wait_until(lambda: not one.broker.up and not other.broker.up)
     await other.broker.unsubscribe("room")
     await asyncio.to_thread(lasting_redis.restart)
     await one.publish("room", "before it came back")
     await other.broker.subscribe("room")
     await one.publish("room", "afterwards")
-    await until(lambda: one.bodies[-1:] == ["afterwards"])
-    await until(lambda: other.bodies[-1:] == ["afterwards"])
+    await wait_until(lambda: one.bodies[-1:] == ["afterwards"])
+    await wait_until(lambda: other.bodies[-1:] == ["afterwards"])
     assert other.bodies == ["afterwards"]
 
 

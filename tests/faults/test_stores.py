@@ -13,7 +13,8 @@ import pytest
 from fastapi_channels.stores import Addition, Record, Store, StoreUnavailable
 from fastapi_channels.stores.postgres import PostgresStore
 from fastapi_channels.stores.redis import RedisStore
-from tests.support.brokers import other_tasks, until
+from tests.support.brokers import other_tasks
+from tests.support.live import wait_until
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.stores import (
     KEEP,
@@ -116,7 +117,7 @@ async def test_a_connection_that_hangs_for_long_is_given_up(server: Server):
     async with patient(server, 1.0) as store:
         given_up = await _connection(store)
         server.pause()
-        await until(given_up)
+        await wait_until(given_up)
         server.resume()
         await answering(store)
 

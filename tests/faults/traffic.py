@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi_channels.exceptions import BrokerUnavailable
-from tests.support.brokers import Process, until
+from tests.support.brokers import Process
+from tests.support.live import wait_until
 
 
 class Traffic:
@@ -44,5 +45,5 @@ class Traffic:
 async def delivered_again(*processes: Process) -> float:
     """Seconds until each process has received something that was not there before."""
     began, counts = time.monotonic(), [len(process.delivered) for process in processes]
-    await until(lambda: all(len(p.delivered) > n for p, n in zip(processes, counts, strict=True)))
+    await wait_until(lambda: all(len(p.delivered) > n for p, n in zip(processes, counts, strict=True)))
     return time.monotonic() - began

@@ -22,8 +22,8 @@ from fastapi_channels.exceptions import BrokerUnavailable, ConfigurationError, M
 from fastapi_channels.layers import AsyncJsonWebsocketConsumer
 from fastapi_channels.layers.django import DjangoChannelLayer
 from fastapi_channels.wire.messages import Publication
-from tests.support.brokers import DEADLINE, persistently
-from tests.support.live import process, serving, unique, wait_until
+from tests.support.brokers import persistently
+from tests.support.live import DEADLINE, process, serving, unique, wait_until
 from tests.support.servers import RedisServer
 
 

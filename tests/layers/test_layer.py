@@ -19,8 +19,7 @@ from fastapi_channels.layers import ChannelLayer
 from fastapi_channels.layers.groups import Groups
 from fastapi_channels.testing.clock import timeless
 from fastapi_channels.wire.messages import Publication
-from tests.support.brokers import DEADLINE
-from tests.support.live import wait_until
+from tests.support.live import DEADLINE, wait_until
 from tests.support.servers import RedisServer
 
 

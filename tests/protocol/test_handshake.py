@@ -13,6 +13,7 @@ import pytest
 from fastapi import FastAPI, WebSocket
 from websockets.frames import Opcode
 
+from fastapi_channels.uvicorn import Protocol
 from fastapi_channels.uvicorn.handshake import acceptance, read, refusal
 from tests.support.live import DEADLINE, PROTOCOL, RawClient, Site, serving, wait_until
 
@@ -294,9 +295,12 @@ async def test_frames_that_do_not_wait_for_the_answer_are_read_behind_it() -> No
     async with serving(app, ws=PROTOCOL) as site, connected(site) as client:
         await client.write(request(*RIGHT))
         await wait_until(lambda: site.open_connections == 1 and opened(site))
-        for frame in frames:
+        assert site._server is not None
+        (protocol,) = site._server.server_state.connections
+        assert isinstance(protocol, Protocol)
+        for number, frame in enumerate(frames, 1):
             await client.write(frame)
-            await asyncio.sleep(0.01)
+            await wait_until(lambda number=number: protocol._rest == b"".join(frames[:number]))
         app.state.gate.set()
         assert (await client.read_head()).startswith("HTTP/1.1 101 ")
         said = [await client.receive() for _ in range(3)]
@@ -318,10 +322,11 @@ async def test_a_flood_that_does_not_wait_for_the_answer_is_not_read() -> None:
         await wait_until(lambda: opened(site))
         assert site._server is not None
         (protocol,) = site._server.server_state.connections
+        assert isinstance(protocol, Protocol)
         frame = RawClient.frame(Opcode.BINARY, bytes(60_000))
         sending = asyncio.create_task(client.write(frame * 100))
-        await wait_until(lambda: protocol._read_paused)  # type: ignore[attr-defined]
-        assert len(protocol._rest) < 1_000_000  # type: ignore[attr-defined]
+        await wait_until(lambda: protocol._read_paused)
+        assert len(protocol._rest) < 1_000_000
         app.state.gate.set()
         assert (await client.read_head()).startswith("HTTP/1.1 101 ")
         for _ in range(100):
@@ -370,6 +375,7 @@ async def test_a_server_that_ends_refuses_who_waits_for_an_answer() -> None:
         await wait_until(lambda: opened(site))
         assert site._server is not None
         (protocol,) = site._server.server_state.connections
+        assert isinstance(protocol, Protocol)
         protocol.shutdown()
         assert (await all_of(client)).startswith(b"HTTP/1.1 500 ")
         app.state.gate.set()

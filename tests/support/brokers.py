@@ -1,4 +1,4 @@
-"""A broker with what it delivered, and waiting for something to become true."""
+"""A broker with what it delivered."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fastapi_channels.brokers import Broker
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.wire.messages import Body, Publication
 
-DEADLINE = 60.0
-"""Seconds that a test waits for what must happen: later is never."""
+from .live import DEADLINE, wait_until
+
 PATIENT: Final[dict[str, Any]] = {"publish_timeout": DEADLINE}
 """For a broker whose calls fail in no other case."""
 
@@ -39,13 +39,13 @@ class Process:
 
     async def receives(self, count: int) -> list[Body]:
         """The bodies, when there are `count` of them."""
-        await until(lambda: len(self.delivered) >= count)
+        await wait_until(lambda: len(self.delivered) >= count)
         return self.bodies
 
     async def drained(self, topic: str) -> None:
         """Wait until whatever was published before has been delivered; ends with one more message."""
         await self.publish(topic, "the last one")
-        await until(lambda: bool(self.delivered) and self.delivered[-1].body == "the last one")
+        await wait_until(lambda: bool(self.delivered) and self.delivered[-1].body == "the last one")
 
 
 @asynccontextmanager
@@ -57,12 +57,6 @@ async def running(*processes: Process) -> AsyncIterator[None]:
     finally:
         for process in processes:
             await process.broker.stop()
-
-
-async def until(condition: Callable[[], bool], deadline: float = DEADLINE) -> None:
-    async with asyncio.timeout(deadline):
-        while not condition():
-            await asyncio.sleep(0.002)
 
 
 async def persistently(call: Callable[[], Awaitable[None]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -105,12 +106,19 @@ def at_once(each: pytest.MarkDecorator) -> Callable[[_Test], Callable[[], Awaita
 async def wait_until(condition: Callable[[], Any], *, within: float = DEADLINE) -> None:
     """Wait for what announces itself in no other way.
 
+    Args:
+        condition: what it returns is awaited where it can be.
+
     Raises:
         TimeoutError: it did not become true.
     """
     async with asyncio.timeout(within):
-        while not condition():
+        while not await _value(condition()):
             await asyncio.sleep(0.002)
+
+
+async def _value(found: Any) -> Any:
+    return await found if inspect.isawaitable(found) else found
 
 
 class Close(NamedTuple):

@@ -20,7 +20,7 @@ from fastapi_channels import Channel, Connection, Socket, action, add_channel
 from fastapi_channels.cluster.node import Node
 from fastapi_channels.stores.redis.server import PREFIX
 
-from .brokers import until
+from .live import wait_until
 
 ROOMS: Final = 2_000
 AT_ONCE: Final = 200
@@ -95,8 +95,8 @@ class Soak:
         rooms = self.node.rooms
         assert rooms.roster is not None
         entered = rooms.roster._rooms
-        await until(lambda: not self.node.hub.rooms and not rooms.idle and not entered, 60)
-        await until(lambda: self.node.broker.topics == set(rooms.topics), 60)
+        await wait_until(lambda: not self.node.hub.rooms and not rooms.idle and not entered, within=60)
+        await wait_until(lambda: self.node.broker.topics == set(rooms.topics), within=60)
         noted = f"{PREFIX}:{self._namespace}:rooms:{{leases}}"
         async with asyncio.timeout(60):
             while await self._redis.exists(noted):

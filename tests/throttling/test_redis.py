@@ -3,7 +3,7 @@ import logging
 import math
 import socket
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,6 +20,7 @@ from fastapi_channels.exceptions import ConfigurationError
 from fastapi_channels.throttling import MemoryLimiter, Rate, RedisLimiter, limit_key
 from fastapi_channels.throttling import redis as store
 from tests.support.environments import without
+from tests.support.live import wait_until
 from tests.support.servers import RedisServer
 from tests.support.strategies import Item, bursts, moments, rates
 
@@ -42,12 +43,6 @@ async def limiter_of(
 async def limiter(redis_client: Redis, shared_redis: RedisServer) -> AsyncIterator[RedisLimiter]:
     async with limiter_of(shared_redis.url) as limiter:
         yield limiter
-
-
-async def until(reached: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
-        while not await reached():
-            await asyncio.sleep(0.005)
 
 
 # What is counted
@@ -165,7 +160,7 @@ async def test_a_hit_is_admitted_after_the_wait_and_not_before(limiter: RedisLim
     async def admitted() -> bool:
         return await limiter.hit(items) == 0
 
-    await until(admitted)
+    await wait_until(admitted)
     assert time.monotonic() - started >= 2.0 - 1e-3
 
 
@@ -197,7 +192,7 @@ async def test_keys_expire(limiter: RedisLimiter, redis_client: Redis) -> None:
     async def expired() -> bool:
         return not await redis_client.exists("fastapi-channel:{limit}:short")
 
-    await until(expired)
+    await wait_until(expired)
 
 
 async def test_a_key_is_bounded_whatever_the_times(limiter: RedisLimiter, redis_client: Redis) -> None:
@@ -235,7 +230,7 @@ async def test_the_limits_of_a_call_are_on_one_node_of_a_cluster(redis_cluster_n
         async def ready() -> bool:
             return b"cluster_state:ok" in (await client.execute_command("CLUSTER", "INFO") or b"")
 
-        await until(ready)
+        await wait_until(ready)
         with pytest.raises(ResponseError, match="slot"):
             await client.mget("a", "b")
     cluster = RedisCluster.from_url(redis_cluster_node.url)
@@ -398,7 +393,7 @@ async def test_a_killed_redis_is_used_again_when_it_is_back(
             assert await limiter.hit(here) == 0
             assert await limiter.hit(here) > 0
             mortal_redis.start()
-            await until(back)
+            await wait_until(back)
             # The script and the counts went with the server; what is counted now is shared again.
             shared = [(f"shared {outage}", Rate(1, 60.0))]
             assert await limiter.hit(shared) == 0
