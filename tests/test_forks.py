@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,21 @@ def test_it_is_given_and_leaves_the_same(tmp_path: Path, monkeypatch: pytest.Mon
     assert forked == own
     assert (own[0], own[2]) == (1, "an error\n")
     assert own[1].endswith("}the end\n")
+
+
+@pytest.mark.parametrize("is_forked", [True, False])
+def test_it_may_end_while_threads_wait_for_it_and_one_sends_it_signals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_forked: bool
+):
+    if not is_forked:
+        monkeypatch.delenv(forks.PLACE)
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(10 if is_forked else 1):
+            process = started(tmp_path, "a")
+            waiting = [threads.submit(process.wait, 60) for _ in range(3)]
+            while process.returncode is None:
+                process.send_signal(0)
+            assert [each.result() for each in waiting] == [1, 1, 1]
 
 
 def test_it_takes_signals(tmp_path: Path):

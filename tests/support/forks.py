@@ -53,13 +53,18 @@ class Forked:
     ) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
         what = {"command": [*command], "folder": str(Path(cwd).absolute()), "env": env, "limits": limits}
+        asked = json.dumps(what).encode()
         self.args = command
         self.returncode: int | None = None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(os.environ[PLACE])
-        socket.send_fds(self._connection, [json.dumps(what).encode()], files)
+        sent = socket.send_fds(self._connection, [asked], files)
+        self._connection.sendall(asked[sent:])
         self._connection.shutdown(socket.SHUT_WR)
         self.pid = self._told()
+
+    def __del__(self) -> None:
+        self._connection.close()
 
     def poll(self) -> int | None:
         with suppress(subprocess.TimeoutExpired):
@@ -70,20 +75,20 @@ class Forked:
         if self.returncode is None:
             if not wait([self._connection], timeout):
                 raise subprocess.TimeoutExpired(self.args, timeout or 0.0)
-            self.returncode = self._told()
-            self._connection.close()
+            self.returncode = self._told(socket.MSG_PEEK)  # it stays there for other threads that wait
         return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it ends at this moment
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
 
-    def _told(self) -> int:
+    def _told(self, flags: int = 0) -> int:
         number: int
-        (number,) = struct.unpack("!i", self._connection.recv(4, socket.MSG_WAITALL))
+        (number,) = struct.unpack("!i", self._connection.recv(4, socket.MSG_WAITALL | flags))
         return number
 
 
