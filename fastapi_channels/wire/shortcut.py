@@ -53,6 +53,8 @@ def port_of(send: Callable[..., Any], receive: Callable[..., Any], *, is_new: bo
         or not isinstance(getattr(protocol, "read_paused", None), bool)
         or getattr(queue, "_getters", None)  # somebody waits there, and would do so for ever
     ):
+        if isinstance(transport, asyncio.BaseTransport):  # as of uvicorn's `websockets`
+            send_at_once(transport)
         return None
     return Shortcut(protocol, transport, max_size, is_new=is_new)
 

@@ -77,14 +77,14 @@ async def test_each_protocol_of_uvicorn_has_a_port(ws: str) -> None:
         assert await client.read() == "hi"
 
 
-@each_with_port
+@each_implementation
 async def test_frames_are_sent_at_once_on_the_socket_of_a_worker_too(ws: str) -> None:
     """uvicorn opens one for its workers that does not say what it is."""
-    room = Room()
-    async with serving(application(room), ws=ws, proto=0) as site, site.connect("/r") as client:
+    async with serving(application(Room()), ws=ws, proto=0) as site, site.connect("/r") as client:
         await client.call("echo", text="x")
-        assert room.port is not None
-        connection = room.port.transport.get_extra_info("socket")
+        assert site._server is not None
+        (protocol,) = site._server.server_state.connections
+        connection = protocol.transport.get_extra_info("socket")
         assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
