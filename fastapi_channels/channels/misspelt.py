@@ -17,7 +17,8 @@ MEANT: Final = {
 }
 """Names that are less alike, and that would leave open what was meant to be closed."""
 LONG: Final = 9
-"""Letters from which a name of another length is suspected too: many short words differ by one letter."""
+"""Letters from which a name of any length is suspected. Many shorter words differ by one letter: of these,
+what lacks one, or has it twice."""
 
 
 def refuse_misspelt(cls: type, base: type, known: Collection[str], is_action: Callable[[Any], bool]) -> None:
@@ -68,6 +69,14 @@ def _likeness(name: str, setting: str) -> float:
     if MEANT.get(name) == setting:
         return 1.0
     if len(name) != len(setting) and len(setting) < LONG:
-        return 0.0
+        return 1.0 if name in _slips(setting) else 0.0
     # A transposition costs a short name more of its likeness than a long one.
     return 1.0 if sorted(name) == sorted(setting) else SequenceMatcher(None, name, setting).ratio()
+
+
+def _slips(setting: str) -> set[str]:
+    """The setting without one of its letters, or with one twice."""
+    places = range(len(setting))
+    return {setting[:at] + setting[at + 1 :] for at in places} | {
+        setting[:at] + setting[at] + setting[at:] for at in places
+    }

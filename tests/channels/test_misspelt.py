@@ -52,6 +52,12 @@ async def hook(self: Any, connection: Connection) -> bool:
         ("on_jion", "on_join", hook),
         ("lifepsan", "lifespan", hook),
         ("annuonce", "announce", True),
+        ("scop", "scope", "mine"),
+        ("chanel", "channel", "mine"),
+        ("lifspan", "lifespan", hook),
+        ("onjoin", "on_join", hook),
+        ("on_leav", "on_leave", hook),
+        ("histtory", "history", 10),
         ("finish_timout", "finish_timeout", 1.0),
     ],
 )
