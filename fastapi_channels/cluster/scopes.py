@@ -77,9 +77,15 @@ class Scopes:
 
 
 def why_no_lifespan(scope: Scope | None) -> str:
-    """Why a connection found an application that nobody had started, as far as can be told."""
+    """Why an application is used that nobody has started, as far as can be told.
+
+    Args:
+        scope: of the first connection; None before any.
+    """
+    if scope is None:
+        return "it was used before its server began: broadcast from a lifespan, or later"
     # A Mount alone keeps the outer path apart from that of what is mounted.
-    if scope and "app_root_path" in scope and scope["app_root_path"] != scope.get("root_path", ""):
+    if "app_root_path" in scope and scope["app_root_path"] != scope.get("root_path", ""):
         return (
             "this application is mounted in another, and the lifespan of a mounted one is not run: "
             "call add_channel() on the outer application, and on that alone: it serves the channels of both"

@@ -144,6 +144,14 @@ def test_a_loop_that_ended_without_a_stop_is_forgotten(
     assert caplog.text.count("started by its first use, not by the lifespan") == 3
 
 
+def test_what_is_broadcast_before_the_server_begins_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    room, app = Room(), FastAPI()
+    add_channel(app)
+    room.bind(app)
+    asyncio.run(room.broadcast("r", "said", "too early"))
+    assert "(it was used before its server began: broadcast from a lifespan, or later)" in caplog.text
+
+
 async def test_two_live_loops_are_refused() -> None:
     async with serving(Room()) as app:
 
