@@ -40,6 +40,7 @@ class Wire {
     wide.addEventListener("change", settle);
     this.#panel.addEventListener("toggle", () => this.#panel.open && this.#opened());
     this.#list.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#following && this.#toEnd()).observe(this.#list);
     settle();
   }
 

@@ -197,6 +197,16 @@ async def test_frames_that_are_opened_are_scrolled_to(guests: Guests) -> None:
     await expect(frames.last).to_be_in_viewport(ratio=1)
 
 
+async def test_frames_stay_at_their_end_on_a_screen_that_gets_lower(guests: Guests) -> None:
+    ada = await (await _guest(guests, 1280)).enter("Ada", room="lower")
+    for _ in range(10):
+        await ada.call("who")
+    frames = ada.page.locator("#frames li")
+    await expect(frames.last).to_be_in_viewport(ratio=1)
+    await ada.page.set_viewport_size({"width": 1280, "height": 400})
+    await expect(frames.last).to_be_in_viewport(ratio=1)
+
+
 async def test_a_screen_that_grows_gets_the_frames_beside_the_chat(guests: Guests) -> None:
     ada = await (await _guest(guests, 1280)).enter("Ada", room="growing")
     frames = ada.page.locator("#room > #wire")
