@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,12 +17,21 @@ from tests.support import forks
 
 PROGRAM = """
 import atexit, json, os, resource, signal, sys
-atexit.register(print, "the end")
+
+@atexit.register
+def end():
+    import __main__
+    print("the end of", __main__.__file__, sys.argv)
+
 if sys.argv[1] == "stays":
     signal.pause()
 json.dump({
     "name": [__name__, __spec__.name, __file__],
-    "arguments": sys.argv,
+    "arguments": [sys.argv, sys.orig_argv[1:]],
+    "buffers": [
+        [each.encoding, each.errors, each.line_buffering, each.write_through, type(each.buffer).__name__]
+        for each in (sys.stdout, sys.stderr)
+    ],
     "path": sys.path,
     "folder": os.getcwd(),
     "environment": dict(os.environ),
@@ -34,29 +44,41 @@ sys.exit("an error")
 """
 
 
-def started(folder: Path, *words: str) -> forks.Program:
+def started(folder: Path, *words: str, **environment: str) -> forks.Program:
     (folder / "program.py").write_text(PROGRAM)
-    environment = {"PYTHONPATH": "/nowhere:/else", "MINE": "me", "LC_ALL": "C.UTF-8"}
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    environment = kept | {"PYTHONPATH": "/nowhere:/else", "MINE": "me", "LC_ALL": "C.UTF-8"} | environment
     with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
         command, files = (sys.executable, "-m", "program", *words), (out.fileno(), err.fileno())
         return forks.start(command, cwd=folder, env=environment, stdout=files[0], stderr=files[1])
 
 
-def ended(folder: Path) -> Any:
-    process = started(folder, "a", "b c")
+def ended(folder: Path, **environment: str) -> Any:
+    process = started(folder, "a", "b c", **environment)
     status = process.wait(60)
     return type(process), status, (folder / "out").read_text(), (folder / "err").read_text()
 
 
-def test_it_is_given_and_leaves_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    kind, *forked = ended(tmp_path)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_it_is_given_and_leaves_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unbuffered: str):
+    kind, *forked = ended(tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert kind is forks.Forked
     monkeypatch.delenv(forks.PLACE)
-    kind, *own = ended(tmp_path)
+    kind, *own = ended(tmp_path, PYTHONUNBUFFERED=unbuffered)
     assert kind is subprocess.Popen
     assert forked == own
     assert (own[0], own[2]) == (1, "an error\n")
-    assert own[1].endswith("}the end\n")
+    assert re.search(r"\}the end of \S+/program.py \[.*'b c'\]\n$", own[1])
+
+
+def test_what_only_an_interpreter_of_its_own_can_be_told_is_told_to_one(tmp_path: Path):
+    kind, *_ = ended(tmp_path, PYTHONHASHSEED="1")
+    assert kind is subprocess.Popen
+
+
+def test_a_folder_that_is_not_there_is_told_to_who_starts_it(tmp_path: Path):
+    with pytest.raises(FileNotFoundError):
+        forks.run((sys.executable, "-m", "program"), cwd=tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize("is_forked", [True, False])

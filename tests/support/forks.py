@@ -8,6 +8,7 @@ signals and its end, and runs as `python -m` would run it. Its parent is a fork 
 from __future__ import annotations
 
 import gc
+import io
 import json
 import os
 import resource
@@ -18,11 +19,12 @@ import struct
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TypeAlias
 
 PLACE: Final = "FASTAPI_CHANNELS_FORKS"
@@ -31,9 +33,11 @@ IMPORTED: Final = (
     *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
     *("uvicorn.protocols.websockets.auto", "fastapi_channels.brokers.redis", "fastapi_channels.stores.redis"),
     *("fastapi_channels.throttling.redis", "fastapi_channels.commands.connect", "pydantic.v1"),
-    *("encodings.idna", "tests.support.events"),
+    *("encodings.idna", "httpx"),
 )
 """What most of them import, sooner or later."""
+GIVEN: Final = {"PYTHONPATH", "PYTHONUNBUFFERED"}
+"""The interpreter's own variables that a fork can be given."""
 ROOT: Final = Path(__file__).parents[2]
 CHUNK: Final = 65536
 """Bytes that are read of a request at a time."""
@@ -48,11 +52,9 @@ class Forked:
         files: its standard input, output and error.
     """
 
-    def __init__(
-        self, command: Sequence[str], cwd: str | Path, env: dict[str, str], files: Sequence[int]
-    ) -> None:
+    def __init__(self, command: Sequence[str], cwd: Path, env: dict[str, str], files: Sequence[int]) -> None:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        what = {"command": [*command], "folder": str(Path(cwd).absolute()), "env": env, "limits": limits}
+        what = {"command": [*command], "folder": str(cwd), "env": env, "limits": limits}
         asked = json.dumps(what).encode()
         self.args = command
         self.returncode: int | None = None
@@ -107,7 +109,9 @@ def start(
     Args:
         stdin, stdout, stderr: descriptors.
     """
-    if PLACE not in os.environ or (*command[:2],) != (sys.executable, "-m"):
+    given = {**os.environ} if env is None else env
+    is_module = (*command[:2],) == (sys.executable, "-m")
+    if PLACE not in os.environ or not is_module or _own(given) != _own(os.environ):
         return subprocess.Popen(
             command,
             cwd=cwd,
@@ -119,7 +123,12 @@ def start(
         )
     with open(os.devnull, "rb") as nothing:
         files = (nothing.fileno() if stdin == subprocess.DEVNULL else stdin, stdout, stderr)
-        return Forked(command[2:], cwd or Path.cwd(), {**os.environ} if env is None else env, files)
+        return Forked(command[2:], Path(cwd or ".").resolve(strict=True), given, files)
+
+
+def _own(env: Mapping[str, str]) -> dict[str, str]:
+    """The variables that an interpreter reads as it begins."""
+    return {name: value for name, value in env.items() if name.startswith("PYTHON") and name not in GIVEN}
 
 
 def run(
@@ -141,7 +150,7 @@ def run(
 def begin() -> Callable[[], None]:
     """Let the processes that this one starts, and itself, have their programs from one that forks; what is
     returned ends it. It imports nothing before it is asked for the first program."""
-    folder = tempfile.TemporaryDirectory(prefix="fastapi-channels-")
+    folder = tempfile.TemporaryDirectory(prefix="fastapi-channels-", dir="/tmp")
     place = f"{folder.name}/forks"
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(place)
@@ -197,6 +206,7 @@ def _forked(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
         connection.close()
         return json.loads(data), files
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.closerange(0, 3)  # whoever reads what the tests write does not wait for a program that is left
     for file in files:
         os.close(file)
     with suppress(BrokenPipeError):
@@ -215,9 +225,29 @@ def _run(asked: dict[str, Any], files: Sequence[int]) -> None:
     os.chdir(asked["folder"])
     resource.setrlimit(resource.RLIMIT_NOFILE, asked["limits"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    for name in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
+        del sys.modules[name]  # of this module's own path
     sys.path[: 1 + len(own)] = [asked["folder"], *_paths()]
     sys.argv[1:] = asked["command"][1:]
-    runpy.run_module(asked["command"][0], run_name="__main__", alter_sys=True)
+    sys.orig_argv[1:] = ["-m", *asked["command"]]
+    sys.modules["__main__"] = ModuleType("__main__")
+    _reopen(is_buffered=not os.environ.get("PYTHONUNBUFFERED"))
+    runpy._run_module_as_main(asked["command"][0])  # type: ignore[attr-defined]  # what `python -m` calls
+
+
+def _reopen(*, is_buffered: bool) -> None:
+    """Open standard output and error as an interpreter does when it begins."""
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        before, raw = getattr(sys, name), io.FileIO(number, "wb", closefd=False)
+        opened = io.TextIOWrapper(
+            io.BufferedWriter(raw) if is_buffered else raw,
+            before.encoding,
+            before.errors,
+            line_buffering=is_buffered and (number == 2 or os.isatty(number)),
+            write_through=not is_buffered,
+        )
+        setattr(sys, name, opened)
+        setattr(sys, f"__{name}__", opened)
 
 
 def _paths() -> list[str]:
