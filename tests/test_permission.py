@@ -506,7 +506,18 @@ class ByTypeAndMore(BasePermission):
         return who is kwargs["connection"] and who.user == "ada"
 
 
+class ByTypePerhaps(BasePermission):
+    def has_permission(
+        self, websocket: Any, action: str | None, *, me: "Connection | None" = None, **kwargs: Any
+    ) -> bool:
+        return me is not None and me.user == "ada"
+
+
 async def by_type(me: Connection) -> bool:
+    return me.user == "ada"
+
+
+async def by_type_with_more(me: Annotated[Connection, "more"]) -> bool:
     return me.user == "ada"
 
 
@@ -515,7 +526,11 @@ def by_type_behind(websocket: Any, action: str | None, me: fastapi_channels.Conn
 
 
 @pytest.mark.parametrize(
-    "permission", [ByType, ByTypeAndMore, by_type, by_type_behind, ~~as_permission(ByType)]
+    "permission",
+    [
+        *(ByType, ByTypeAndMore, ByTypePerhaps, by_type, by_type_with_more, by_type_behind),
+        ~~as_permission(ByType),
+    ],
 )
 async def test_a_parameter_of_the_type_gets_the_connection_whatever_its_name(permission: Any):
     class Room(Channel):

@@ -19,7 +19,9 @@ from fastapi_channels.exceptions import ConfigurationError
 
 _IN_PATTERNS: Final = ("str", "int", "float", "UUID")
 """What a pattern of rooms can give."""
-_CONNECTION: Final = re.compile(r"(\w+\.)*Connection(\[.*\])?")
+_CONNECTION: Final = re.compile(
+    r"(None *\| *)?((\w+\.)*(Annotated|Optional)\[ *)*(\w+\.)*Connection *([\[\],|].*)?", re.DOTALL
+)
 
 
 def where(func: Callable[..., Any]) -> str:
@@ -115,12 +117,13 @@ def check_call(what: str, func: Callable[..., Any], first: Collection[str], name
 
 
 def wants_connection(parameter: inspect.Parameter) -> bool:
-    """Whether the annotation is `Connection`, or one of its users: `Connection[Person]`. As a text it is
-    looked at, and not evaluated: what it names may not be there yet."""
+    """Whether the annotation is `Connection`, or one of its users: `Connection[Person]`; also within
+    `Annotated`, or beside None. As a text it is looked at, and not evaluated: what it names may not be there
+    yet."""
     annotation = parameter.annotation
     if isinstance(annotation, str):
         return _CONNECTION.fullmatch(annotation) is not None
-    return (get_origin(annotation) or annotation) is Connection
+    return any((get_origin(member) or member) is Connection for member in members(annotation))
 
 
 def is_model(annotation: Any) -> bool:

@@ -5,7 +5,7 @@ import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -457,9 +457,17 @@ async def test_a_parameter_of_the_type_gets_the_connection_whatever_its_name() -
     async def by_type_of_user(ws: Any, who: "Connection[str]") -> None:
         seen.append((who, ws))
 
-    async with serving(Channel(on_join=[by_type, by_type_of_user])) as app, dial(app, "/lobby") as wire:
-        await wire.until(lambda: len(seen) == 2)
-    (me, websocket_of_room), (who, websocket) = seen
+    async def perhaps(me: "Connection | None" = None) -> None:
+        seen.append((me, None))
+
+    async def with_more(me: Annotated[Connection[str], "more"]) -> None:
+        seen.append((me, None))
+
+    on_join = [by_type, by_type_of_user, perhaps, with_more]
+    async with serving(Channel(on_join=on_join)) as app, dial(app, "/lobby") as wire:
+        await wire.until(lambda: len(seen) == 4)
+    (me, websocket_of_room), (who, websocket), *others = seen
     assert isinstance(me, Connection)
     assert me is who
+    assert others == [(me, None)] * 2
     assert websocket is websocket_of_room is me.websocket
