@@ -12,7 +12,7 @@ ALIKE: Final = 0.85
 """How much of two names must agree (difflib's ratio) for one to be taken for the other."""
 MEANT: Final = {
     **dict.fromkeys(("permission", "permissions", "perms"), "permission_classes"),
-    **dict.fromkeys(("authorization", "authorisation"), "authorize"),
+    **dict.fromkeys(("authorization", "authorisation", "autorise"), "authorize"),
     "authentication_classes": "authenticator",
 }
 """Names that are less alike, and that would leave open what was meant to be closed."""

@@ -40,6 +40,7 @@ async def hook(self: Any, connection: Connection) -> bool:
         ("PERMISSION_CLASSES", "permission_classes", [IsAuthenticated]),
         ("authorization", "authorize", hook),
         ("authorisation", "authorize", hook),
+        ("autorise", "authorize", hook),
         ("Authorize", "authorize", hook),
         ("authentication_classes", "authenticator", []),
         ("room_patern", "room_pattern", "room:{number}"),
