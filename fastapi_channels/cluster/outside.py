@@ -34,6 +34,8 @@ CHECKING: Final = 60.0
 """Seconds between two looks whether the application reads what is said."""
 AGAIN: Final = 5.0
 """The same where the store did not say."""
+PATIENCE: Final = 0.25
+"""The part of `publish_timeout` in which the store has to answer."""
 
 
 class Outside:
@@ -90,7 +92,6 @@ class Outside:
             observers or Observers(),
         )
         self._timeout = publish_timeout
-        self._patience = publish_timeout / 4
         self.send_to_connection = self.sender.send_to_connection
         self.send_to_user = self.sender.send_to_user
         self.order = self.sender.order
@@ -215,7 +216,7 @@ class Outside:
         store, pause = self._make_store(), CHECKING
         assert store is not None
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(PATIENCE * self._timeout):
                 await check(store, self._namespace, self._encryption.keys, self._listens)
         except (StoreUnavailable, TimeoutError) as exc:
             logger.debug("the store does not say whether the application encrypts: %s", exc)
