@@ -79,6 +79,12 @@ def test_no_connection_reads_files_of_redis_py_while_the_event_loop_waits(monkey
     assert read == []
 
 
+@pytest.mark.filterwarnings("ignore:.*lib_name:DeprecationWarning")
+def test_a_library_that_is_named_in_the_url_connects_by_that_name():
+    made = connection(Connection, {"host": "localhost", "lib_name": "mine"})
+    assert (made.driver_info.name if hasattr(made, "driver_info") else made.lib_name) == "mine"
+
+
 async def test_what_waits_for_answers_is_bounded(mortal_redis: RedisServer, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("fastapi_channels.brokers.redis.link.MAX_UNANSWERED", 10_000)
     process = Process(RedisBackend(mortal_redis.url))

@@ -305,6 +305,7 @@ async def test_an_outcome_that_nobody_takes_is_no_error():
         calls = Calls()
         number = calls.ask()[0]
         ending(calls)
+        calls.answer(number, "once more", None)
         calls.fail()
         calls.forget(number)
         calls.forget(number)
