@@ -167,8 +167,8 @@ def layer(module: str) -> int:
 def test_every_folder_has_one_row():
     nouns = {module.split(".")[0] for module in modules()}
     listed = [noun for row in LAYERS for noun in row]
-    assert nouns == set(listed)
-    assert len(listed) == len(set(listed))
+    assert nouns == set(listed), "give a folder its row in the map of docs/architecture.md, at its height"
+    assert len(listed) == len(set(listed)), "a folder has one row in the map of docs/architecture.md"
 
 
 def test_every_module_is_in_the_row_of_its_folder():
@@ -176,13 +176,15 @@ def test_every_module_is_in_the_row_of_its_folder():
     said["brokers"] |= SERVERS
     said["stores"] |= SERVERS
     there = {tuple(module.split(".")[:2]) for module in modules() if "." in module}
-    assert {f"{of}/{noun}" for of, noun in there if of != "commands" and noun not in said[of]} == set()
+    missing = {f"{of}/{noun}" for of, noun in there if of != "commands" and noun not in said.get(of, set())}
+    assert missing == set(), "name each in the row of its folder, in the map of docs/architecture.md"
 
 
 def test_every_folder_is_tested_in_one_of_its_name():
     """But for uvicorn: a type checker would take a `tests/uvicorn` for what the tests import by that name."""
     folders = {module.split(".")[0] for module in modules() if "." in module} - {"uvicorn"} | {"protocol"}
-    assert {folder for folder in folders if not (ROOT / "tests" / folder / "__init__.py").exists()} == set()
+    untested = {folder for folder in folders if not (ROOT / "tests" / folder / "__init__.py").exists()}
+    assert untested == set(), "put its tests into a package of its name in tests/"
 
 
 def test_a_folder_imports_only_from_those_above_it():
@@ -193,7 +195,10 @@ def test_a_folder_imports_only_from_those_above_it():
         for use in imports(module)
         if use.own and layer(use.target) > layer(module)
     }
-    assert down == set()
+    assert down == set(), (
+        "each imports only from the rows above its own, in the map of docs/architecture.md: have it handed "
+        "in, describe what is used of it by a Protocol beside its user, or move what is needed up"
+    )
 
 
 def test_no_module_imports_itself_through_others():
@@ -208,7 +213,9 @@ def test_only_declared_packages_are_imported():
         - CORE
         for module in modules()
     }
-    assert {module: names for module, names in foreign.items() if names} == EXTRAS
+    assert {module: names for module, names in foreign.items() if names} == EXTRAS, (
+        "write down in EXTRAS which module imports what the core does without"
+    )
 
 
 def test_the_picture_is_that_of_the_map():
@@ -250,7 +257,7 @@ def test_the_listing_is_short():
 
 def test_modules_are_short():
     lines = {module: len(path.read_text().splitlines()) for module, path in modules().items()}
-    assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}
+    assert {module: count for module, count in lines.items() if count > MAX_LINES} == {}, "cut it in two"
     assert f"at most {MAX_LINES} lines" in (ROOT / "CONTRIBUTING.md").read_text()
 
 
