@@ -71,6 +71,13 @@ def test_it_is_given_and_leaves_the_same(tmp_path: Path, monkeypatch: pytest.Mon
     assert re.search(r"\}the end of \S+/program.py \[.*'b c'\]\n$", own[1])
 
 
+def test_a_package_of_the_name_of_these_tests_is_its_own(tmp_path: Path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    (tmp_path / "tests" / "program.py").write_text("print('here')")
+    assert forks.run((sys.executable, "-m", "tests.program"), cwd=tmp_path).stdout == "here\n"
+
+
 def test_what_only_an_interpreter_of_its_own_can_be_told_is_told_to_one(tmp_path: Path):
     kind, *_ = ended(tmp_path, PYTHONHASHSEED="1")
     assert kind is subprocess.Popen

@@ -33,7 +33,7 @@ IMPORTED: Final = (
     *("uvicorn.main", "uvicorn.lifespan.on", "uvicorn.loops.auto", "uvicorn.protocols.http.auto"),
     *("uvicorn.protocols.websockets.auto", "fastapi_channels.brokers.redis", "fastapi_channels.stores.redis"),
     *("fastapi_channels.throttling.redis", "fastapi_channels.commands.connect", "pydantic.v1"),
-    *("encodings.idna", "httpx"),
+    *("encodings.idna", "tests.support.events"),
 )
 """What most of them import, sooner or later."""
 GIVEN: Final = {"PYTHONPATH", "PYTHONUNBUFFERED"}
@@ -225,8 +225,9 @@ def _run(asked: dict[str, Any], files: Sequence[int]) -> None:
     os.chdir(asked["folder"])
     resource.setrlimit(resource.RLIMIT_NOFILE, asked["limits"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for name in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
-        del sys.modules[name]  # of this module's own path
+    if asked["folder"] != str(ROOT):  # which may have a package of that name too
+        for name in [each for each in sys.modules if each.partition(".")[0] == "tests"]:
+            del sys.modules[name]
     sys.path[: 1 + len(own)] = [asked["folder"], *_paths()]
     sys.argv[1:] = asked["command"][1:]
     sys.orig_argv[1:] = ["-m", *asked["command"]]
