@@ -22,8 +22,7 @@ class MessageList {
   #template = byId("message-template");
   #last = { by: null, at: 0 }; // of the latest message, if no notice followed
   #unread = 0;
-  #following = true; // the reader is at the end
-  #scrolling = false;
+  #end;
   #tell;
   #ask;
 
@@ -34,11 +33,10 @@ class MessageList {
     this.#root = root;
     this.#jump = jump;
     this.#tell = tell;
-    document.addEventListener("visibilitychange", () => this.#scrolled());
-    root.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#following && this.#toEnd()).observe(root);
+    this.#end = new End(root, () => this.#seen());
+    document.addEventListener("visibilitychange", () => this.#seen());
     jump.addEventListener("click", () => {
-      this.#toEnd();
+      this.#end.follow();
       root.focus();
     });
   }
@@ -46,7 +44,7 @@ class MessageList {
   clear() {
     this.#root.replaceChildren();
     this.#last = { by: null, at: 0 };
-    this.#following = true;
+    this.#end.follow();
     this.#read();
   }
 
@@ -55,9 +53,9 @@ class MessageList {
     const message = { by, text, own, at: new Date() };
     const element = this.#made(message, this.#last);
     this.#last = message;
-    if (own) this.#following = true;
+    if (own) this.#end.follow();
     this.#append(element);
-    if (!this.#following || document.hidden) this.#countUnread();
+    if (!this.#end.following || document.hidden) this.#countUnread();
     return element;
   }
 
@@ -68,7 +66,7 @@ class MessageList {
     const elements = earlier.map((message, index) => this.#made(message, earlier[index - 1] ?? { by: null }));
     if (behind) behind.after(...elements);
     else this.#root.prepend(...elements);
-    if (this.#following) this.#toEnd();
+    if (this.#end.following) this.#end.keep();
     else if (!behind) this.#root.scrollTop += this.#root.scrollHeight - before;
   }
 
@@ -112,7 +110,7 @@ class MessageList {
     const button = delivery.querySelector("button");
     button.hidden = !sendAgain;
     button.onclick = sendAgain;
-    if (this.#following) this.#toEnd();
+    this.#end.keep();
   }
 
   #append(element) {
@@ -121,23 +119,12 @@ class MessageList {
       this.#root.firstElementChild.remove();
       this.#root.firstElementChild.classList.remove("continued");
     }
-    if (this.#following) this.#toEnd();
+    this.#end.keep();
   }
 
-  /* Once per frame, however many messages came. */
-  #toEnd() {
-    if (this.#scrolling) return;
-    this.#scrolling = true;
-    requestAnimationFrame(() => {
-      this.#scrolling = false;
-      this.#root.scrollTop = this.#root.scrollHeight;
-    });
-  }
-
-  #scrolled() {
+  #seen() {
     const { scrollTop, scrollHeight, clientHeight } = this.#root;
-    if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
-    if (this.#following && !document.hidden) this.#read();
+    if (this.#end.following && !document.hidden) this.#read();
     if (scrollTop < NEAR && scrollHeight > clientHeight) this.#ask();
   }
 
@@ -147,7 +134,7 @@ class MessageList {
 
   #countUnread() {
     this.#unread += 1;
-    this.#jump.hidden = this.#following;
+    this.#jump.hidden = this.#end.following;
     show(this.#jump, "newMessages", { count: this.#unread });
     this.tellUnread();
   }

@@ -31,22 +31,19 @@ class Wire {
   #panel = byId("wire");
   #list = byId("frames");
   #template = byId("frame-template");
-  #following = true; // the reader is at the end
-  #scrolling = false;
+  #end = new End(this.#list);
 
   constructor() {
     const wide = matchMedia("(min-width: 1200px)");
     const settle = () => this.#settle(wide.matches);
     wide.addEventListener("change", settle);
     this.#panel.addEventListener("toggle", () => this.#panel.open && this.#opened());
-    this.#list.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#following && this.#toEnd()).observe(this.#list);
     settle();
   }
 
   clear() {
     this.#list.replaceChildren();
-    this.#following = true;
+    this.#end.follow();
   }
 
   /* Notes a frame that went in `direction`, an arrow. */
@@ -63,7 +60,7 @@ class Wire {
     showTime(line.querySelector("time"));
     this.#list.append(line);
     if (this.#list.childElementCount > MOST_FRAMES) this.#list.firstElementChild.remove();
-    if (this.#following) this.#toEnd();
+    this.#end.keep();
   }
 
   /* Beside the chat where there is room, else below what else the side has. */
@@ -74,23 +71,7 @@ class Wire {
   }
 
   #opened() {
-    this.#following = true;
-    this.#toEnd();
+    this.#end.follow();
     this.#panel.scrollIntoView({ block: "nearest" });
-  }
-
-  /* Once before the page is drawn: to ask for the height lays all out, which a flood of frames must not do. */
-  #toEnd() {
-    if (this.#scrolling) return;
-    this.#scrolling = true;
-    requestAnimationFrame(() => {
-      this.#scrolling = false;
-      this.#list.scrollTop = this.#list.scrollHeight;
-    });
-  }
-
-  #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#list;
-    if (!this.#scrolling) this.#following = scrollHeight - scrollTop - clientHeight < 40;
   }
 }

@@ -182,6 +182,22 @@ async def test_the_list_is_bounded_and_stays_where_the_reader_is(guests: Guests)
     await expect(jump).to_be_hidden()
 
 
+async def test_a_reader_who_scrolls_up_as_something_comes_stays_there(guests: Guests) -> None:
+    ada = await (await guests.new()).enter("Ada", RELAY)
+    bob = await guests.new()
+    await bob.page.goto(bob.url)
+    await _flood(bob, [f"line {number}" for number in range(100)])
+    await expect(ada.message("line 99")).to_be_in_viewport()
+    await ada.log.evaluate(
+        "log => new MutationObserver(() => { log.scrollTop = 0; }).observe(log, { childList: true })"
+    )
+    await _flood(bob, ["while scrolling"])
+    await expect(ada.message("while scrolling")).to_have_count(1)
+    await _flood(bob, ["afterwards"])
+    await expect(ada.page.get_by_role("button", name="New messages: 1")).to_be_visible()
+    await expect(ada.message("line 0")).to_be_in_viewport()
+
+
 async def _flood(guest, texts: list[str]) -> None:
     """Sends bare texts through the relay, as a program that is not this page does."""
     await guest.page.evaluate(
