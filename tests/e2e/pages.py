@@ -10,11 +10,9 @@ from playwright.async_api import Browser, Page, ViewportSize
 
 SCREEN: ViewportSize = {"width": 1280, "height": 720}
 
-FORGET = """() => {
-  if (location.origin === "null") return;
-  localStorage.clear();
-  sessionStorage.clear();
-}"""
+FORGET = """() => location.origin === "null" || sessionStorage.clear()"""
+TIMEOUT = 30_000
+"""Milliseconds: Playwright's own, where a test says nothing else."""
 
 
 class Pages:
@@ -36,12 +34,13 @@ class Pages:
         """A blank page, without cookies and storage, in English, where nothing moves.
 
         Args:
-            own: whether nobody gets it afterwards, as it is changed for good: by a clock, or by a script that
-                comes before those of the page.
+            own: whether nobody gets it afterwards, as it is changed for good: by a clock, a script that comes
+                before those of the page, a function that it is given, a permission, a route of its context.
             options: those of a new context.
         """
         idle = self._idle.setdefault(repr(sorted(options.items())), [])
         page = idle.pop() if idle and not own else await self._new(options)
+        page.set_default_timeout(TIMEOUT)
         await page.set_viewport_size(viewport)
         await page.emulate_media(color_scheme=color_scheme, reduced_motion="reduce")
         try:
@@ -65,6 +64,9 @@ async def _clear(page: Page) -> None:
             await other.close()
     await page.unroute_all(behavior="ignoreErrors")
     await page.evaluate(FORGET)
+    session = await page.context.new_cdp_session(page)
+    await session.send("Storage.clearDataForOrigin", {"origin": "*", "storageTypes": "all"})
+    await session.detach()
     await page.goto("about:blank")
     await page.mouse.move(0, 0)
     await page.context.clear_cookies()
