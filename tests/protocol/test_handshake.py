@@ -260,11 +260,14 @@ def echo() -> FastAPI:
 
     @app.websocket("/a")
     async def endpoint(websocket: WebSocket) -> None:
+        if app.state.takes_connect:
+            await websocket.receive()
         await app.state.gate.wait()
         await websocket.accept()
         while (message := await websocket.receive())["type"] == "websocket.receive":
             await websocket.send({**message, "type": "websocket.send"})
 
+    app.state.takes_connect = False
     app.state.gate = asyncio.Event()
     app.state.gate.set()
     return app
@@ -314,8 +317,11 @@ def opened(site: Site) -> bool:
     return bool(site._server.server_state.tasks)
 
 
-async def test_a_flood_that_does_not_wait_for_the_answer_is_not_read() -> None:
+@pytest.mark.parametrize("takes_connect", [False, True])
+async def test_a_flood_that_does_not_wait_for_the_answer_is_not_read(takes_connect: bool) -> None:
+    """Whether the application has been told of it or not."""
     app = echo()
+    app.state.takes_connect = takes_connect
     app.state.gate.clear()
     async with serving(app, ws=PROTOCOL) as site, connected(site) as client:
         await client.write(request(*RIGHT))
