@@ -240,6 +240,23 @@ def test_the_path_of_a_message_is_as_it_is_told():
         assert set(re.findall(r"`([a-z_]+)`", does)) - nouns <= defined, noun
 
 
+def test_what_is_named_of_a_class_is_there():
+    told = set(re.findall(r"`([A-Z]\w+)\.([a-z_]+)`", MAP.read_text()))
+    assert len(told) > 20
+    classes = [
+        node
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+    ]
+    there = {
+        (each.name, getattr(inner, "name", getattr(inner, "attr", getattr(inner, "id", ""))))
+        for each in classes
+        for inner in ast.walk(each)
+    }
+    assert told - there == set()
+
+
 def test_who_ends_a_connection_is_as_it_is_told():
     """Each is where the table says, and its code says to clients what stands there."""
     section = MAP.read_text().split("### Who ends it")[1].split("\n## ")[0]
