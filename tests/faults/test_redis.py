@@ -17,7 +17,7 @@ from fastapi_channels.brokers.redis import RedisBackend
 from fastapi_channels.brokers.redis.link import Link
 from fastapi_channels.exceptions import BrokerUnavailable
 from fastapi_channels.testing.clock import turns
-from tests.support.brokers import Process, other_tasks, persistently, running
+from tests.support.brokers import PATIENT, Process, other_tasks, persistently, running
 from tests.support.live import wait_until
 from tests.support.servers import RedisServer, required
 
@@ -181,7 +181,7 @@ async def test_a_loop_that_was_blocked_is_not_a_dead_server(
 
 
 async def test_a_join_that_is_not_answered_is_repeated(mortal_redis: RedisServer):
-    process = Process(RedisBackend(mortal_redis.url), publish_timeout=10)
+    process = Process(RedisBackend(mortal_redis.url), **PATIENT)
     async with running(process):
         mortal_redis.pause()
         joining = asyncio.create_task(process.broker.subscribe("room"))
@@ -194,9 +194,10 @@ async def test_a_join_that_is_not_answered_is_repeated(mortal_redis: RedisServer
 
 
 async def test_a_publish_that_is_not_answered_is_not_repeated(mortal_redis: RedisServer):
-    process = Process(RedisBackend(mortal_redis.url), publish_timeout=10)
+    process = Process(RedisBackend(mortal_redis.url), **PATIENT)
     async with running(process):
         await process.broker.subscribe("room")
+        await process.publish("room", "answered")  # now no sign of life is under way, behind which it waited
         mortal_redis.pause()
         publishing = asyncio.create_task(process.publish("room", "x"))
         await turns(100)
@@ -205,7 +206,7 @@ async def test_a_publish_that_is_not_answered_is_not_repeated(mortal_redis: Redi
             await publishing
         await asyncio.to_thread(mortal_redis.restart)
         await process.drained("room")
-        assert process.bodies == ["the last one"]
+        assert process.bodies == ["answered", "the last one"]
 
 
 async def test_a_client_that_retries_does_not_hide_an_outage(mortal_redis: RedisServer):
