@@ -404,7 +404,7 @@ async def test_languages_themes_and_screens(operators: Guests) -> None:
             for view in VIEWS:
                 await they.open(view)
                 await expect(they.page.locator("html")).to_have_attribute("lang", "zh-CN")
-                for language in ("", "English", "中文"):
+                for language in ("", "English"):
                     if language:
                         await they.click(language)
                     scripts = [OVERFLOWING, BROKEN, SCROLLING, *([] if language else [UNLABELLED, FAINT])]
@@ -412,6 +412,7 @@ async def test_languages_themes_and_screens(operators: Guests) -> None:
                         await they.page.set_viewport_size({"width": width, "height": 800})
                         await they.page.emulate_media(color_scheme=scheme)
                         assert await faults(they.page, *scripts) == [], (view, width)
+                await they.click("中文")
         finally:
             await they.page.request.delete(f"{they.url}admin/bans", params={"user": banned["user"]})
         await they.page.context.close()
